@@ -1,0 +1,2 @@
+//! mount.mica.
+fn main() {}

@@ -1,0 +1,11 @@
+//! mica: a union filesystem in user space, and the container image tool that stands on it.
+//!
+//! One sentence is the oracle for everything: **the mounted view equals `cp -a` of the layers, bottom to top, onto a plain
+//! directory; only later and only where touched.**
+//!
+//! The map of the house, the import rule and the decisions are in `src/ARCHITECTURE.md`.
+
+pub mod env;
+pub mod layer;
+pub mod path;
+pub mod sys;

@@ -1,0 +1,51 @@
+//! Whole-file locks (`flock`): they end with the descriptor, so a killed process leaves none behind.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::FlockOperation;
+
+use super::Errno;
+use super::Error;
+use super::Result;
+
+/// The two kinds of lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// Many holders at once.
+    Shared,
+    /// One holder.
+    Exclusive,
+}
+
+/// Takes the lock, waiting for it.
+///
+/// # Errors
+/// The kernel's.
+pub fn lock(fd: impl AsFd, kind: LockKind) -> Result<()> {
+    let op = match kind {
+        LockKind::Shared => FlockOperation::LockShared,
+        LockKind::Exclusive => FlockOperation::LockExclusive,
+    };
+    loop {
+        match rustix::fs::flock(&fd, op) {
+            Err(Errno::INTR) => {}
+            other => return other.map_err(|e| Error::new("flock", format!("{kind:?}"), e)),
+        }
+    }
+}
+
+/// Takes the lock if it is free; `false` when another holds it.
+///
+/// # Errors
+/// The kernel's, but for `EWOULDBLOCK`.
+pub fn try_lock(fd: impl AsFd, kind: LockKind) -> Result<bool> {
+    let op = match kind {
+        LockKind::Shared => FlockOperation::NonBlockingLockShared,
+        LockKind::Exclusive => FlockOperation::NonBlockingLockExclusive,
+    };
+    match rustix::fs::flock(&fd, op) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(e) => Err(Error::new("flock", format!("{kind:?}, non-blocking"), e)),
+    }
+}

@@ -1,0 +1,127 @@
+//! Opening: directories as `O_PATH`, files by one name below an open directory.
+
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+
+use super::Errno;
+use super::Error;
+use super::Result;
+use super::attr::proc_path;
+use super::gate;
+use crate::path::Name;
+
+/// How a file is opened for data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+fn access_flags(access: Access) -> OFlags {
+    match access {
+        // A FIFO or a device in hostile input must not block or act on open; on regular files NONBLOCK means nothing.
+        Access::Read => OFlags::RDONLY | OFlags::NONBLOCK,
+        Access::ReadWrite => OFlags::RDWR | OFlags::NONBLOCK,
+    }
+}
+
+/// Opens a directory that the *user* named, as `O_PATH`; symlinks in the path are followed, as for any command argument.
+///
+/// # Errors
+/// The kernel's; `ENOTDIR` when it is no directory.
+pub fn dir_path(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Error::new("open", format!("{}, O_PATH|O_DIRECTORY", path.display()), e))
+}
+
+/// Opens `name` in `dir` as an `O_PATH` directory, not following a symlink.
+///
+/// # Errors
+/// The kernel's; `ENOTDIR` also for a symlink.
+pub fn dir_at(dir: impl AsFd, name: Name<'_>) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name.as_bytes(), flags, Mode::empty())
+        .map_err(|e| Error::new("openat", format!("{name}, O_PATH|O_DIRECTORY"), e))
+}
+
+/// Opens `name` in `dir` as `O_PATH`, whatever it is, not following a symlink: for attributes and xattrs.
+///
+/// # Errors
+/// The kernel's.
+pub fn path_at(dir: impl AsFd, name: Name<'_>) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name.as_bytes(), flags, Mode::empty())
+        .map_err(|e| Error::new("openat", format!("{name}, O_PATH"), e))
+}
+
+/// Opens an `O_PATH` directory for listing.
+///
+/// # Errors
+/// The kernel's.
+pub fn list_dir(dir: impl AsFd) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, c".", flags, Mode::empty()).map_err(|e| Error::bare("openat", e))
+}
+
+/// Opens the regular file `name` in `dir` for data, not following a symlink.
+///
+/// # Errors
+/// The kernel's; `ELOOP` for a symlink.
+pub fn file_at(dir: impl AsFd, name: Name<'_>, access: Access) -> Result<OwnedFd> {
+    let flags = access_flags(access) | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+    rustix::fs::openat(dir, name.as_bytes(), flags, Mode::empty())
+        .map_err(|e| Error::new("openat", format!("{name}, {access:?}"), e))
+}
+
+/// Opens again, for data, a file that is held as `O_PATH`; works also when its last name is gone.
+///
+/// # Errors
+/// The kernel's.
+pub fn reopen(fd: impl AsFd, access: Access) -> Result<OwnedFd> {
+    let path = proc_path(&fd);
+    rustix::fs::open(&*path, access_flags(access) | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+        .map_err(|e| Error::new("open", format!("{path}, {access:?}"), e))
+}
+
+/// Makes the new regular file `name` in `dir` and opens it for reading and writing (`O_EXCL`, never an existing one).
+///
+/// # Errors
+/// The kernel's; `EEXIST` when the name is taken.
+pub fn create_at(dir: impl AsFd, name: Name<'_>, mode: u32) -> Result<OwnedFd> {
+    let args = || format!("{}, {name}, O_CREAT|O_EXCL, {mode:o}", dir.as_fd().as_raw_fd());
+    gate::pass("openat", args)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(&dir, name.as_bytes(), flags, Mode::from_raw_mode(mode))
+        .map_err(|e| Error::new("openat", args(), e))
+}
+
+/// Makes a regular file without a name in the filesystem of `dir`; `None` where the kernel or the filesystem cannot
+/// (Linux 3.10 without it answers `EISDIR`).
+///
+/// # Errors
+/// The kernel's, but for the errors that mean "not supported".
+pub fn tmpfile(dir: impl AsFd, mode: u32) -> Result<Option<OwnedFd>> {
+    let args = || format!("{}, O_TMPFILE, {mode:o}", dir.as_fd().as_raw_fd());
+    gate::pass("openat", args)?;
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    match rustix::fs::openat(&dir, c".", flags, Mode::from_raw_mode(mode)) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ISDIR | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(e) => Err(Error::new("openat", args(), e)),
+    }
+}
+
+/// A second descriptor of the same open file.
+///
+/// # Errors
+/// The kernel's; `EMFILE` at the limit.
+pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(|e| Error::bare("fcntl", e))
+}
