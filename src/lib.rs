@@ -9,3 +9,4 @@ pub mod env;
 pub mod layer;
 pub mod path;
 pub mod sys;
+pub mod union;

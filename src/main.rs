@@ -1,1 +1,3 @@
+//! The `mica` command.
+
 fn main() {}

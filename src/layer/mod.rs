@@ -9,7 +9,9 @@
 //! [`mem::MemLayer`] (in memory, for tests).
 
 pub mod content;
+pub mod dir;
 pub mod error;
+pub mod handle;
 pub mod marks;
 
 use std::fmt::Debug;

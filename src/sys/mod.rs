@@ -13,6 +13,7 @@ pub mod attr;
 pub mod data;
 pub mod dir;
 pub mod gate;
+pub mod identity;
 pub mod lock;
 pub mod name;
 pub mod open;

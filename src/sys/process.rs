@@ -36,3 +36,8 @@ pub fn effective_uid() -> u32 {
 pub fn effective_gid() -> u32 {
     rustix::process::getegid().as_raw()
 }
+
+/// Clears the umask of this process, so that files get exactly the mode that is asked for; returns the former one.
+pub fn clear_umask() -> u32 {
+    rustix::process::umask(rustix::fs::Mode::empty()).as_raw_mode()
+}

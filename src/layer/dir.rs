@@ -1,0 +1,382 @@
+//! A layer that is a directory on disk.
+//!
+//! It may come from anywhere: the kernel's overlayfs, fuse-overlayfs, docker's or podman's unpacker, or plain `cp`. So all
+//! encodings of whiteouts and opaque marks are read here (the list is in [`super::marks`]); what mica writes is the kernel's form.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Content;
+use super::Error;
+use super::Item;
+use super::ItemKind;
+use super::Layer;
+use super::Marks;
+use super::Obj;
+use super::Object;
+use super::ObjectId;
+use super::Result;
+use super::Seen;
+use super::handle::DirHandle;
+use super::handle::FdCache;
+use super::handle::Probe;
+use super::handle::is_gone;
+use super::marks;
+use super::marks::AufsName;
+use super::marks::Opaque;
+use super::marks::Redirect;
+use crate::path::Name;
+use crate::path::NameBuf;
+use crate::sys;
+use crate::sys::Errno;
+use crate::sys::attr::FsStat;
+use crate::sys::attr::Kind;
+use crate::sys::attr::Stat;
+
+/// A directory on disk as a layer.
+#[derive(Debug)]
+pub struct DirLayer {
+    path: PathBuf,
+    root: Arc<DirHandle>,
+}
+
+impl DirLayer {
+    /// Opens the directory `path`, following symlinks in it, as the user named it.
+    ///
+    /// # Errors
+    /// The kernel's; `ENOTDIR` when it is no directory.
+    pub fn open(path: &Path, fds: Arc<FdCache>) -> Result<Self> {
+        Self::from_fd(sys::open::dir_path(path)?, path, fds)
+    }
+
+    /// Takes an open directory; `path` is shown to people only.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn from_fd(fd: OwnedFd, path: &Path, fds: Arc<FdCache>) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), root: DirHandle::root(fd, fds)? })
+    }
+
+    /// The root directory.
+    pub fn handle(&self) -> &Arc<DirHandle> {
+        &self.root
+    }
+}
+
+impl Layer for DirLayer {
+    fn root(&self) -> Result<Obj> {
+        Ok(Arc::new(DirObject { handle: self.root.clone(), beside_whiteout: false }))
+    }
+
+    fn label(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn key(&self) -> String {
+        // The device number changes from boot to boot; the inode of the root does not.
+        format!("dir:{}", self.root.id().ino)
+    }
+
+    fn fs_stat(&self) -> Result<FsStat> {
+        Ok(sys::attr::fs_stat(&*self.root.fd()?)?)
+    }
+}
+
+/// What a directory on disk says about a name, in the concrete types that an upper layer needs.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing.
+    Miss,
+    /// The name is deleted.
+    Whiteout(Form),
+    /// A directory; the flag tells that an AUFS whiteout of the same name stands beside it.
+    Dir(Arc<DirHandle>, Stat, bool),
+    /// Anything else.
+    Other(Stat),
+}
+
+/// How a whiteout is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Under the deleted name itself: a character device 0:0, or an empty file with the whiteout xattr.
+    Named,
+    /// As the file `.wh.NAME` beside it.
+    Aufs,
+}
+
+/// Looks `name` up in one directory on disk.
+///
+/// # Errors
+/// Every error but "no such name".
+pub fn look(dir: &Arc<DirHandle>, name: Name<'_>) -> Result<Found> {
+    if !matches!(AufsName::parse(name), AufsName::Plain(_)) {
+        return Ok(Found::Miss);
+    }
+    let fd = dir.fd()?;
+    let Some(stat) = sys::attr::stat_at(&*fd, name)? else {
+        return Ok(if aufs_whiteout(dir, name)? { Found::Whiteout(Form::Aufs) } else { Found::Miss });
+    };
+    if stat.is_whiteout() || is_xattr_whiteout(dir, name, &stat)? {
+        return Ok(Found::Whiteout(Form::Named));
+    }
+    if stat.kind() != Kind::Dir {
+        return Ok(Found::Other(stat));
+    }
+    let handle = dir.child(name, ObjectId { dev: stat.dev, ino: stat.ino });
+    Ok(Found::Dir(handle, stat, aufs_whiteout(dir, name)?))
+}
+
+fn aufs_whiteout(dir: &Arc<DirHandle>, name: Name<'_>) -> Result<bool> {
+    if !dir.has_aufs_names()? {
+        return Ok(false);
+    }
+    let Some(wh) = AufsName::whiteout_of(name) else { return Ok(false) };
+    Ok(sys::attr::stat_at(&*dir.fd()?, wh.as_name())?.is_some())
+}
+
+/// The kernel's whiteout since 6.7: an empty file with the `whiteout` xattr, in a directory whose `opaque` is `x`.
+fn is_xattr_whiteout(dir: &Arc<DirHandle>, name: Name<'_>, stat: &Stat) -> Result<bool> {
+    if stat.kind() != Kind::File || stat.size != 0 || !has_xattr_whiteouts(dir)? {
+        return Ok(false);
+    }
+    let fd = sys::open::path_at(&*dir.fd()?, name)?;
+    for xattr in [&b"trusted.overlay.whiteout"[..], b"user.overlay.whiteout"] {
+        if sys::xattr::get(&fd, xattr)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn has_xattr_whiteouts(dir: &Arc<DirHandle>) -> Result<bool> {
+    dir.remember(Probe::XattrWhiteouts, || Ok(opaque_value(&*dir.fd()?)? == Opaque::XattrWhiteouts))
+}
+
+fn opaque_value(fd: &OwnedFd) -> Result<Opaque> {
+    for name in marks::OPAQUE_NAMES {
+        match sys::xattr::get(fd, name)?.as_deref().map(Opaque::parse) {
+            None | Some(Opaque::No) => {}
+            Some(mark) => return Ok(mark),
+        }
+    }
+    Ok(Opaque::No)
+}
+
+fn redirect_value(fd: &OwnedFd) -> Result<Option<Redirect>> {
+    for name in [&b"trusted.overlay.redirect"[..], b"user.overlay.redirect"] {
+        if let Some(value) = sys::xattr::get(fd, name)? {
+            return Ok(Redirect::parse(&value));
+        }
+    }
+    Ok(None)
+}
+
+/// What the directory says about the layers below it.
+///
+/// # Errors
+/// The kernel's.
+pub fn dir_marks(dir: &Arc<DirHandle>, beside_whiteout: bool) -> Result<Marks> {
+    let fd = dir.fd()?;
+    let value = opaque_value(&fd)?;
+    dir.learn(Probe::XattrWhiteouts, value == Opaque::XattrWhiteouts);
+    let mut opaque = beside_whiteout || value == Opaque::Yes;
+    if !opaque && dir.has_aufs_names()? {
+        for name in [marks::AUFS_OPAQUE, marks::AUFS_OPAQUE_OLD] {
+            if let Ok(name) = Name::new(name) {
+                opaque |= sys::attr::stat_at(&*fd, name)?.is_some();
+            }
+        }
+    }
+    let redirect = if opaque { None } else { redirect_value(&fd)? };
+    Ok(Marks { opaque, redirect, metacopy: false })
+}
+
+/// Lists one directory on disk: objects and whiteouts, every encoding read.
+///
+/// # Errors
+/// The kernel's, or the first of `each`.
+pub fn list(dir: &Arc<DirHandle>, each: &mut dyn FnMut(Item<'_>) -> Result<()>) -> Result<()> {
+    let fd = dir.fd()?;
+    let dev = dir.id().dev;
+    let xattr_form = has_xattr_whiteouts(dir)?;
+    sys::dir::for_each::<Error>(&*fd, |entry| {
+        let Ok(raw) = Name::new(entry.name) else { return Ok(()) };
+        let name = match AufsName::parse(raw) {
+            AufsName::Plain(name) => name,
+            AufsName::Whiteout(name) => return each(Item { name, what: ItemKind::Whiteout }),
+            AufsName::Opaque | AufsName::Reserved => return Ok(()),
+        };
+        let (mut kind, mut ino) = (entry.kind, entry.ino);
+        // Only these can be whiteouts, or hide their kind (filesystems that list no types).
+        if matches!(kind, None | Some(Kind::Char)) || (xattr_form && kind == Some(Kind::File)) {
+            // A name that vanished since it was listed is not there.
+            let Some(stat) = sys::attr::stat_at(&*fd, name)? else { return Ok(()) };
+            if stat.is_whiteout() || is_xattr_whiteout(dir, name, &stat)? {
+                return each(Item { name, what: ItemKind::Whiteout });
+            }
+            (kind, ino) = (Some(stat.kind()), stat.ino);
+        }
+        each(Item { name, what: ItemKind::Object(ObjectId { dev, ino }, kind.unwrap_or(Kind::File)) })
+    })
+}
+
+#[derive(Debug)]
+struct DirObject {
+    handle: Arc<DirHandle>,
+    beside_whiteout: bool,
+}
+
+impl Object for DirObject {
+    fn id(&self) -> ObjectId {
+        self.handle.id()
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Dir
+    }
+
+    fn stat(&self) -> Result<Stat> {
+        Ok(sys::attr::fstat(&*self.handle.fd()?)?)
+    }
+
+    fn lookup(&self, name: Name<'_>) -> Result<Seen> {
+        Ok(match look(&self.handle, name)? {
+            Found::Miss => Seen::Miss,
+            Found::Whiteout(_) => Seen::Whiteout,
+            Found::Dir(handle, stat, beside_whiteout) => {
+                Seen::Found(Arc::new(DirObject { handle, beside_whiteout }), stat)
+            }
+            Found::Other(stat) => Seen::Found(Arc::new(FileObject::new(&self.handle, name, &stat)), stat),
+        })
+    }
+
+    fn marks(&self) -> Result<Marks> {
+        dir_marks(&self.handle, self.beside_whiteout)
+    }
+
+    fn list(&self, each: &mut dyn FnMut(Item<'_>) -> Result<()>) -> Result<()> {
+        list(&self.handle, each)
+    }
+
+    fn open(&self) -> Result<Content> {
+        Err(Error::WrongKind(Errno::ISDIR))
+    }
+
+    fn readlink(&self) -> Result<Vec<u8>> {
+        Err(Error::WrongKind(Errno::INVAL))
+    }
+
+    fn xattr(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(sys::xattr::get(&*self.handle.fd()?, name)?)
+    }
+
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
+        Ok(sys::xattr::list(&*self.handle.fd()?)?)
+    }
+
+    fn location(&self) -> String {
+        self.handle.path()
+    }
+}
+
+/// Anything but a directory in a directory layer.
+#[derive(Debug)]
+struct FileObject {
+    parent: Arc<DirHandle>,
+    name: NameBuf,
+    id: ObjectId,
+    kind: Kind,
+}
+
+impl FileObject {
+    fn new(parent: &Arc<DirHandle>, name: Name<'_>, stat: &Stat) -> Self {
+        let id = ObjectId { dev: stat.dev, ino: stat.ino };
+        Self { parent: parent.clone(), name: name.to_buf(), id, kind: stat.kind() }
+    }
+
+    /// The object itself, held as `O_PATH`, checked to be the one that was seen.
+    fn hold(&self) -> Result<OwnedFd> {
+        let fd = sys::open::path_at(&*self.parent.fd()?, self.name.as_name()).map_err(Error::from);
+        let fd = match fd {
+            Err(e) if is_gone(&e) => return Err(self.stale()),
+            other => other?,
+        };
+        let stat = sys::attr::fstat(&fd)?;
+        if (ObjectId { dev: stat.dev, ino: stat.ino }) != self.id {
+            return Err(self.stale());
+        }
+        Ok(fd)
+    }
+
+    fn stale(&self) -> Error {
+        Error::Stale(self.location())
+    }
+}
+
+impl Object for FileObject {
+    fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn stat(&self) -> Result<Stat> {
+        self.parent.check(self.name.as_name(), self.id)
+    }
+
+    fn lookup(&self, _: Name<'_>) -> Result<Seen> {
+        Err(Error::WrongKind(Errno::NOTDIR))
+    }
+
+    fn marks(&self) -> Result<Marks> {
+        if self.kind != Kind::File {
+            return Ok(Marks::default());
+        }
+        let fd = self.hold()?;
+        for name in [&b"trusted.overlay.metacopy"[..], b"user.overlay.metacopy"] {
+            if sys::xattr::get(&fd, name)?.is_some() {
+                return Ok(Marks { opaque: false, redirect: redirect_value(&fd)?, metacopy: true });
+            }
+        }
+        Ok(Marks::default())
+    }
+
+    fn list(&self, _: &mut dyn FnMut(Item<'_>) -> Result<()>) -> Result<()> {
+        Err(Error::WrongKind(Errno::NOTDIR))
+    }
+
+    fn open(&self) -> Result<Content> {
+        if self.kind != Kind::File {
+            return Err(Error::WrongKind(Errno::INVAL));
+        }
+        let fd = sys::open::file_at(&*self.parent.fd()?, self.name.as_name(), sys::open::Access::Read)?;
+        let stat = sys::attr::fstat(&fd)?;
+        if (ObjectId { dev: stat.dev, ino: stat.ino }) != self.id {
+            return Err(self.stale());
+        }
+        Ok(Content::whole(Arc::new(fd), stat.size))
+    }
+
+    fn readlink(&self) -> Result<Vec<u8>> {
+        if self.kind != Kind::Symlink {
+            return Err(Error::WrongKind(Errno::INVAL));
+        }
+        Ok(sys::name::readlink(&*self.parent.fd()?, self.name.as_name())?)
+    }
+
+    fn xattr(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(sys::xattr::get(self.hold()?, name)?)
+    }
+
+    fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
+        Ok(sys::xattr::list(self.hold()?)?)
+    }
+
+    fn location(&self) -> String {
+        format!("{}/{}", self.parent.path(), self.name)
+    }
+}

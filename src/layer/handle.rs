@@ -1,0 +1,262 @@
+//! Directories of a directory layer, held without holding a descriptor for each.
+//!
+//! Hard limits of 4096 open files exist, so a union of a million inodes cannot keep one descriptor an inode. A [`DirHandle`] is a
+//! directory that was seen once: it knows its parent handle, its name there and its identity. Its `O_PATH` descriptor lives in
+//! a bounded [`FdCache`]; when it was dropped, the handle opens it again, one name below its parent, and checks that it still is
+//! the same directory.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use parking_lot::RwLock;
+
+use super::Error;
+use super::ObjectId;
+use super::Result;
+use super::marks;
+use crate::path::Name;
+use crate::path::NameBuf;
+use crate::sys;
+use crate::sys::Errno;
+
+/// A bound on the directory descriptors that all layers of one union keep open.
+#[derive(Debug)]
+pub struct FdCache {
+    /// Oldest first. A handle that was used since it was queued gets a second round before its descriptor is closed.
+    queue: Mutex<VecDeque<Weak<DirHandle>>>,
+    capacity: usize,
+}
+
+impl FdCache {
+    /// A cache of at most `capacity` descriptors.
+    pub fn new(capacity: usize) -> Arc<Self> {
+        Arc::new(Self { queue: Mutex::default(), capacity: capacity.max(8) })
+    }
+
+    fn admit(&self, handle: &Arc<DirHandle>) {
+        let mut queue = self.queue.lock();
+        queue.push_back(Arc::downgrade(handle));
+        let mut rounds = queue.len();
+        while queue.len() > self.capacity && rounds > 0 {
+            rounds -= 1;
+            let Some(oldest) = queue.pop_front().and_then(|weak| weak.upgrade()) else { continue };
+            if Arc::ptr_eq(&oldest, handle) || oldest.used.swap(false, Ordering::Relaxed) {
+                queue.push_back(Arc::downgrade(&oldest));
+            } else {
+                oldest.fd.lock().take();
+            }
+        }
+    }
+}
+
+/// Where a directory is found again.
+#[derive(Debug, Clone)]
+enum Place {
+    /// The layer's root or a removed directory: its descriptor stays open as long as the handle lives.
+    Pinned(Arc<OwnedFd>),
+    /// Under this name in that directory.
+    At(Arc<DirHandle>, NameBuf),
+}
+
+/// A property of a directory that costs a look at the disk, and is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Any name here starts with `.wh.`.
+    AufsNames,
+    /// Whiteouts here may be empty files with a xattr (`opaque` is `x`).
+    XattrWhiteouts,
+    /// Objects here may carry the number of a lower object (upper only).
+    Impure,
+    /// The directory has a default ACL (upper only).
+    DefaultAcl,
+}
+
+/// An answer that may not be known yet.
+#[derive(Debug, Default)]
+struct Lazy(AtomicU8);
+
+impl Lazy {
+    const NO: u8 = 1;
+    const YES: u8 = 2;
+
+    fn get(&self) -> Option<bool> {
+        match self.0.load(Ordering::Relaxed) {
+            Self::NO => Some(false),
+            Self::YES => Some(true),
+            _ => None,
+        }
+    }
+
+    fn set(&self, answer: bool) {
+        self.0.store(if answer { Self::YES } else { Self::NO }, Ordering::Relaxed);
+    }
+}
+
+/// One directory of a layer on disk.
+pub struct DirHandle {
+    fds: Arc<FdCache>,
+    place: RwLock<Place>,
+    id: ObjectId,
+    fd: Mutex<Option<Arc<OwnedFd>>>,
+    used: AtomicBool,
+    /// By [`Probe`].
+    facts: [Lazy; 4],
+}
+
+impl std::fmt::Debug for DirHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DirHandle({})", self.path())
+    }
+}
+
+impl DirHandle {
+    /// The root of a layer: `fd` stays open as long as the handle lives.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn root(fd: OwnedFd, fds: Arc<FdCache>) -> Result<Arc<Self>> {
+        let stat = sys::attr::fstat(&fd)?;
+        let id = ObjectId { dev: stat.dev, ino: stat.ino };
+        Ok(Self::make(fds, Place::Pinned(Arc::new(fd)), id))
+    }
+
+    /// The directory `name` below this one, known to be `id`. Nothing is opened yet.
+    pub fn child(self: &Arc<Self>, name: Name<'_>, id: ObjectId) -> Arc<Self> {
+        Self::make(self.fds.clone(), Place::At(self.clone(), name.to_buf()), id)
+    }
+
+    fn make(fds: Arc<FdCache>, place: Place, id: ObjectId) -> Arc<Self> {
+        Arc::new(Self {
+            fds,
+            place: RwLock::new(place),
+            id,
+            fd: Mutex::new(None),
+            used: AtomicBool::new(false),
+            facts: Default::default(),
+        })
+    }
+
+    /// The directory's identity.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    /// An `O_PATH` descriptor of the directory.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] when another directory stands in its place now, else the kernel's.
+    pub fn fd(self: &Arc<Self>) -> Result<Arc<OwnedFd>> {
+        if let Some(fd) = &*self.fd.lock() {
+            self.used.store(true, Ordering::Relaxed);
+            return Ok(fd.clone());
+        }
+        let place = self.place.read().clone();
+        let (parent, name) = match place {
+            Place::Pinned(fd) => return Ok(fd),
+            Place::At(parent, name) => (parent, name),
+        };
+        let fd = sys::open::dir_at(&*parent.fd()?, name.as_name())?;
+        let stat = sys::attr::fstat(&fd)?;
+        if (ObjectId { dev: stat.dev, ino: stat.ino }) != self.id {
+            return Err(Error::Stale(self.path()));
+        }
+        let fd = Arc::new(fd);
+        *self.fd.lock() = Some(fd.clone());
+        self.fds.admit(self);
+        Ok(fd)
+    }
+
+    /// Says that the directory now is `name` below `parent`: it was renamed by us.
+    pub fn moved(&self, parent: &Arc<DirHandle>, name: Name<'_>) {
+        *self.place.write() = Place::At(parent.clone(), name.to_buf());
+    }
+
+    /// Keeps the directory's descriptor for good, before its name is removed.
+    ///
+    /// # Errors
+    /// As [`DirHandle::fd`].
+    pub fn pin(self: &Arc<Self>) -> Result<()> {
+        let fd = self.fd()?;
+        *self.place.write() = Place::Pinned(fd);
+        Ok(())
+    }
+
+    fn fact(&self, probe: Probe) -> &Lazy {
+        let [aufs, xattr, impure, acl] = &self.facts;
+        match probe {
+            Probe::AufsNames => aufs,
+            Probe::XattrWhiteouts => xattr,
+            Probe::Impure => impure,
+            Probe::DefaultAcl => acl,
+        }
+    }
+
+    /// The known answer to `probe`, or that of `find`, which is then remembered.
+    ///
+    /// # Errors
+    /// That of `find`.
+    pub fn remember<E>(
+        &self,
+        probe: Probe,
+        find: impl FnOnce() -> std::result::Result<bool, E>,
+    ) -> std::result::Result<bool, E> {
+        match self.fact(probe).get() {
+            Some(answer) => Ok(answer),
+            None => {
+                let answer = find()?;
+                self.learn(probe, answer);
+                Ok(answer)
+            }
+        }
+    }
+
+    /// Notes the answer to `probe`, because it was just changed or read.
+    pub fn learn(&self, probe: Probe, answer: bool) {
+        self.fact(probe).set(answer);
+    }
+
+    /// Whether any name here starts with `.wh.`; reads the directory once and remembers the answer.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn has_aufs_names(self: &Arc<Self>) -> Result<bool> {
+        self.remember(Probe::AufsNames, || {
+            let mut found = false;
+            sys::dir::for_each::<Error>(&*self.fd()?, |e| {
+                found |= e.name.starts_with(marks::AUFS_PREFIX);
+                Ok(())
+            })?;
+            Ok(found)
+        })
+    }
+
+    /// The path from the layer's root, for people.
+    pub fn path(&self) -> String {
+        match &*self.place.read() {
+            Place::Pinned(_) => String::new(),
+            Place::At(parent, name) => format!("{}/{name}", parent.path()),
+        }
+    }
+
+    /// Whether `name` here is still the object `id`; `ENOENT` turned into [`Error::Stale`].
+    ///
+    /// # Errors
+    /// [`Error::Stale`] when it is not, else the kernel's.
+    pub(super) fn check(self: &Arc<Self>, name: Name<'_>, id: ObjectId) -> Result<sys::attr::Stat> {
+        match sys::attr::stat_at(&*self.fd()?, name)? {
+            Some(s) if (ObjectId { dev: s.dev, ino: s.ino }) == id => Ok(s),
+            _ => Err(Error::Stale(format!("{}/{name}", self.path()))),
+        }
+    }
+}
+
+/// Errors of `fd` calls that mean "the name vanished".
+pub(super) fn is_gone(e: &Error) -> bool {
+    e.errno() == Errno::NOENT
+}

@@ -1,0 +1,192 @@
+//! Attributes: showing them, and changing them.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::Result;
+use super::Union;
+use super::copy_up::Copy;
+use super::error::Error;
+use super::error::refused;
+use super::node::Io;
+use super::node::Node;
+use super::node::Real;
+use crate::layer::ObjectId;
+use crate::layer::handle::DirHandle;
+use crate::path::NameBuf;
+use crate::sys;
+use crate::sys::Errno;
+use crate::sys::attr::FsStat;
+use crate::sys::attr::Kind;
+use crate::sys::attr::SetTime;
+use crate::sys::attr::Stat;
+
+/// A change of attributes; what is `None` stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size in bytes.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: Option<SetTime>,
+    /// Modification time.
+    pub mtime: Option<SetTime>,
+}
+
+/// How often an operation on an upper object looks again when its name moves meanwhile.
+const RETRIES: usize = 16;
+
+impl Union {
+    /// The attributes of a node; also of one without a name.
+    ///
+    /// # Errors
+    /// Those of the layer that holds the object.
+    pub fn getattr(&self, node: &Node) -> Result<Stat> {
+        let stat = self.real_stat(node)?;
+        Ok(self.show(node, stat))
+    }
+
+    /// Changes attributes and returns the new ones.
+    ///
+    /// # Errors
+    /// `EROFS`, `EINVAL` for a size of something that has none; those of the copy-up and of the upper filesystem.
+    pub fn setattr(&self, node: &Arc<Node>, change: &SetAttr) -> Result<Stat> {
+        if change.size.is_some() && node.kind != Kind::File {
+            return refused(if node.kind == Kind::Dir { Errno::ISDIR } else { Errno::INVAL });
+        }
+        self.upper()?;
+        self.copy_up(node, change.size.map_or(Copy::All, Copy::Prefix))?;
+        if let Some(size) = change.size {
+            sys::data::set_len(&*self.writable(node)?, size)?;
+        }
+        let fd = self.hold(node)?;
+        if change.uid.is_some() || change.gid.is_some() {
+            sys::attr::chown(&fd, change.uid, change.gid)?;
+        }
+        // After chown, which clears the set-id bits.
+        if let Some(mode) = change.mode {
+            sys::attr::chmod(&fd, mode)?;
+        }
+        if change.atime.is_some() || change.mtime.is_some() {
+            let (atime, mtime) = (change.atime.unwrap_or(SetTime::Keep), change.mtime.unwrap_or(SetTime::Keep));
+            sys::attr::set_times(&fd, atime, mtime)?;
+        }
+        Ok(self.show(node, sys::attr::fstat(&fd)?))
+    }
+
+    /// The text of a symlink.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is none.
+    pub fn readlink(&self, node: &Node) -> Result<Vec<u8>> {
+        let lower = match &node.body.read().real {
+            _ if node.kind != Kind::Symlink => return refused(Errno::INVAL),
+            Real::Lower(lower) => Some(lower.obj.clone()),
+            _ => None,
+        };
+        match lower {
+            Some(obj) => Ok(obj.readlink()?),
+            None => Ok(sys::name::readlink_fd(&*self.hold(node)?)?),
+        }
+    }
+
+    /// Space and inodes: of upper, or of the top layer.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn statfs(&self) -> Result<FsStat> {
+        match (&self.stack().upper, self.stack().layers.first()) {
+            (Some(upper), _) => Ok(sys::attr::fs_stat(&*upper.root.fd()?)?),
+            (None, Some(layer)) => Ok(FsStat { bfree: 0, bavail: 0, ffree: 0, ..layer.fs_stat()? }),
+            (None, None) => refused(Errno::IO),
+        }
+    }
+
+    /// The attributes as the union shows them: its own number, and its own count of names.
+    pub(super) fn show(&self, node: &Node, stat: Stat) -> Stat {
+        let body = node.body.read();
+        let nlink = match &body.real {
+            Real::Dir(_) if body.place.is_none() && node.ino != super::node::ROOT => 0,
+            // As the kernel's overlayfs: the number of subdirectories of a merged directory is not counted.
+            Real::Dir(dirs) if usize::from(dirs.upper.is_some()) + dirs.lowers.len() > 1 => 1,
+            _ => u32::try_from((i64::from(stat.nlink) + body.nlink_shift).max(0)).unwrap_or(u32::MAX),
+        };
+        Stat { ino: node.ino, dev: 0, nlink, ..stat }
+    }
+
+    fn real_stat(&self, node: &Node) -> Result<Stat> {
+        for _ in 0..RETRIES {
+            let (real, io) = {
+                let body = node.body.read();
+                (body.real.clone(), body.io.clone())
+            };
+            match real {
+                Real::Dir(dirs) => {
+                    return match (&dirs.upper, dirs.lowers.first()) {
+                        (Some(handle), _) => Ok(sys::attr::fstat(&*handle.fd()?)?),
+                        (None, Some(lower)) => Ok(lower.obj.stat()?),
+                        (None, None) => refused(Errno::IO),
+                    };
+                }
+                Real::Lower(lower) => return Ok(lower.obj.stat()?),
+                Real::Upper { held: Some(fd), .. } => return Ok(sys::attr::fstat(&*fd)?),
+                Real::Upper { id, held: None } => {
+                    if let Some(Io::Upper(fd, _)) = io {
+                        return Ok(sys::attr::fstat(&*fd)?);
+                    }
+                    let (dir, name) = self.upper_place(node)?;
+                    match sys::attr::stat_at(&*dir.fd()?, name.as_name())? {
+                        Some(stat) if (ObjectId { dev: stat.dev, ino: stat.ino }) == id => return Ok(stat),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        refused(Errno::STALE)
+    }
+
+    /// The upper directory and the name at which an upper object lies.
+    pub(super) fn upper_place(&self, node: &Node) -> Result<(Arc<DirHandle>, NameBuf)> {
+        let place = node.body.read().place.clone();
+        let (parent, name) = place.ok_or(Error::Refused(Errno::STALE))?;
+        let handle = parent.dirs().and_then(|d| d.upper).ok_or(Error::Refused(Errno::STALE))?;
+        Ok((handle, name))
+    }
+
+    /// An `O_PATH` descriptor of a node's object in upper, whether it has a name or not. A name that moves meanwhile is looked
+    /// for again.
+    pub(super) fn hold(&self, node: &Node) -> Result<Arc<OwnedFd>> {
+        for _ in 0..RETRIES {
+            let id = match &node.body.read().real {
+                Real::Dir(dirs) => match &dirs.upper {
+                    Some(handle) => Err(handle.clone()),
+                    None => return refused(Errno::ROFS),
+                },
+                Real::Upper { held: Some(fd), .. } => return Ok(fd.clone()),
+                Real::Upper { id, held: None } => Ok(*id),
+                Real::Lower(_) => return refused(Errno::ROFS),
+            };
+            let id = match id {
+                Ok(id) => id,
+                Err(handle) => return Ok(handle.fd()?),
+            };
+            let (dir, name) = self.upper_place(node)?;
+            match sys::open::path_at(&*dir.fd()?, name.as_name()) {
+                Ok(fd) => {
+                    let stat = sys::attr::fstat(&fd)?;
+                    if (ObjectId { dev: stat.dev, ino: stat.ino }) == id {
+                        return Ok(Arc::new(fd));
+                    }
+                }
+                Err(e) if e.errno() == Errno::NOENT => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        refused(Errno::STALE)
+    }
+}

@@ -1,0 +1,322 @@
+//! Copy-up: moving a node's object from a lower layer into upper before its first change.
+//!
+//! The parents first, from the top down; then the object itself: built in work, with data, owner, mode, xattrs and times, synced
+//! unless the mount is volatile, and published by one rename. The node stays the same node, and its number the same number: the
+//! copy notes where it came from. Only the node's own lock is held while data is copied.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::Result;
+use super::Union;
+use super::error::Error;
+use super::error::refused;
+use super::exec::Exec;
+use super::exec::Site;
+use super::lookup::Dirs;
+use super::lookup::Lower;
+use super::node::Io;
+use super::node::Node;
+use super::node::Real;
+use super::plan;
+use super::plan::What;
+use super::work::Upper;
+use super::xattr;
+use crate::layer::Obj;
+use crate::layer::ObjectId;
+use crate::layer::handle::DirHandle;
+use crate::layer::handle::Probe;
+use crate::sys;
+use crate::sys::Errno;
+use crate::sys::attr::Kind;
+use crate::sys::attr::S_ISGID;
+use crate::sys::attr::SetTime;
+use crate::sys::attr::Stat;
+use crate::sys::xattr::SetMode;
+
+/// The mark that holds a copy's origin record.
+pub(super) const ORIGIN: &str = "mica.origin";
+/// The mark of a directory that holds objects with an origin; the kernel's overlayfs uses the same.
+pub(super) const IMPURE: &str = "impure";
+
+/// How much data a copy-up must copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// All of it.
+    All,
+    /// This many bytes at most: the file is about to be cut to that size.
+    Prefix(u64),
+}
+
+/// What is copied.
+pub(super) struct Source<'a> {
+    obj: &'a Obj,
+    stat: Stat,
+    copy: Copy,
+    origin: Option<Vec<u8>>,
+}
+
+impl Source<'_> {
+    /// Copies everything into `made`, an object in work: for a file open for writing, else `O_PATH`.
+    pub(super) fn fill(&self, made: &OwnedFd, upper: &Upper) -> Result<()> {
+        let s = &self.stat;
+        if s.kind() == Kind::File {
+            let content = self.obj.open()?;
+            let len = match self.copy {
+                Copy::All => content.len(),
+                Copy::Prefix(len) => len,
+            };
+            content.copy_to(made, len)?;
+        }
+        sys::attr::chown(made, Some(s.uid), Some(s.gid))?;
+        if s.kind() != Kind::Symlink {
+            sys::attr::chmod(made, s.mode)?;
+        }
+        xattr::copy(self.obj, made)?;
+        if let (Some(origin), Some(name)) = (&self.origin, upper.mark_name(ORIGIN)) {
+            // A filesystem may refuse user xattrs on symlinks and devices: then the number does not outlive the mount.
+            match sys::xattr::set(made, &name, origin, SetMode::Any) {
+                Err(e) if !matches!(e.errno(), Errno::PERM | Errno::OPNOTSUPP | Errno::NODATA) => return Err(e.into()),
+                _ => {}
+            }
+        }
+        sys::attr::set_times(made, SetTime::At(s.atime), SetTime::At(s.mtime))?;
+        if s.kind() == Kind::File && !upper.volatile {
+            sys::data::sync(made, true)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a directory of upper may hold objects with an origin record.
+pub(super) fn is_impure(dir: &Arc<DirHandle>, upper: &Upper) -> Result<bool> {
+    dir.remember(Probe::Impure, || match upper.mark_name(IMPURE) {
+        None => Ok(false),
+        Some(name) => Ok(sys::xattr::get(&*dir.fd()?, &name)?.is_some()),
+    })
+}
+
+/// Notes that a directory of upper holds an object with an origin record.
+pub(super) fn set_impure(dir: &Arc<DirHandle>, upper: &Upper) -> Result<()> {
+    let Some(name) = upper.mark_name(IMPURE).filter(|_| !matches!(is_impure(dir, upper), Ok(true))) else {
+        return Ok(());
+    };
+    sys::xattr::set(&*dir.fd()?, &name, b"y", SetMode::Any)?;
+    dir.learn(Probe::Impure, true);
+    Ok(())
+}
+
+impl Union {
+    /// Brings a node into upper, its ancestors first. Nothing to do when it is there.
+    ///
+    /// # Errors
+    /// `EROFS` without an upper; errors of reading the layer and of writing upper. The node is unchanged then.
+    ///
+    /// # Durability
+    /// Data and attributes of a file are on disk before its name is, unless the mount is volatile.
+    pub(super) fn copy_up(&self, node: &Arc<Node>, copy: Copy) -> Result<()> {
+        self.upper()?;
+        let mut chain = Vec::new();
+        let mut at = node.clone();
+        while !at.in_upper() {
+            let parent = at.body.read().place.as_ref().map(|(parent, _)| parent.clone());
+            chain.push(at);
+            match parent {
+                Some(parent) => at = parent,
+                None => break,
+            }
+        }
+        for (i, node) in chain.iter().enumerate().rev() {
+            self.copy_up_one(node, if i == 0 { copy } else { Copy::All })?;
+        }
+        Ok(())
+    }
+
+    fn copy_up_one(&self, node: &Arc<Node>, copy: Copy) -> Result<()> {
+        let _copying = node.copy.lock();
+        if node.in_upper() {
+            return Ok(());
+        }
+        match node.body.read().real.clone() {
+            Real::Dir(dirs) => self.copy_up_dir(node, dirs),
+            Real::Lower(lower) => self.copy_up_file(node, &lower, copy),
+            Real::Upper { .. } => Ok(()),
+        }
+    }
+
+    fn copy_up_dir(&self, node: &Arc<Node>, dirs: Dirs) -> Result<()> {
+        let Some(lower) = dirs.lowers.first() else { return refused(Errno::IO) };
+        let source = Source { obj: &lower.obj, stat: lower.obj.stat()?, copy: Copy::All, origin: None };
+        let (parent, name) = node.body.read().place.clone().ok_or(Error::Refused(Errno::NOENT))?;
+        let _names = parent.names.write();
+        let site = self.site_of(node)?.ok_or(Error::Refused(Errno::NOENT))?;
+        let id = self.publish(&source, What::Dir, &site)?.1;
+        let handle = site.dir.child(name.as_name(), id);
+        let mut body = node.body.write();
+        body.fresh = true;
+        body.real = Real::Dir(Dirs { upper: Some(handle), ..dirs });
+        Ok(())
+    }
+
+    fn copy_up_file(&self, node: &Arc<Node>, lower: &Lower, copy: Copy) -> Result<()> {
+        let stat = lower.obj.stat()?;
+        let what = match stat.kind() {
+            Kind::File => What::File,
+            Kind::Symlink => What::Symlink,
+            kind => What::Node(kind, stat.rdev),
+        };
+        // A file with several lower names keeps its number only while mounted: on disk the copy is a file of its own.
+        let origin = if stat.nlink > 1 { None } else { self.stack().origin_record(lower.layer, lower.obj.id()) };
+        let source = Source { obj: &lower.obj, stat, copy, origin };
+        let upper = self.upper()?;
+        // Data is copied with no directory locked; then the name is looked at again, which may have moved or gone.
+        let mut built = Built::make(upper, &source, what)?;
+        let place = node.body.read().place.clone();
+        let Some((parent, _)) = place else { return self.adopt_orphan(node, &mut built, stat) };
+        let names = parent.names.write();
+        let Some(site) = self.site_of(node)?.filter(|_| still_there(node, &parent)) else {
+            drop(names);
+            return self.adopt_orphan(node, &mut built, stat);
+        };
+        if source.origin.is_some() {
+            set_impure(&site.dir, upper)?;
+        }
+        let times = sys::attr::fstat(&*site.dir.fd()?)?;
+        built.publish(&site)?;
+        restore_times(&site, &times);
+        let id = built.id;
+        self.take_over(node, id, None, stat);
+        Ok(())
+    }
+
+    /// Where a node's object will lie in upper; `None` when it has no name any more.
+    fn site_of(&self, node: &Node) -> Result<Option<Site>> {
+        let place = node.body.read().place.clone();
+        let Some((parent, name)) = place else { return Ok(None) };
+        let dir = parent.dirs().and_then(|d| d.upper).ok_or(Error::Refused(Errno::STALE))?;
+        Ok(Some(Site::new(&dir, name.as_name())))
+    }
+
+    /// Builds and publishes a directory under the locked names of its parent.
+    fn publish(&self, source: &Source<'_>, what: What, site: &Site) -> Result<(OwnedFd, ObjectId)> {
+        let upper = self.upper()?;
+        let times = sys::attr::fstat(&*site.dir.fd()?)?;
+        let mut exec = Exec::new(upper, None, Some(site.clone()));
+        exec.source = Some(source);
+        let made = exec.run(&plan::copy_up(what))?.ok_or(Error::Refused(Errno::IO))?;
+        restore_times(site, &times);
+        let stat = sys::attr::fstat(&made)?;
+        Ok((made, ObjectId { dev: stat.dev, ino: stat.ino }))
+    }
+
+    /// The file lost its last name while it was copied: the copy lives on without one.
+    fn adopt_orphan(&self, node: &Node, built: &mut Built<'_>, stat: Stat) -> Result<()> {
+        let fd = built.keep_without_name()?;
+        self.take_over(node, built.id, Some(Arc::new(fd)), stat);
+        Ok(())
+    }
+
+    /// Makes the copy in upper the node's object, also for handles that are open.
+    fn take_over(&self, node: &Node, id: ObjectId, held: Option<Arc<OwnedFd>>, lower: Stat) {
+        let mut body = node.body.write();
+        // The lower file's other names keep showing this node while it is known.
+        body.nlink_shift += i64::from(lower.nlink) - i64::from(held.is_none());
+        body.fresh = true;
+        body.real = Real::Upper { id, held };
+        // The next read or write opens the copy; handles are the node's, so they all see it.
+        if matches!(body.io, Some(Io::Lower(_))) {
+            body.io = None;
+        }
+    }
+}
+
+fn still_there(node: &Node, parent: &Arc<Node>) -> bool {
+    node.body.read().place.as_ref().is_some_and(|(p, _)| Arc::ptr_eq(p, parent))
+}
+
+/// A copy-up must not change its parent's times: image diffs would list it.
+fn restore_times(site: &Site, times: &Stat) {
+    let restored = site
+        .dir
+        .fd()
+        .map_err(Error::from)
+        .and_then(|fd| Ok(sys::attr::set_times(&*fd, SetTime::At(times.atime), SetTime::At(times.mtime))?));
+    if let Err(e) = restored {
+        log::warn!("the times of {} could not be restored after a copy-up: {e}", site.dir.path());
+    }
+}
+
+/// A complete copy in the work directory, removed again unless it is published.
+struct Built<'a> {
+    upper: &'a Upper,
+    name: Option<crate::path::NameBuf>,
+    made: OwnedFd,
+    id: ObjectId,
+}
+
+impl<'a> Built<'a> {
+    fn make(upper: &'a Upper, source: &Source<'_>, what: What) -> Result<Self> {
+        let name = upper.fresh_name()?;
+        let work = &*upper.work;
+        let made = match what {
+            What::File => sys::open::create_at(work, name.as_name(), 0o600)?,
+            What::Symlink => {
+                sys::name::symlink(&source.obj.readlink()?, work, name.as_name())?;
+                sys::open::path_at(work, name.as_name())?
+            }
+            What::Node(kind, rdev) => {
+                sys::name::mknod(work, name.as_name(), kind, 0o600, rdev)?;
+                sys::open::path_at(work, name.as_name())?
+            }
+            What::Dir | What::Whiteout | What::Mark => return refused(Errno::INVAL),
+        };
+        let stat = sys::attr::fstat(&made)?;
+        let built = Self { upper, name: Some(name), made, id: ObjectId { dev: stat.dev, ino: stat.ino } };
+        source.fill(&built.made, upper)?;
+        Ok(built)
+    }
+
+    fn publish(&mut self, site: &Site) -> Result<()> {
+        let Some(name) = &self.name else { return refused(Errno::IO) };
+        let (work, dir) = (&*self.upper.work, site.dir.fd()?);
+        let (from, to) = (name.as_name(), site.name.as_name());
+        match sys::name::rename(work, from, &*dir, to, sys::name::RenameMode::NoReplace) {
+            // A kernel or filesystem without NOREPLACE: nothing else writes to upper, and the names are locked.
+            Err(e) if sys::is_unsupported(e.errno()) => {
+                sys::name::rename(work, from, &*dir, to, sys::name::RenameMode::Replace)?;
+            }
+            other => other?,
+        }
+        self.name = None;
+        Ok(())
+    }
+
+    fn keep_without_name(&mut self) -> Result<OwnedFd> {
+        let fd = sys::open::duplicate(&self.made)?;
+        self.remove();
+        Ok(fd)
+    }
+
+    fn remove(&mut self) {
+        if let Some(name) = self.name.take() {
+            if let Err(e) = sys::name::unlink(&*self.upper.work, name.as_name()) {
+                log::warn!("left {name} in the work directory: {e}");
+            }
+        }
+    }
+}
+
+impl Drop for Built<'_> {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// The group and set-group-id bit that a new object takes from its parent directory.
+pub(super) fn inherit(parent: &Stat, gid: u32, mode: u32, is_dir: bool) -> (u32, u32) {
+    match (parent.mode & S_ISGID != 0, is_dir) {
+        (false, _) => (gid, mode),
+        (true, false) => (parent.gid, mode),
+        (true, true) => (parent.gid, mode | S_ISGID),
+    }
+}

@@ -1,0 +1,218 @@
+//! File contents: open, read, write, and the rest.
+//!
+//! The open backing file belongs to the node, not to a handle: all handles of a node share it, so a handle that was opened
+//! before a copy-up sees what is written after it.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::Result;
+use super::Union;
+use super::copy_up::Copy;
+use super::error::Error;
+use super::error::refused;
+use super::node::Io;
+use super::node::Node;
+use super::node::Real;
+use crate::sys;
+use crate::sys::Errno;
+use crate::sys::attr::Kind;
+use crate::sys::open::Access;
+
+/// What `lseek` looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whence {
+    /// Data.
+    Data,
+    /// A hole.
+    Hole,
+}
+
+impl Union {
+    /// Counts one more open handle of a regular file; opening for writing copies it up.
+    ///
+    /// # Errors
+    /// `EROFS` for writing without an upper; those of the copy-up; `EMFILE`.
+    pub fn open(&self, node: &Arc<Node>, write: bool, truncate: bool) -> Result<()> {
+        match node.kind {
+            Kind::File => {}
+            Kind::Dir => return refused(Errno::ISDIR),
+            _ => return refused(Errno::INVAL),
+        }
+        if write || truncate {
+            self.copy_up(node, if truncate { Copy::Prefix(0) } else { Copy::All })?;
+            let fd = self.writable(node)?;
+            if truncate {
+                sys::data::set_len(&*fd, 0)?;
+            }
+        }
+        let io = self.backing(node)?;
+        let mut body = node.body.write();
+        // Somebody may have opened it meanwhile; a backing that can be written is never replaced by one that cannot.
+        if body.io.is_none() {
+            body.io = Some(io);
+        }
+        body.opens += 1;
+        Ok(())
+    }
+
+    /// Takes back one open handle; the last one closes the backing file.
+    pub fn release(&self, node: &Node) {
+        let mut body = node.body.write();
+        body.opens = body.opens.saturating_sub(1);
+        if body.opens == 0 {
+            body.io = None;
+        }
+    }
+
+    /// Reads at `at` into `buf`; fewer bytes only at the end of the file.
+    ///
+    /// # Errors
+    /// Those of the layer that holds the data.
+    pub fn read(&self, node: &Node, buf: &mut [u8], at: u64) -> Result<usize> {
+        match self.backing(node)? {
+            Io::Lower(content) => Ok(content.read_at(buf, at)?),
+            Io::Upper(fd, _) => Ok(sys::data::read_at(&*fd, buf, at)?),
+        }
+    }
+
+    /// Writes `data` at `at`; how many bytes were written.
+    ///
+    /// # Errors
+    /// Those of the copy-up and of the upper filesystem.
+    pub fn write(&self, node: &Arc<Node>, data: &[u8], at: u64) -> Result<usize> {
+        Ok(sys::data::write_at(&*self.writable(node)?, data, at)?)
+    }
+
+    /// Makes the file durable, and with it the names under which it was made or copied up.
+    ///
+    /// # Errors
+    /// The kernel's; `EIO` tells that data was lost.
+    pub fn fsync(&self, node: &Arc<Node>, data_only: bool) -> Result<()> {
+        match &self.stack().upper {
+            Some(upper) if !upper.volatile && node.in_upper() => {}
+            _ => return Ok(()),
+        }
+        if node.kind == Kind::Dir {
+            let handle = node.dirs().and_then(|d| d.upper).ok_or(Error::Refused(Errno::ROFS))?;
+            sys::data::sync_dir(&*handle.fd()?)?;
+        } else {
+            match self.backing(node)? {
+                Io::Upper(fd, _) => sys::data::sync(&*fd, !data_only)?,
+                Io::Lower(_) => return Ok(()),
+            }
+        }
+        self.sync_names(node)
+    }
+
+    /// Syncs the directories above a node as far as they are new.
+    fn sync_names(&self, node: &Arc<Node>) -> Result<()> {
+        let mut at = node.clone();
+        loop {
+            let place = {
+                let mut body = at.body.write();
+                if !std::mem::take(&mut body.fresh) {
+                    return Ok(());
+                }
+                body.place.clone()
+            };
+            let Some((parent, _)) = place else { return Ok(()) };
+            if let Some(handle) = parent.dirs().and_then(|d| d.upper) {
+                if let Err(e) = handle.fd().map_err(Error::from).and_then(|fd| Ok(sys::data::sync_dir(&*fd)?)) {
+                    at.body.write().fresh = true;
+                    return Err(e);
+                }
+            }
+            at = parent;
+        }
+    }
+
+    /// `fallocate` with the kernel's mode bits.
+    ///
+    /// # Errors
+    /// Those of the copy-up and of the upper filesystem.
+    pub fn fallocate(&self, node: &Arc<Node>, mode: u32, at: u64, len: u64) -> Result<()> {
+        Ok(sys::data::fallocate(&*self.writable(node)?, mode, at, len)?)
+    }
+
+    /// The next data or hole at or after `at`.
+    ///
+    /// # Errors
+    /// `ENXIO` behind the end, or when only a hole is left.
+    pub fn seek(&self, node: &Node, at: u64, whence: Whence) -> Result<u64> {
+        let found = match (self.backing(node)?, whence) {
+            (Io::Lower(content), Whence::Data) => content.seek_data(at)?,
+            (Io::Lower(content), Whence::Hole) => content.seek_hole(at)?,
+            (Io::Upper(fd, _), Whence::Data) => sys::data::seek_data(&*fd, at)?,
+            (Io::Upper(fd, _), Whence::Hole) => sys::data::seek_hole(&*fd, at)?,
+        };
+        found.ok_or(Error::Refused(Errno::NXIO))
+    }
+
+    /// Copies `len` bytes between two files of the union, inside the kernel where that works; how many were copied.
+    ///
+    /// # Errors
+    /// Those of the layer read and of the upper filesystem.
+    pub fn copy_range(&self, from: &Arc<Node>, from_at: u64, to: &Arc<Node>, to_at: u64, len: u64) -> Result<usize> {
+        let out = self.writable(to)?;
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30);
+        let fd = match self.backing(from)? {
+            Io::Upper(fd, _) => fd,
+            Io::Lower(content) => match content.whole_file() {
+                Some(fd) => fd.clone(),
+                None => {
+                    let mut buf = vec![0; len.min(1 << 20)];
+                    let n = content.read_at(&mut buf, from_at)?;
+                    sys::data::write_all_at(&*out, buf.get(..n).unwrap_or_default(), to_at)?;
+                    return Ok(n);
+                }
+            },
+        };
+        Ok(sys::data::copy_range(&*fd, from_at, &*out, to_at, len)?)
+    }
+
+    /// The file's backing in upper, open for writing; copies it up if it is not there yet.
+    pub(super) fn writable(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+        if let Some(Io::Upper(fd, true)) = &node.body.read().io {
+            return Ok(fd.clone());
+        }
+        if node.kind != Kind::File {
+            return refused(Errno::INVAL);
+        }
+        self.copy_up(node, Copy::All)?;
+        let fd = Arc::new(sys::open::reopen(&*self.hold(node)?, Access::ReadWrite)?);
+        let mut body = node.body.write();
+        if body.opens > 0 {
+            body.io = Some(Io::Upper(fd.clone(), true));
+        }
+        Ok(fd)
+    }
+
+    /// The file's backing for reading: the one its handles share, or one opened for this time.
+    fn backing(&self, node: &Node) -> Result<Io> {
+        let (io, real) = {
+            let body = node.body.read();
+            (body.io.clone(), body.real.clone())
+        };
+        if let Some(io) = io {
+            return Ok(io);
+        }
+        let io = match real {
+            Real::Dir(_) => return refused(Errno::ISDIR),
+            Real::Lower(lower) => Io::Lower(lower.obj.open()?),
+            Real::Upper { .. } => {
+                if node.kind != Kind::File {
+                    return refused(Errno::INVAL);
+                }
+                Io::Upper(Arc::new(sys::open::reopen(&*self.hold(node)?, Access::Read)?), false)
+            }
+        };
+        let mut body = node.body.write();
+        // A copy-up that finished meanwhile makes what was opened here the old file.
+        let outdated = matches!((&io, &body.real), (Io::Lower(_), Real::Upper { .. }));
+        if body.opens > 0 && body.io.is_none() && !outdated {
+            body.io = Some(io.clone());
+        }
+        Ok(io)
+    }
+}

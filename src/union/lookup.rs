@@ -1,0 +1,275 @@
+//! The walk: one name, looked up through the stack from the top down.
+//!
+//! Rules (kernel `overlayfs.rst`, "Merged directories", "whiteouts and opaque directories", "redirect_dir", "metacopy"):
+//! a whiteout ends the walk; anything but a directory ends it; directories gather until an opaque one, or until something
+//! that is no directory lies below; a redirect changes the name for the layers below. Only the layers in which the parent
+//! directory exists are asked, and an error of a layer is an error of the lookup, never a miss.
+
+use std::sync::Arc;
+
+use super::error::Result;
+use super::observe::Observer;
+use super::observe::Sheet;
+use super::observe::Verdict;
+use crate::layer::Marks;
+use crate::layer::Obj;
+use crate::layer::Seen;
+use crate::layer::dir;
+use crate::layer::handle::DirHandle;
+use crate::layer::marks::Redirect;
+use crate::path::Name;
+use crate::path::NameBuf;
+use crate::path::RelPath;
+use crate::sys::attr::Kind;
+use crate::sys::attr::Stat;
+
+/// An object of a lower layer and the layer's number, 0 being the top one.
+#[derive(Debug, Clone)]
+pub struct Lower {
+    /// The layer's number from the top.
+    pub layer: u16,
+    /// The object.
+    pub obj: Obj,
+}
+
+/// The directories of which one directory of the union consists.
+#[derive(Debug, Clone)]
+pub struct Dirs {
+    /// The one in the upper directory.
+    pub upper: Option<Arc<DirHandle>>,
+    /// Those in the lower layers, top first; empty when the upper one is opaque.
+    pub lowers: Arc<[Lower]>,
+}
+
+/// What a name is in the union.
+#[derive(Debug)]
+pub struct Target {
+    /// Attributes of the topmost object.
+    pub stat: Stat,
+    /// The object in upper, if it has one there.
+    pub upper: Option<InUpper>,
+    /// The lower directories that are merged, or the lower object, or the data of a metadata-only copy.
+    pub lowers: Vec<Lower>,
+}
+
+/// An object in the upper directory.
+#[derive(Debug)]
+pub enum InUpper {
+    /// A directory.
+    Dir(Arc<DirHandle>),
+    /// Anything else; the flag tells that only its attributes are here and its data below.
+    Other(bool),
+}
+
+impl Target {
+    /// The type of the object.
+    pub fn kind(&self) -> Kind {
+        self.stat.kind()
+    }
+}
+
+/// What the walk needs beside the directories: the roots of the lower layers, for absolute redirects.
+#[derive(Debug, Clone)]
+pub struct Roots(pub Arc<[Lower]>);
+
+/// How many redirects one lookup follows before the layers are called damaged.
+const MAX_REDIRECTS: usize = 64;
+
+/// Looks `name` up in the directory that consists of `dirs`; `None` when the union has no such name.
+///
+/// # Errors
+/// The first error of a layer that was asked.
+pub fn walk<O: Observer>(dirs: &Dirs, roots: &Roots, name: Name<'_>, observer: &mut O) -> Result<Option<Target>> {
+    Walk { roots, name: name.to_buf(), found: None, decided: false, redirects: 0, observer }.run(dirs)
+}
+
+struct Walk<'a, O: Observer> {
+    roots: &'a Roots,
+    /// The name looked for now; a redirect changes it.
+    name: NameBuf,
+    found: Option<Target>,
+    /// Nothing below can change the answer; only an exhaustive observer still looks.
+    decided: bool,
+    redirects: usize,
+    observer: &'a mut O,
+}
+
+impl<O: Observer> Walk<'_, O> {
+    fn run(mut self, dirs: &Dirs) -> Result<Option<Target>> {
+        if let Some(upper) = &dirs.upper {
+            self.ask_upper(upper, !dirs.lowers.is_empty())?;
+        }
+        let mut lowers = dirs.lowers.clone();
+        if let Some(moved) = self.redirect_from_upper(dirs)? {
+            lowers = moved;
+        }
+        let mut at = 0;
+        while let Some(lower) = lowers.get(at) {
+            if self.decided && !O::EXHAUSTIVE {
+                break;
+            }
+            at += 1;
+            let redirect = self.ask_lower(lower, at < lowers.len())?;
+            if let Some(Redirect::Path(path)) = redirect {
+                lowers = self.follow(&path, lower.layer)?;
+                at = 0;
+            }
+        }
+        Ok(self.found)
+    }
+
+    fn ask_upper(&mut self, dir: &Arc<DirHandle>, more_below: bool) -> Result<()> {
+        let name = self.name.as_name();
+        match dir::look(dir, name)? {
+            dir::Found::Miss => self.observer.verdict(Sheet::Upper, name, || Verdict::Miss),
+            dir::Found::Whiteout(_) => {
+                self.decided = true;
+                self.observer.verdict(Sheet::Upper, name, || Verdict::Whiteout);
+            }
+            dir::Found::Other(stat) => {
+                self.decided = true;
+                let location = || format!("{}/{name}", dir.path());
+                self.observer.verdict(Sheet::Upper, name, || Verdict::Found {
+                    stat,
+                    marks: Marks::default(),
+                    location: location(),
+                });
+                self.found = Some(Target { stat, upper: Some(InUpper::Other(false)), lowers: Vec::new() });
+            }
+            dir::Found::Dir(handle, stat, beside_whiteout) => {
+                let marks = if more_below || O::EXHAUSTIVE {
+                    dir::dir_marks(&handle, beside_whiteout)?
+                } else {
+                    Marks::default()
+                };
+                self.decided = marks.opaque;
+                let location = handle.path();
+                self.observer.verdict(Sheet::Upper, name, || Verdict::Found { stat, marks: marks.clone(), location });
+                self.found = Some(Target { stat, upper: Some(InUpper::Dir(handle)), lowers: Vec::new() });
+            }
+        }
+        Ok(())
+    }
+
+    /// A redirect of the upper directory that was just found: where to go on.
+    fn redirect_from_upper(&mut self, dirs: &Dirs) -> Result<Option<Arc<[Lower]>>> {
+        let Some(Target { upper: Some(InUpper::Dir(handle)), .. }) = &self.found else { return Ok(None) };
+        if self.decided || dirs.lowers.is_empty() {
+            return Ok(None);
+        }
+        match dir::dir_marks(handle, false)?.redirect {
+            None => Ok(None),
+            Some(Redirect::Sibling(name)) => {
+                self.name = name;
+                Ok(None)
+            }
+            Some(Redirect::Path(path)) => self.follow_from(&path, 0).map(Some),
+        }
+    }
+
+    /// Asks one lower layer; returns the redirect that the layers below are to be asked by.
+    fn ask_lower(&mut self, lower: &Lower, more_below: bool) -> Result<Option<Redirect>> {
+        let sheet = Sheet::Lower(lower.layer);
+        let name = self.name.clone();
+        let name = name.as_name();
+        let seen = match lower.obj.lookup(name) {
+            Ok(seen) => seen,
+            Err(e) if self.decided => {
+                self.observer.verdict(sheet, name, || Verdict::Failed(e.to_string()));
+                return Ok(None);
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let (obj, stat) = match seen {
+            Seen::Miss => {
+                self.observer.verdict(sheet, name, || Verdict::Miss);
+                return Ok(None);
+            }
+            Seen::Whiteout if self.decided => {
+                self.observer.verdict(sheet, name, || Verdict::Shadowed { stat: None });
+                return Ok(None);
+            }
+            Seen::Whiteout => {
+                self.decided = true;
+                self.observer.verdict(sheet, name, || Verdict::Whiteout);
+                return Ok(None);
+            }
+            Seen::Found(obj, stat) => (obj, stat),
+        };
+        let is_dir = stat.kind() == Kind::Dir;
+        // A file below a directory hides everything below itself, too.
+        if self.decided || (self.found.is_some() && !is_dir) {
+            self.decided = true;
+            self.observer.verdict(sheet, name, || Verdict::Shadowed { stat: Some(stat) });
+            return Ok(None);
+        }
+        let marks = if is_dir && (more_below || O::EXHAUSTIVE) { obj.marks()? } else { Marks::default() };
+        self.decided = !is_dir || marks.opaque;
+        let first = self.found.is_none();
+        self.observer.verdict(sheet, name, || {
+            let (marks, location) = (marks.clone(), obj.location());
+            if first { Verdict::Found { stat, marks, location } } else { Verdict::Merged { stat, marks, location } }
+        });
+        let target = self.found.get_or_insert_with(|| Target { stat, upper: None, lowers: Vec::new() });
+        target.lowers.push(Lower { layer: lower.layer, obj });
+        match marks.redirect {
+            Some(Redirect::Sibling(name)) => {
+                self.name = name;
+                Ok(None)
+            }
+            other => Ok(other),
+        }
+    }
+
+    fn follow(&mut self, path: &RelPath, above: u16) -> Result<Arc<[Lower]>> {
+        self.follow_from(path, above.saturating_add(1))
+    }
+
+    /// The directories that hold the last name of `path` in the layers from number `first` on; that name becomes the one
+    /// looked for.
+    fn follow_from(&mut self, path: &RelPath, first: u16) -> Result<Arc<[Lower]>> {
+        self.redirects += 1;
+        let Some((parents, last)) = path.split_last() else { return Ok(Arc::new([])) };
+        if self.redirects > MAX_REDIRECTS {
+            return Ok(Arc::new([]));
+        }
+        let mut dirs: Arc<[Lower]> = self.roots.0.iter().filter(|l| l.layer >= first).cloned().collect();
+        for part in parents.components() {
+            let here = Dirs { upper: None, lowers: dirs };
+            let inner = Walk {
+                roots: self.roots,
+                name: part.to_buf(),
+                found: None,
+                decided: false,
+                redirects: self.redirects,
+                observer: &mut (),
+            };
+            dirs = match inner.run(&here)? {
+                Some(target) if target.kind() == Kind::Dir => target.lowers.into(),
+                _ => Arc::new([]),
+            };
+        }
+        self.name = last.to_buf();
+        Ok(dirs)
+    }
+}
+
+/// The lower directories that the root of a stack is merged of: an opaque root hides the roots below it.
+///
+/// # Errors
+/// When a root's marks cannot be read.
+pub fn merged_roots(stack: &super::stack::Stack) -> Result<Arc<[Lower]>> {
+    if let Some(upper) = &stack.upper {
+        if dir::dir_marks(&upper.root, false)?.opaque {
+            return Ok(Arc::new([]));
+        }
+    }
+    let mut lowers = Vec::new();
+    for lower in stack.roots.0.iter() {
+        lowers.push(lower.clone());
+        if lower.obj.marks()?.opaque {
+            break;
+        }
+    }
+    Ok(lowers.into())
+}

@@ -1,0 +1,275 @@
+//! The union filesystem. It knows no FUSE and no images.
+//!
+//! [`Union`] is the facade: one method per operation. A mutation locks, observes, plans ([`plan`]), executes ([`exec`]) and then
+//! publishes the result in the nodes. Reads take no lock over I/O but the shared one of a directory's names.
+//!
+//! # Lock order
+//! 1. `Node::copy` of a node, after those of its ancestors were taken and released one by one;
+//! 2. `Union::moving`, for a rename between two directories: which is above which cannot change then;
+//! 3. `Node::names` of directories: an ancestor before what is below it, otherwise the one with the smaller number first;
+//! 4. `Node::listing`;
+//! 5. `Node::body`, a shard of the [`node::Table`]: held for a few instructions, never over a system call.
+//!
+//! Over the copying of data and over `fsync` only the first kind is held, and only that node's: a copy-up of 10 GB does not delay a
+//! `touch` beside it.
+
+pub mod attr;
+mod copy_up;
+mod data;
+pub mod error;
+mod exec;
+pub mod lookup;
+mod names;
+pub mod node;
+pub mod observe;
+pub mod plan;
+pub mod readdir;
+mod rename;
+pub mod stack;
+pub mod work;
+mod xattr;
+
+use std::sync::Arc;
+
+pub use data::Whence;
+pub use error::Error;
+pub use error::Result;
+use error::refused;
+use lookup::Dirs;
+use lookup::InUpper;
+use lookup::Target;
+pub use names::Caller;
+pub use names::MakeKind;
+use node::Node;
+use node::Real;
+use node::Table;
+use observe::Observer;
+pub use rename::RenameFlags;
+use stack::Stack;
+use work::Upper;
+
+use crate::layer::ObjectId;
+use crate::path::Name;
+use crate::sys::Errno;
+use crate::sys::attr::Kind;
+use crate::sys::attr::Stat;
+
+/// How the union behaves; fixed when it is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Rename lower and merged directories by a redirect instead of answering `EXDEV`.
+    pub redirect_dir: bool,
+}
+
+/// A stack of layers as one filesystem.
+///
+/// Names made here get their mode from the caller alone: the process must have cleared its umask
+/// ([`crate::sys::process::clear_umask`]).
+#[derive(Debug)]
+pub struct Union {
+    stack: Stack,
+    table: Table,
+    options: Options,
+    moving: parking_lot::Mutex<()>,
+}
+
+/// A node with its attributes, as a lookup finds it. The node's reference count was raised by one.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its attributes.
+    pub attr: Stat,
+}
+
+impl Union {
+    /// A union over `stack`.
+    ///
+    /// # Errors
+    /// When the roots cannot be read.
+    pub fn new(stack: Stack, options: Options) -> Result<Self> {
+        let dirs = Dirs { upper: stack.upper.as_ref().map(|u| u.root.clone()), lowers: lookup::merged_roots(&stack)? };
+        let table = Table::default();
+        table.insert_root(Arc::new(Node::new(node::ROOT, Kind::Dir, None, Real::Dir(dirs))));
+        Ok(Self { stack, table, options, moving: parking_lot::Mutex::new(()) })
+    }
+
+    /// The stack below.
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
+    /// The nodes that are known now.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Whether nothing can be changed.
+    pub fn is_read_only(&self) -> bool {
+        self.stack.upper.is_none()
+    }
+
+    /// The node of a number.
+    ///
+    /// # Errors
+    /// `ESTALE` for a number that was never given out or was forgotten.
+    pub fn node(&self, ino: u64) -> Result<Arc<Node>> {
+        self.table.get(ino).ok_or(Error::Refused(Errno::STALE))
+    }
+
+    /// Takes back `count` references of a node.
+    pub fn forget(&self, ino: u64, count: u64) {
+        self.table.forget(ino, count);
+    }
+
+    /// Looks one name up; `None` when the union has no such name.
+    ///
+    /// # Errors
+    /// `ENOTDIR`; errors of the layers.
+    pub fn lookup(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Option<Entry>> {
+        let _names = parent.names.read();
+        self.lookup_locked(parent, name)
+    }
+
+    /// Looks one name up, and tells `observer` what each layer said; does not touch the node table.
+    ///
+    /// # Errors
+    /// As [`Union::lookup`].
+    pub fn explain(&self, parent: &Dirs, name: Name<'_>, observer: &mut impl Observer) -> Result<Option<Target>> {
+        lookup::walk(parent, &self.stack.roots, name, observer)
+    }
+
+    /// The directories that the root is merged of.
+    pub fn root_dirs(&self) -> Result<Dirs> {
+        self.node(node::ROOT)?.dirs().ok_or(Error::Refused(Errno::NOTDIR))
+    }
+
+    fn upper(&self) -> Result<&Upper> {
+        self.stack.upper.as_ref().ok_or(Error::Refused(Errno::ROFS))
+    }
+
+    fn dirs_of(&self, node: &Node) -> Result<Dirs> {
+        node.dirs().ok_or(Error::Refused(Errno::NOTDIR))
+    }
+
+    /// [`Union::lookup`] with the parent's names locked.
+    fn lookup_locked(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Option<Entry>> {
+        let dirs = self.dirs_of(parent)?;
+        if is_removed(parent) {
+            return Ok(None);
+        }
+        match lookup::walk(&dirs, &self.stack.roots, name, &mut ())? {
+            None => Ok(None),
+            Some(target) => self.intern(parent, name, target).map(Some),
+        }
+    }
+
+    /// The node of what a walk found, with one more reference.
+    fn intern(&self, parent: &Arc<Node>, name: Name<'_>, target: Target) -> Result<Entry> {
+        let (own, top) = (ObjectId { dev: target.stat.dev, ino: target.stat.ino }, target.lowers.first());
+        let (layer, key) = match (&target.upper, top) {
+            // A directory that is merged keeps the number of its topmost lower one, whatever is copied up.
+            (Some(InUpper::Dir(_)), Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
+            (Some(InUpper::Other(_)), _) => {
+                (None, self.origin_of(&self.dirs_of(parent)?, name)?.or(self.stack.upper_ino(own)))
+            }
+            (Some(InUpper::Dir(_)), None) => (None, self.stack.upper_ino(own)),
+            (None, Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
+            (None, None) => return refused(Errno::IO),
+        };
+        let id = top.filter(|_| layer.is_some()).map_or(own, |l| l.obj.id());
+        let stat = target.stat;
+        let kind = target.kind();
+        let real = match target.upper {
+            Some(InUpper::Dir(handle)) => Real::Dir(Dirs { upper: Some(handle), lowers: target.lowers.into() }),
+            Some(InUpper::Other(_)) => Real::Upper { id: own, held: None },
+            None if kind == Kind::Dir => Real::Dir(Dirs { upper: None, lowers: target.lowers.into() }),
+            None => match target.lowers.into_iter().next() {
+                Some(lower) => Real::Lower(lower),
+                None => return refused(Errno::IO),
+            },
+        };
+        let fits = |node: &Node| adopt(node, kind, &real, &stat, parent, name);
+        let make = |ino| Node::new(ino, kind, Some((parent.clone(), name.to_buf())), real.clone());
+        let node = match key.and_then(|ino| self.table.intern(ino, fits, || make(ino))) {
+            Some(node) => node,
+            None => {
+                let ino = self.table.dynamic_ino(layer, id);
+                self.table.intern(ino, fits, || make(ino)).ok_or(Error::Refused(Errno::STALE))?
+            }
+        };
+        // A lower name of a file that was copied up under another of its names shows the copy.
+        let attr = match (&node.body.read().real, &real) {
+            (Real::Upper { .. }, Real::Lower(_)) => None,
+            _ => Some(stat),
+        };
+        let attr = match attr {
+            Some(stat) => self.show(&node, stat),
+            None => self.getattr(&node)?,
+        };
+        Ok(Entry { node, attr })
+    }
+
+    /// The number that an object in upper keeps from the lower object it was copied from.
+    fn origin_of(&self, parent: &Dirs, name: Name<'_>) -> Result<Option<u64>> {
+        let (Some(handle), Some(upper)) = (&parent.upper, &self.stack.upper) else { return Ok(None) };
+        if !copy_up::is_impure(handle, upper)? {
+            return Ok(None);
+        }
+        let fd = crate::sys::open::path_at(&*handle.fd()?, name)?;
+        let Some(xattr) = upper.mark_name(copy_up::ORIGIN) else { return Ok(None) };
+        Ok(crate::sys::xattr::get(fd, &xattr)?.and_then(|record| self.stack.origin_ino(&record)))
+    }
+}
+
+/// Whether a directory has lost its name while somebody still uses it.
+fn is_removed(node: &Node) -> bool {
+    node.ino != node::ROOT && node.body.read().place.is_none()
+}
+
+/// Whether a known node is the object that a walk found at `name`; if so, brings its place up to date.
+fn adopt(node: &Node, kind: Kind, found: &Real, stat: &Stat, parent: &Arc<Node>, name: Name<'_>) -> bool {
+    if node.kind != kind {
+        return false;
+    }
+    let mut body = node.body.write();
+    let here = body.place.as_ref().is_some_and(|(p, n)| Arc::ptr_eq(p, parent) && n.as_name() == name);
+    match (&mut body.real, found) {
+        (Real::Dir(known), Real::Dir(new)) => {
+            let same = match (&known.upper, &new.upper) {
+                (Some(a), Some(b)) => a.id() == b.id(),
+                (None, None) => true,
+                _ => false,
+            };
+            return same && (here || body.place.is_none() && stat.nlink == 0);
+        }
+        (Real::Upper { id, held }, Real::Upper { id: new, .. }) => {
+            if id != new {
+                return false;
+            }
+            if !here {
+                // Another name of the same file, or a name again after the known one was removed.
+                *held = None;
+                body.place = Some((parent.clone(), name.to_buf()));
+            }
+        }
+        (Real::Lower(known), Real::Lower(new)) => {
+            if known.obj.id() != new.obj.id() {
+                return false;
+            }
+            if !here {
+                *known = new.clone();
+                body.place = Some((parent.clone(), name.to_buf()));
+            }
+        }
+        // Copied up under one name, seen under another lower name: the same file if the lower one has several names.
+        (Real::Upper { .. }, Real::Lower(_)) => return stat.nlink > 1,
+        _ => return false,
+    }
+    true
+}

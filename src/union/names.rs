@@ -1,0 +1,365 @@
+//! Operations on names: create, mkdir, mknod, symlink, link, unlink, rmdir.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::Entry;
+use super::Result;
+use super::Union;
+use super::copy_up;
+use super::copy_up::Copy;
+use super::error::Error;
+use super::error::refused;
+use super::exec::Dress;
+use super::exec::Exec;
+use super::exec::Site;
+use super::lookup;
+use super::lookup::Dirs;
+use super::lookup::Target;
+use super::node::Io;
+use super::node::Node;
+use super::node::Real;
+use super::plan;
+use super::plan::Observed;
+use super::plan::UpperSeen;
+use super::plan::What;
+use crate::layer::ObjectId;
+use crate::layer::dir;
+use crate::layer::handle::DirHandle;
+use crate::layer::handle::Probe;
+use crate::layer::marks::AUFS_PREFIX;
+use crate::path::Name;
+use crate::sys;
+use crate::sys::Errno;
+use crate::sys::attr::Kind;
+use crate::sys::attr::PERM_MASK;
+
+/// Who asks for a new object.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Caller {
+    /// The owner of what is made.
+    pub uid: u32,
+    /// Its group, unless the directory hands on its own.
+    pub gid: u32,
+    /// The bits that are not set in the mode, unless the directory has a default ACL.
+    pub umask: u32,
+}
+
+/// What is to be made.
+#[derive(Debug, Clone, Copy)]
+pub enum MakeKind<'a> {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symlink with this text.
+    Symlink(&'a [u8]),
+    /// A FIFO, socket or device with this number.
+    Node(Kind, u64),
+}
+
+/// A name in a locked directory that lies in upper, and what is there.
+pub(super) struct Spot {
+    pub site: Site,
+    pub seen: Observed,
+    /// What the union shows there.
+    pub target: Option<Target>,
+}
+
+impl Union {
+    /// Makes something new under a name that does not show, and opens a regular file for reading and writing (a handle is
+    /// counted as by [`Union::open`] when `open` is set).
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`; `EINVAL` for a name that starts with `.wh.`, which no image layer can hold; `EPERM` for a device
+    /// 0:0, which is a whiteout; those of the upper filesystem.
+    pub fn make(
+        &self,
+        parent: &Arc<Node>,
+        name: Name<'_>,
+        kind: MakeKind<'_>,
+        mode: u32,
+        caller: Caller,
+        open: bool,
+    ) -> Result<Entry> {
+        check_new_name(name)?;
+        let (what, text) = match kind {
+            MakeKind::File => (What::File, &b""[..]),
+            MakeKind::Dir => (What::Dir, &b""[..]),
+            MakeKind::Symlink(text) => (What::Symlink, text),
+            MakeKind::Node(Kind::Char, 0) => return refused(Errno::PERM),
+            MakeKind::Node(Kind::File, _) => (What::File, &b""[..]),
+            MakeKind::Node(kind, rdev) => (What::Node(kind, rdev), &b""[..]),
+        };
+        self.copy_up(parent, Copy::All)?;
+        let _names = parent.names.write();
+        let spot = self.spot(parent, name)?;
+        if spot.target.is_some() {
+            return refused(Errno::EXIST);
+        }
+        let dress = dress_for(&spot.site.dir, mode, caller, what == What::Dir)?;
+        let made = self.build(&spot, what, text, dress)?;
+        let stat = match &made {
+            Some(fd) => sys::attr::fstat(fd)?,
+            None => sys::attr::stat_at(&*spot.site.dir.fd()?, name)?.ok_or(Error::Refused(Errno::NOENT))?,
+        };
+        let id = ObjectId { dev: stat.dev, ino: stat.ino };
+        let upper = match what {
+            What::Dir => lookup::InUpper::Dir(spot.site.dir.child(name, id)),
+            _ => lookup::InUpper::Other(false),
+        };
+        changed(parent);
+        // Nothing lies below what was just made: a whiteout or an opaque mark saw to that.
+        let entry = self.intern(parent, name, Target { stat, upper: Some(upper), lowers: Vec::new() })?;
+        let mut body = entry.node.body.write();
+        body.fresh = true;
+        if let (Some(fd), What::File, true) = (made, what, open) {
+            body.io = Some(Io::Upper(Arc::new(fd), true));
+            body.opens += 1;
+        }
+        drop(body);
+        Ok(entry)
+    }
+
+    /// Builds in place where that is complete in one call, else in work.
+    fn build(&self, spot: &Spot, what: What, text: &[u8], dress: Dress) -> Result<Option<OwnedFd>> {
+        let upper = self.upper()?;
+        let run = |direct| {
+            let mut exec = Exec::new(upper, None, Some(spot.site.clone()));
+            exec.symlink = text;
+            exec.dress = dress;
+            exec.run(&plan::create(spot.seen, what, direct, upper.abilities))
+        };
+        match run(true) {
+            // The owner may lack a right on the upper filesystem that the mount itself has.
+            Err(e) if matches!(e.errno(), Errno::ACCESS | Errno::PERM) => run(false),
+            other => other,
+        }
+    }
+
+    /// Gives a file a second name.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`, `EPERM` for a directory; those of the copy-up and of upper.
+    pub fn link(&self, node: &Arc<Node>, parent: &Arc<Node>, name: Name<'_>) -> Result<Entry> {
+        check_new_name(name)?;
+        if node.kind == Kind::Dir {
+            return refused(Errno::PERM);
+        }
+        self.copy_up(node, Copy::All)?;
+        self.copy_up(parent, Copy::All)?;
+        let _names = parent.names.write();
+        let spot = self.spot(parent, name)?;
+        if spot.target.is_some() {
+            return refused(Errno::EXIST);
+        }
+        let upper = self.upper()?;
+        let fd = self.hold(node)?;
+        if self.has_origin(node) {
+            copy_up::set_impure(&spot.site.dir, upper)?;
+        }
+        self.link_to(node, &fd, &spot)?;
+        changed(parent);
+        let stat = sys::attr::fstat(&*fd)?;
+        {
+            let mut body = node.body.write();
+            body.fresh = true;
+            if body.place.is_none() {
+                body.place = Some((parent.clone(), name.to_buf()));
+                if let Real::Upper { held, .. } = &mut body.real {
+                    *held = None;
+                }
+            }
+        }
+        let node = self.table().intern(
+            node.ino,
+            |_| true,
+            || {
+                Node::new(
+                    node.ino,
+                    node.kind,
+                    None,
+                    Real::Upper { id: ObjectId { dev: stat.dev, ino: stat.ino }, held: Some(fd.clone()) },
+                )
+            },
+        );
+        let node = node.ok_or(Error::Refused(Errno::STALE))?;
+        let attr = self.show(&node, stat);
+        Ok(Entry { node, attr })
+    }
+
+    fn link_to(&self, node: &Node, fd: &OwnedFd, spot: &Spot) -> Result<()> {
+        let upper = self.upper()?;
+        // By its name where it has one: linking a descriptor needs a privilege on old kernels, or /proc.
+        let old = self.upper_place(node).ok().map(|(dir, name)| Site { dir, name });
+        match old {
+            Some(old) if node.body.read().place.is_some() => {
+                Exec::new(upper, Some(old), Some(spot.site.clone())).run(&plan::link(spot.seen))?;
+                Ok(())
+            }
+            _ => Ok(sys::name::link_fd(fd, &*spot.site.dir.fd()?, spot.site.name.as_name())?),
+        }
+    }
+
+    /// Removes the name of something that is no directory.
+    ///
+    /// # Errors
+    /// `ENOENT`, `EISDIR`, `EROFS`; those of upper.
+    pub fn unlink(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
+        self.remove(parent, name, false)
+    }
+
+    /// Removes a directory that is empty in the union.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `ENOTEMPTY`, `EROFS`; those of upper.
+    pub fn rmdir(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
+        self.remove(parent, name, true)
+    }
+
+    fn remove(&self, parent: &Arc<Node>, name: Name<'_>, want_dir: bool) -> Result<()> {
+        let upper = self.upper()?;
+        {
+            // Looked at before the copy-up of the parent, so that a failed removal changes nothing.
+            let _names = parent.names.read();
+            self.check_removable(parent, name, want_dir)?;
+        }
+        self.copy_up(parent, Copy::All)?;
+        let _names = parent.names.write();
+        let target = self.check_removable(parent, name, want_dir)?;
+        let victim = self.intern(parent, name, target)?;
+        let guard = Forget(self, victim.node.ino);
+        // Nobody may make a name in a directory that is about to go.
+        let inside = want_dir.then(|| victim.node.names.write());
+        if want_dir && !self.shows_nothing(&self.dirs_of(&victim.node)?)? {
+            return refused(Errno::NOTEMPTY);
+        }
+        let spot = self.spot(parent, name)?;
+        self.detach(&victim.node)?;
+        let done = Exec::new(upper, None, Some(spot.site.clone())).run(&plan::remove(spot.seen, upper.abilities));
+        match done {
+            Ok(_) => self.lost_name(&victim.node, parent, name),
+            Err(e) => {
+                self.reattach(&victim.node);
+                return Err(e);
+            }
+        }
+        changed(parent);
+        drop(inside);
+        drop(guard);
+        Ok(())
+    }
+
+    fn check_removable(&self, parent: &Arc<Node>, name: Name<'_>, want_dir: bool) -> Result<Target> {
+        let dirs = self.dirs_of(parent)?;
+        let target = lookup::walk(&dirs, &self.stack().roots, name, &mut ())?.ok_or(Error::Refused(Errno::NOENT))?;
+        match (target.kind() == Kind::Dir, want_dir) {
+            (true, false) => refused(Errno::ISDIR),
+            (false, true) => refused(Errno::NOTDIR),
+            _ => Ok(target),
+        }
+    }
+
+    /// Keeps an object of upper usable for those who have it open, before its name goes.
+    pub(super) fn detach(&self, node: &Node) -> Result<()> {
+        if let Real::Dir(Dirs { upper: Some(handle), .. }) = &node.body.read().real {
+            return Ok(handle.pin()?);
+        }
+        if !node.in_upper() {
+            return Ok(());
+        }
+        let fd = self.hold(node)?;
+        if let Real::Upper { held, .. } = &mut node.body.write().real {
+            *held = Some(fd);
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Union::detach`]: the name did not go after all.
+    pub(super) fn reattach(&self, node: &Node) {
+        let mut body = node.body.write();
+        let place = body.place.clone();
+        match (&mut body.real, place) {
+            (Real::Dir(Dirs { upper: Some(handle), .. }), Some((parent, name))) => {
+                if let Some(above) = parent.dirs().and_then(|d| d.upper) {
+                    handle.moved(&above, name.as_name());
+                }
+            }
+            (Real::Upper { held, .. }, Some(_)) => *held = None,
+            _ => {}
+        }
+    }
+
+    /// A name of a node is gone.
+    pub(super) fn lost_name(&self, node: &Node, parent: &Arc<Node>, name: Name<'_>) {
+        let mut body = node.body.write();
+        let here = body.place.as_ref().is_some_and(|(p, n)| Arc::ptr_eq(p, parent) && n.as_name() == name);
+        // In upper the filesystem counts the names; of a lower object, and of a lower name of a copied one, we do.
+        let counted = matches!(body.real, Real::Upper { .. }) && here;
+        if !counted {
+            body.nlink_shift -= 1;
+        }
+        if here {
+            body.place = None;
+        }
+    }
+
+    /// Looks at a name in a locked directory that lies in upper.
+    pub(super) fn spot(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Spot> {
+        let dirs = self.dirs_of(parent)?;
+        if super::is_removed(parent) {
+            return refused(Errno::NOENT);
+        }
+        let handle = dirs.upper.clone().ok_or(Error::Refused(Errno::ROFS))?;
+        let upper = match dir::look(&handle, name)? {
+            dir::Found::Miss => UpperSeen::Absent,
+            dir::Found::Whiteout(form) => UpperSeen::Whiteout(form),
+            dir::Found::Other(_) => UpperSeen::File,
+            dir::Found::Dir(dir, _, _) => UpperSeen::Dir { empty: sys::dir::is_empty(&*dir.fd()?)? },
+        };
+        let below = Dirs { upper: None, lowers: dirs.lowers.clone() };
+        let below = !below.lowers.is_empty() && lookup::walk(&below, &self.stack().roots, name, &mut ())?.is_some();
+        let target = lookup::walk(&dirs, &self.stack().roots, name, &mut ())?;
+        Ok(Spot { site: Site::new(&handle, name), seen: Observed { upper, below }, target })
+    }
+
+    fn has_origin(&self, node: &Node) -> bool {
+        match &node.body.read().real {
+            Real::Upper { id, .. } => self.stack().upper_ino(*id) != Some(node.ino),
+            _ => false,
+        }
+    }
+}
+
+/// Drops the reference that an inner lookup took.
+pub(super) struct Forget<'a>(pub &'a Union, pub u64);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.0.forget(self.1, 1);
+    }
+}
+
+/// The names of a directory changed: a listing that was cached is out of date.
+pub(super) fn changed(dir: &Node) {
+    if let Some(listing) = &*dir.listing.lock() {
+        listing.outdate();
+    }
+}
+
+/// Refuses names that an image layer cannot hold: there they are whiteouts.
+pub(super) fn check_new_name(name: Name<'_>) -> Result<()> {
+    if name.as_bytes().starts_with(AUFS_PREFIX) { refused(Errno::INVAL) } else { Ok(()) }
+}
+
+/// Owner and mode of something new in `parent`.
+fn dress_for(parent: &Arc<DirHandle>, mode: u32, caller: Caller, is_dir: bool) -> Result<Dress> {
+    let fd = parent.fd()?;
+    let stat = sys::attr::fstat(&*fd)?;
+    let default_acl = parent.remember(Probe::DefaultAcl, || {
+        Ok::<_, Error>(sys::xattr::get(&*fd, b"system.posix_acl_default")?.is_some())
+    })?;
+    let mode = if default_acl { mode } else { mode & !caller.umask };
+    let (gid, mode) = copy_up::inherit(&stat, caller.gid, mode & PERM_MASK, is_dir);
+    Ok(Dress { uid: caller.uid, gid, mode })
+}

@@ -1,0 +1,241 @@
+//! Nodes: the inodes of the union, and the table of those that the kernel knows.
+//!
+//! A node is an identity, not a name (the design's decision 4): a lower object, or an upper one, or a lower one that was copied
+//! up, which stays the same node. It lives until the kernel forgets it.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
+
+use super::lookup::Dirs;
+use super::lookup::Lower;
+use super::readdir::Listing;
+use crate::layer::Content;
+use crate::layer::ObjectId;
+use crate::path::NameBuf;
+use crate::sys::attr::Kind;
+
+/// The number of the root, fixed by the FUSE protocol.
+pub const ROOT: u64 = 1;
+
+/// An inode of the union.
+#[derive(Debug)]
+pub struct Node {
+    /// Its number, for the kernel and for `stat`.
+    pub ino: u64,
+    /// Its type; never changes.
+    pub kind: Kind,
+    /// References the kernel holds.
+    lookups: AtomicU64,
+    pub(super) body: RwLock<Body>,
+    /// Held over this node's own copy-up, also while data is copied; never together with another node's, except an
+    /// ancestor's. See the lock order in [`super`].
+    pub(super) copy: Mutex<()>,
+    /// Directories: held for writing while names here change, for reading while they are looked up.
+    pub(super) names: RwLock<()>,
+    /// Directories: the merged listing, while it is being read.
+    pub(super) listing: Mutex<Option<Arc<Listing>>>,
+}
+
+/// The parts of a node that change.
+#[derive(Debug)]
+pub(super) struct Body {
+    /// One name under which the object is found; `None` for the root and for what has no name any more.
+    pub place: Option<(Arc<Node>, NameBuf)>,
+    pub real: Real,
+    /// The open backing file, shared by all handles of the node.
+    pub io: Option<Io>,
+    /// Handles that are open.
+    pub opens: u32,
+    /// What the union's link count is more, or less, than the object's own: names of a hard-linked lower file that still
+    /// show, or were deleted.
+    pub nlink_shift: i64,
+    /// Names above this object that may not be durable yet; a sync of the file must write them, too.
+    pub fresh: bool,
+}
+
+/// The object a node stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Real {
+    /// A directory and what it is merged of.
+    Dir(Dirs),
+    /// An object of a lower layer.
+    Lower(Lower),
+    /// An object in upper, found at the node's place, or held open when it has no name any more.
+    Upper { id: ObjectId, held: Option<Arc<OwnedFd>> },
+}
+
+/// An open backing file.
+#[derive(Debug, Clone)]
+pub(super) enum Io {
+    /// The content of a lower file.
+    Lower(Content),
+    /// A file in upper; the flag tells whether it is open for writing, too.
+    Upper(Arc<OwnedFd>, bool),
+}
+
+impl Node {
+    pub(super) fn new(ino: u64, kind: Kind, place: Option<(Arc<Node>, NameBuf)>, real: Real) -> Self {
+        Self {
+            ino,
+            kind,
+            lookups: AtomicU64::new(0),
+            body: RwLock::new(Body { place, real, io: None, opens: 0, nlink_shift: 0, fresh: false }),
+            copy: Mutex::new(()),
+            names: RwLock::new(()),
+            listing: Mutex::new(None),
+        }
+    }
+
+    /// The directories this one is merged of; `None` for anything else.
+    pub(super) fn dirs(&self) -> Option<Dirs> {
+        match &self.body.read().real {
+            Real::Dir(dirs) => Some(dirs.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether the object lies in upper already.
+    pub(super) fn in_upper(&self) -> bool {
+        match &self.body.read().real {
+            Real::Dir(dirs) => dirs.upper.is_some(),
+            Real::Upper { .. } => true,
+            Real::Lower(_) => false,
+        }
+    }
+
+    /// References the kernel holds.
+    pub fn lookups(&self) -> u64 {
+        self.lookups.load(Ordering::Relaxed)
+    }
+}
+
+const SHARDS: usize = 64;
+
+/// The nodes that the kernel, or a child of theirs, refers to.
+#[derive(Debug)]
+pub struct Table {
+    shards: [Mutex<FxHashMap<u64, Arc<Node>>>; SHARDS],
+    /// Numbers given out to objects that have none of their own, by what tells them apart.
+    dynamic: Mutex<FxHashMap<(Option<u16>, ObjectId), u64>>,
+    next_dynamic: AtomicU64,
+    /// Forgotten nodes that were still referred to by a child at that moment.
+    zombies: Mutex<Vec<u64>>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            dynamic: Mutex::default(),
+            next_dynamic: AtomicU64::new(super::stack::DYNAMIC),
+            zombies: Mutex::default(),
+        }
+    }
+}
+
+impl Table {
+    #[allow(clippy::indexing_slicing, reason = "the remainder is below the length")]
+    fn shard(&self, ino: u64) -> &Mutex<FxHashMap<u64, Arc<Node>>> {
+        &self.shards[(ino % SHARDS as u64) as usize]
+    }
+
+    /// The node of a number.
+    pub fn get(&self, ino: u64) -> Option<Arc<Node>> {
+        self.shard(ino).lock().get(&ino).cloned()
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|s| s.lock().len()).sum()
+    }
+
+    /// Whether there is no node at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn insert_root(&self, root: Arc<Node>) {
+        root.lookups.store(1, Ordering::Relaxed);
+        self.shard(root.ino).lock().insert(root.ino, root);
+    }
+
+    /// The node `ino` with one more reference: the known one if `fits` agrees that it is the same object (and brings it up to
+    /// date), or a new one of `make`. `None` when the number is taken by another object.
+    pub(super) fn intern(
+        &self,
+        ino: u64,
+        fits: impl FnOnce(&Node) -> bool,
+        make: impl FnOnce() -> Node,
+    ) -> Option<Arc<Node>> {
+        let mut shard = self.shard(ino).lock();
+        let node = match shard.get(&ino) {
+            Some(node) if fits(node) => node.clone(),
+            Some(_) => return None,
+            None => {
+                let node = Arc::new(make());
+                shard.insert(ino, node.clone());
+                node
+            }
+        };
+        node.lookups.fetch_add(1, Ordering::Relaxed);
+        Some(node)
+    }
+
+    /// A number for an object whose own is taken or does not fit; the same one as long as the object is known.
+    pub(super) fn dynamic_ino(&self, layer: Option<u16>, id: ObjectId) -> u64 {
+        *self.dynamic.lock().entry((layer, id)).or_insert_with(|| self.next_dynamic.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Takes back `count` references; the node goes when none is left and no child refers to it.
+    pub fn forget(&self, ino: u64, count: u64) {
+        if ino == ROOT {
+            return;
+        }
+        if let Some(node) = self.get(ino) {
+            let before =
+                node.lookups.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(count)));
+            drop(node);
+            if before.is_ok_and(|n| n <= count) {
+                self.sweep(ino);
+            }
+        }
+    }
+
+    /// Removes a node without references, then its parent if that waited only for it, and some that waited longer.
+    fn sweep(&self, ino: u64) {
+        let mut queue = vec![ino];
+        {
+            let mut zombies = self.zombies.lock();
+            let keep = zombies.len().saturating_sub(2);
+            queue.extend(zombies.drain(keep..));
+        }
+        while let Some(ino) = queue.pop() {
+            let mut shard = self.shard(ino).lock();
+            let Some(node) = shard.get(&ino) else { continue };
+            if node.lookups() > 0 || ino == ROOT {
+                continue;
+            }
+            if Arc::strong_count(node) > 1 {
+                drop(shard);
+                self.zombies.lock().push(ino);
+                continue;
+            }
+            let node = shard.remove(&ino);
+            drop(shard);
+            if let Some(node) = node {
+                if ino >= super::stack::DYNAMIC {
+                    self.dynamic.lock().retain(|_, n| *n != ino);
+                }
+                let parent = node.body.read().place.as_ref().map(|(parent, _)| parent.ino);
+                drop(node);
+                queue.extend(parent);
+            }
+        }
+    }
+}

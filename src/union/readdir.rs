@@ -1,0 +1,194 @@
+//! Listing directories: the names of all layers merged, each once, under cookies that stay.
+
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use rustc_hash::FxHashMap;
+
+use super::Result;
+use super::Union;
+use super::copy_up;
+use super::lookup::Dirs;
+use super::node::Node;
+use crate::layer;
+use crate::layer::Item;
+use crate::layer::ItemKind;
+use crate::layer::ObjectId;
+use crate::layer::dir;
+use crate::path::NameBuf;
+use crate::sys::attr::Kind;
+
+/// One name of a merged directory.
+#[derive(Debug, Clone)]
+pub struct ListEntry {
+    /// The name.
+    pub name: NameBuf,
+    /// The number that `stat` shows for it.
+    pub ino: u64,
+    /// The type.
+    pub kind: Kind,
+    /// Where a reader goes on after this entry; larger than those of all entries before it.
+    pub cookie: u64,
+}
+
+/// A merged directory. Entries are in the order of their cookies; a name keeps its cookie when the listing is made anew, so a
+/// reader that goes on in a newer listing sees every name that stayed exactly once.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The entries.
+    pub entries: Vec<ListEntry>,
+    next_cookie: u64,
+    outdated: AtomicBool,
+}
+
+impl Listing {
+    /// The entries behind `cookie`; 0 is the start.
+    pub fn after(&self, cookie: u64) -> &[ListEntry] {
+        let from = self.entries.partition_point(|e| e.cookie <= cookie);
+        self.entries.get(from..).unwrap_or_default()
+    }
+
+    pub(super) fn outdate(&self) {
+        self.outdated.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The first cookie; `.` and `..` have 1 and 2.
+pub const FIRST_COOKIE: u64 = 3;
+
+impl Union {
+    /// The merged listing of a directory. From the start (`cookie` 0) it is made anew if names changed; a reader that is under way
+    /// goes on in the one that is there.
+    ///
+    /// # Errors
+    /// `ENOTDIR`; those of the layers: a directory that cannot be read in one layer is not shown without it.
+    pub fn list(&self, node: &Arc<Node>, cookie: u64) -> Result<Arc<Listing>> {
+        let known = node.listing.lock().clone();
+        if let Some(listing) = &known {
+            if cookie > 0 || !listing.outdated.load(Ordering::Relaxed) {
+                return Ok(listing.clone());
+            }
+        }
+        let _names = node.names.read();
+        let dirs = self.dirs_of(node)?;
+        let fresh =
+            if super::is_removed(node) { Listing::default() } else { self.merge(node, &dirs, known.as_deref())? };
+        let fresh = Arc::new(fresh);
+        *node.listing.lock() = Some(fresh.clone());
+        Ok(fresh)
+    }
+
+    /// Drops the cached listing: nobody reads the directory any more.
+    pub fn close_dir(&self, node: &Node) {
+        *node.listing.lock() = None;
+    }
+
+    /// Whether a directory is empty in the union; whiteouts do not count.
+    pub(super) fn shows_nothing(&self, dirs: &Dirs) -> Result<bool> {
+        Ok(self.gather(dirs)?.0.values().all(|seen| seen.object.is_none()))
+    }
+
+    fn merge(&self, node: &Arc<Node>, dirs: &Dirs, known: Option<&Listing>) -> Result<Listing> {
+        let mut found: Vec<(NameBuf, Seen)> = self.gather(dirs)?.0.into_iter().collect();
+        found.sort_unstable_by_key(|(_, seen)| seen.order);
+        let cookies: FxHashMap<&NameBuf, u64> =
+            known.map(|k| k.entries.iter().map(|e| (&e.name, e.cookie)).collect()).unwrap_or_default();
+        let mut next_cookie = known.map_or(FIRST_COOKIE, |k| k.next_cookie);
+        let mut entries = Vec::with_capacity(found.len());
+        for (name, seen) in found {
+            let Some((mut ino, kind)) = seen.object else { continue };
+            if seen.ask || ino == 0 {
+                let Some(entry) = self.lookup_locked(node, name.as_name())? else { continue };
+                ino = entry.node.ino;
+                self.forget(ino, 1);
+            }
+            let cookie = cookies.get(&name).copied().unwrap_or_else(|| {
+                next_cookie += 1;
+                next_cookie - 1
+            });
+            entries.push(ListEntry { name, ino, kind, cookie });
+        }
+        entries.sort_by_key(|e| e.cookie);
+        Ok(Listing { entries, next_cookie, outdated: AtomicBool::new(false) })
+    }
+
+    /// The names of all layers: of each the topmost that has it, as an object or as a whiteout, decides.
+    fn gather(&self, dirs: &Dirs) -> Result<Names> {
+        let mut names = Names::default();
+        if let Some(upper) = &dirs.upper {
+            let impure = match &self.stack().upper {
+                Some(u) => copy_up::is_impure(upper, u)?,
+                None => false,
+            };
+            names.add_layer(true, impure, |id| self.stack().upper_ino(id), |each| dir::list(upper, each))?;
+        }
+        for lower in dirs.lowers.iter() {
+            let ino = |id| self.stack().lower_ino(lower.layer, id);
+            names.add_layer(false, false, ino, |each| lower.obj.list(each))?;
+        }
+        Ok(names)
+    }
+}
+
+/// A name found in some layer while merging.
+struct Seen {
+    /// Its number and kind; `None` for a whiteout.
+    object: Option<(u64, Kind)>,
+    in_upper: bool,
+    /// The number must be looked up: it may be that of a lower object.
+    ask: bool,
+    /// The order in which names were first seen.
+    order: usize,
+}
+
+#[derive(Default)]
+struct Names(FxHashMap<NameBuf, Seen>);
+
+type Each<'a> = &'a mut dyn FnMut(Item<'_>) -> layer::Result<()>;
+
+impl Names {
+    /// Adds what one layer has below those added before. An AUFS whiteout speaks only for the layers below its own, whatever stands
+    /// beside it: so whiteouts count after the objects of their layer.
+    fn add_layer(
+        &mut self,
+        in_upper: bool,
+        impure: bool,
+        number: impl Fn(ObjectId) -> Option<u64>,
+        list: impl FnOnce(Each<'_>) -> layer::Result<()>,
+    ) -> Result<()> {
+        let mut whiteouts = Vec::new();
+        list(&mut |item| {
+            match item.what {
+                ItemKind::Whiteout => whiteouts.push(item.name.to_buf()),
+                ItemKind::Object(id, kind) => {
+                    let ask = in_upper && impure && kind != Kind::Dir;
+                    self.add_object(item.name.to_buf(), (number(id).unwrap_or(0), kind), in_upper, ask);
+                }
+            }
+            Ok(())
+        })?;
+        for name in whiteouts {
+            let order = self.0.len();
+            self.0.entry(name).or_insert(Seen { object: None, in_upper, ask: false, order });
+        }
+        Ok(())
+    }
+
+    fn add_object(&mut self, name: NameBuf, object: (u64, Kind), in_upper: bool, ask: bool) {
+        let order = self.0.len();
+        let new = Seen { object: Some(object), in_upper, ask, order };
+        match self.0.entry(name) {
+            Entry::Vacant(slot) => {
+                slot.insert(new);
+            }
+            Entry::Occupied(mut slot) => {
+                // A directory of upper that may be merged with this one shows this one's number.
+                let seen = slot.get_mut();
+                let both_dirs = object.1 == Kind::Dir && matches!(seen.object, Some((_, Kind::Dir)));
+                seen.ask |= both_dirs && seen.in_upper;
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Renaming and exchanging.
+
+use std::sync::Arc;
+
+use super::Result;
+use super::Union;
+use super::copy_up;
+use super::copy_up::Copy;
+use super::error::Error;
+use super::error::refused;
+use super::exec::Exec;
+use super::lookup::Dirs;
+use super::names::Forget;
+use super::names::Spot;
+use super::names::changed;
+use super::names::check_new_name;
+use super::node::Node;
+use super::node::Real;
+use super::plan;
+use super::plan::Move;
+
+use crate::layer::dir;
+use crate::layer::marks::Redirect;
+use crate::path::Name;
+use crate::path::NameBuf;
+use crate::path::RelPath;
+use crate::sys::Errno;
+use crate::sys::attr::Kind;
+
+/// What a rename was asked for beside the names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RenameFlags {
+    /// Fail with `EEXIST` when the new name shows.
+    pub no_replace: bool,
+    /// Exchange two names that both show.
+    pub exchange: bool,
+}
+
+impl Union {
+    /// Renames `old_name` in `old` to `new_name` in `new`.
+    ///
+    /// # Errors
+    /// `ENOENT`, `EEXIST`, `ENOTEMPTY`, `EISDIR`, `ENOTDIR`, `EROFS`; `EXDEV` for a directory with a lower part when redirects are
+    /// off (then `mv` copies); those of the copy-up and of upper.
+    pub fn rename(
+        &self,
+        old: &Arc<Node>,
+        old_name: Name<'_>,
+        new: &Arc<Node>,
+        new_name: Name<'_>,
+        flags: RenameFlags,
+    ) -> Result<()> {
+        check_new_name(new_name)?;
+        self.upper()?;
+        let first = self.named(old, old_name)?.ok_or(Error::Refused(Errno::NOENT))?;
+        let _first = Forget(self, first.ino);
+        let second = self.named(new, new_name)?;
+        let _second = second.as_ref().map(|n| Forget(self, n.ino));
+        self.check_rename(&first, second.as_ref(), flags)?;
+        if second.as_ref().is_some_and(|s| Arc::ptr_eq(s, &first)) {
+            // Two names of one file: POSIX says that nothing happens.
+            return Ok(());
+        }
+        self.copy_up(&first, Copy::All)?;
+        self.copy_up(old, Copy::All)?;
+        self.copy_up(new, Copy::All)?;
+        if let Some(second) = second.as_ref().filter(|_| flags.exchange) {
+            self.copy_up(second, Copy::All)?;
+        }
+        // As the kernel does it: while two directories are locked, no third party moves one below the other.
+        let _moving = (!Arc::ptr_eq(old, new)).then(|| self.moving.lock());
+        if is_at_or_above(&first, new) || (flags.exchange && second.as_ref().is_some_and(|s| is_at_or_above(s, old))) {
+            return refused(Errno::INVAL);
+        }
+        if second.as_ref().is_some_and(|s| is_at_or_above(s, old)) {
+            return refused(Errno::NOTEMPTY);
+        }
+        let _names = lock_two(old, new);
+        let (from, to) = (self.spot(old, old_name)?, self.spot(new, new_name)?);
+        self.still_same(&from, old, old_name, Some(&first))?;
+        self.still_same(&to, new, new_name, second.as_ref())?;
+        match (&second, flags.exchange) {
+            (Some(second), true) => self.exchange_at((old, &first, &from), (new, second, &to))?,
+            _ => self.move_to((old, &first, &from), (new, second.as_ref(), &to))?,
+        }
+        changed(old);
+        changed(new);
+        Ok(())
+    }
+
+    fn named(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Option<Arc<Node>>> {
+        Ok(self.lookup(parent, name)?.map(|entry| entry.node))
+    }
+
+    fn check_rename(&self, first: &Node, second: Option<&Arc<Node>>, flags: RenameFlags) -> Result<()> {
+        match (second, flags.exchange) {
+            (None, true) => return refused(Errno::NOENT),
+            (Some(_), false) if flags.no_replace => return refused(Errno::EXIST),
+            (Some(s), false) if s.kind == Kind::Dir && first.kind != Kind::Dir => return refused(Errno::ISDIR),
+            (Some(s), false) if s.kind != Kind::Dir && first.kind == Kind::Dir => return refused(Errno::NOTDIR),
+            _ => {}
+        }
+        let replaced = second.filter(|_| flags.exchange).map(|s| &**s);
+        for dir in [Some(first), replaced].into_iter().flatten().filter(|n| n.kind == Kind::Dir) {
+            let merged = dir.dirs().is_some_and(|d| !d.lowers.is_empty());
+            if merged && !(self.options().redirect_dir && self.can_redirect()) {
+                return refused(Errno::XDEV);
+            }
+        }
+        Ok(())
+    }
+
+    fn can_redirect(&self) -> bool {
+        self.stack().upper.as_ref().is_some_and(|u| u.abilities.marks.is_some())
+    }
+
+    /// What was found before the locks must still be there.
+    fn still_same(&self, spot: &Spot, parent: &Arc<Node>, name: Name<'_>, node: Option<&Arc<Node>>) -> Result<()> {
+        let now = match spot.target {
+            None => None,
+            Some(_) => self.lookup_locked(parent, name)?,
+        };
+        let _now = now.as_ref().map(|e| Forget(self, e.node.ino));
+        match (now.as_ref().map(|e| &e.node), node) {
+            (None, None) => Ok(()),
+            (Some(a), Some(b)) if Arc::ptr_eq(a, b) => Ok(()),
+            // Somebody was faster; the kernel's own locks make this rare. The caller sees the state of before.
+            _ => refused(Errno::AGAIN),
+        }
+    }
+
+    fn move_to(
+        &self,
+        (old, node, from): (&Arc<Node>, &Arc<Node>, &Spot),
+        (new, replaced, to): (&Arc<Node>, Option<&Arc<Node>>, &Spot),
+    ) -> Result<()> {
+        let upper = self.upper()?;
+        let inside = replaced.filter(|r| r.kind == Kind::Dir).map(|r| r.names.write());
+        if let Some(replaced) = replaced {
+            if replaced.kind == Kind::Dir && !self.shows_nothing(&self.dirs_of(replaced)?)? {
+                return refused(Errno::NOTEMPTY);
+            }
+            self.detach(replaced)?;
+        }
+        let (moved, redirect) = self.moved(node, old, from, Arc::ptr_eq(old, new))?;
+        if node.kind != Kind::Dir && copy_up::is_impure(&from.site.dir, upper)? {
+            copy_up::set_impure(&to.site.dir, upper)?;
+        }
+        let mut exec = Exec::new(upper, Some(from.site.clone()), Some(to.site.clone()));
+        exec.redirects = [redirect, None];
+        let done = exec.run(&plan::rename(from.seen, to.seen, moved, upper.abilities));
+        if let (Err(_), Some(replaced)) = (&done, replaced) {
+            self.reattach(replaced);
+        }
+        done?;
+        if let Some(replaced) = replaced {
+            self.lost_name(replaced, new, to.site.name.as_name());
+        }
+        drop(inside);
+        self.placed(node, new, to, moved, to.seen.below);
+        Ok(())
+    }
+
+    fn exchange_at(
+        &self,
+        (old, a, from): (&Arc<Node>, &Arc<Node>, &Spot),
+        (new, b, to): (&Arc<Node>, &Arc<Node>, &Spot),
+    ) -> Result<()> {
+        let upper = self.upper()?;
+        if !upper.abilities.exchange {
+            return refused(Errno::INVAL);
+        }
+        let same = Arc::ptr_eq(old, new);
+        let (first, second) = (self.moved(a, old, from, same)?, self.moved(b, new, to, same)?);
+        if copy_up::is_impure(&from.site.dir, upper)? || copy_up::is_impure(&to.site.dir, upper)? {
+            copy_up::set_impure(&from.site.dir, upper)?;
+            copy_up::set_impure(&to.site.dir, upper)?;
+        }
+        let mut exec = Exec::new(upper, Some(from.site.clone()), Some(to.site.clone()));
+        exec.redirects = [first.1, second.1];
+        exec.run(&plan::exchange((from.seen, first.0), (to.seen, second.0)))?;
+        self.placed(a, new, to, first.0, to.seen.below);
+        self.placed(b, old, from, second.0, from.seen.below);
+        Ok(())
+    }
+
+    /// What a move of `node` needs, and the value of its redirect.
+    fn moved(&self, node: &Node, parent: &Arc<Node>, at: &Spot, same_parent: bool) -> Result<(Move, Option<Vec<u8>>)> {
+        let dir = node.kind == Kind::Dir;
+        let Some(Dirs { upper: Some(handle), lowers }) = node.dirs().filter(|d| !d.lowers.is_empty()) else {
+            return Ok((Move { dir, redirect: false }, None));
+        };
+        debug_assert!(!lowers.is_empty());
+        let name = match dir::dir_marks(&handle, false)?.redirect {
+            // It lies there already, from the root of the layers: moving the directory changes nothing of it.
+            Some(Redirect::Path(path)) => {
+                return Ok((Move { dir, redirect: true }, Some(Redirect::Path(path).print())));
+            }
+            Some(Redirect::Sibling(name)) => name,
+            None => at.site.name.clone(),
+        };
+        let redirect =
+            if same_parent { Redirect::Sibling(name) } else { Redirect::Path(self.lower_path(parent, name)?) };
+        let value = redirect.print();
+        if value.len() > Redirect::MAX {
+            return refused(Errno::XDEV);
+        }
+        Ok((Move { dir, redirect: true }, Some(value)))
+    }
+
+    /// The path of `name` in `parent` from the root of the lower layers, through the redirects of the directories above.
+    fn lower_path(&self, parent: &Arc<Node>, name: NameBuf) -> Result<RelPath> {
+        let mut parts = vec![name];
+        let mut at = parent.clone();
+        let mut base = RelPath::root();
+        loop {
+            let place = at.body.read().place.clone();
+            let Some((above, mut own)) = place else { break };
+            if let Some(handle) = at.dirs().and_then(|d| d.upper) {
+                match dir::dir_marks(&handle, false)?.redirect {
+                    Some(Redirect::Path(path)) => {
+                        base = path;
+                        break;
+                    }
+                    Some(Redirect::Sibling(name)) => own = name,
+                    None => {}
+                }
+            }
+            parts.push(own);
+            at = above;
+        }
+        Ok(parts.iter().rev().fold(base, |path, part| path.child(part.as_name())))
+    }
+
+    /// Notes a node's new place.
+    fn placed(&self, node: &Arc<Node>, parent: &Arc<Node>, at: &Spot, moved: Move, over_lower: bool) {
+        let mut body = node.body.write();
+        body.place = Some((parent.clone(), at.site.name.clone()));
+        body.fresh = true;
+        match &mut body.real {
+            Real::Dir(dirs) => {
+                if let Some(handle) = &dirs.upper {
+                    handle.moved(&at.site.dir, at.site.name.as_name());
+                }
+                if !moved.redirect && over_lower {
+                    dirs.lowers = Arc::new([]);
+                }
+            }
+            Real::Upper { held, .. } => *held = None,
+            Real::Lower(_) => {}
+        }
+    }
+}
+
+/// Whether `dir` is `node` or an ancestor of it.
+fn is_at_or_above(dir: &Arc<Node>, node: &Arc<Node>) -> bool {
+    let mut at = Some(node.clone());
+    while let Some(node) = at {
+        if Arc::ptr_eq(&node, dir) {
+            return true;
+        }
+        at = node.body.read().place.as_ref().map(|(parent, _)| parent.clone());
+    }
+    false
+}
+
+type NamesGuard<'a> = parking_lot::RwLockWriteGuard<'a, ()>;
+
+/// Locks the names of two directories for writing: an ancestor first, else the one with the smaller number.
+fn lock_two<'a>(a: &'a Arc<Node>, b: &'a Arc<Node>) -> (NamesGuard<'a>, Option<NamesGuard<'a>>) {
+    if Arc::ptr_eq(a, b) {
+        return (a.names.write(), None);
+    }
+    let a_first = is_at_or_above(a, b) || (!is_at_or_above(b, a) && a.ino < b.ino);
+    let (first, second) = if a_first { (a, b) } else { (b, a) };
+    let guard = first.names.write();
+    (guard, Some(second.names.write()))
+}

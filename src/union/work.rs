@@ -1,0 +1,154 @@
+//! The writable top of a stack: the upper directory, its work directory, and what their filesystem can do.
+//!
+//! Everything new is built in the work directory and published by one rename or link, so a crash leaves nothing half-done
+//! in upper. Work is locked (a second mount of the same upper is refused) and emptied when it is opened: what lies there is
+//! what an earlier mount was building when it died.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use super::error::Error;
+use super::error::Result;
+use crate::env;
+use crate::layer::handle::DirHandle;
+use crate::layer::handle::FdCache;
+use crate::layer::marks::Family;
+use crate::path::Name;
+use crate::path::NameBuf;
+use crate::sys;
+use crate::sys::Errno;
+use crate::sys::attr::Kind;
+use crate::sys::lock::LockKind;
+use crate::sys::name::RenameMode;
+use crate::sys::xattr::SetMode;
+
+/// What the upper filesystem and this process's privileges allow, found out by trying it in the work directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// Whiteouts can be character devices 0:0; else they are `.wh.` files.
+    pub device_whiteouts: bool,
+    /// `RENAME_EXCHANGE` works.
+    pub exchange: bool,
+    /// `RENAME_WHITEOUT` works.
+    pub rename_whiteout: bool,
+    /// The xattr family for opaque marks; `None` where neither can be set: then `.wh..wh..opq` is written.
+    pub marks: Option<Family>,
+    /// Files without a name (`O_TMPFILE`) work.
+    pub tmpfile: bool,
+}
+
+/// The writable top of a stack.
+#[derive(Debug)]
+pub struct Upper {
+    /// The upper directory.
+    pub root: Arc<DirHandle>,
+    /// The work directory's inner folder, where new objects are built.
+    pub(super) work: Arc<OwnedFd>,
+    /// What can be done here.
+    pub abilities: Abilities,
+    /// Skip syncs: after a crash of the system the upper is not to be trusted.
+    pub volatile: bool,
+    prefix: String,
+    counter: AtomicU64,
+    /// Held as long as the mount lives.
+    _locks: [OwnedFd; 2],
+}
+
+/// The folder inside the work directory that is mica's to empty; the kernel's overlayfs uses the same name.
+const INNER: &[u8] = b"work";
+
+impl Upper {
+    /// Opens and locks an upper and a work directory on the same filesystem, empties work, and finds out what works there.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] when another mount uses them, or they lie on different filesystems; else the kernel's.
+    pub fn open(upper: &Path, work: &Path, fds: Arc<FdCache>, volatile: bool) -> Result<Self> {
+        let upper_fd = sys::open::dir_path(upper)?;
+        let work_fd = sys::open::dir_path(work)?;
+        if sys::attr::fstat(&upper_fd)?.dev != sys::attr::fstat(&work_fd)?.dev {
+            return Err(Error::Setup(format!(
+                "upperdir {} and workdir {} must lie on the same filesystem",
+                upper.display(),
+                work.display()
+            )));
+        }
+        let locks = [take_lock(&upper_fd, upper)?, take_lock(&work_fd, work)?];
+        let inner = Name::new(INNER).map_err(|e| Error::Setup(e.to_string()))?;
+        match sys::name::mkdir(&work_fd, inner, 0o700) {
+            Err(e) if e.errno() != Errno::EXIST => return Err(e.into()),
+            _ => {}
+        }
+        let work = sys::open::dir_at(&work_fd, inner)?;
+        sys::name::clear(&work)?;
+        let random: [u8; 8] = env::random().map_err(|e| Error::Setup(format!("no random numbers: {e}")))?;
+        let mut this = Self {
+            root: DirHandle::root(upper_fd, fds)?,
+            work: Arc::new(work),
+            abilities: Abilities {
+                device_whiteouts: false,
+                exchange: false,
+                rename_whiteout: false,
+                marks: None,
+                tmpfile: false,
+            },
+            volatile,
+            prefix: format!("#{:016x}-", u64::from_ne_bytes(random)),
+            counter: AtomicU64::new(0),
+            _locks: locks,
+        };
+        this.abilities = this.probe()?;
+        Ok(this)
+    }
+
+    /// A name in the work directory that was never used and that nobody can guess.
+    pub(super) fn fresh_name(&self) -> Result<NameBuf> {
+        let n = self.counter.fetch_add(1, Ordering::Relaxed);
+        NameBuf::new(format!("{}{n:x}", self.prefix).as_bytes()).map_err(|e| Error::Setup(e.to_string()))
+    }
+
+    /// The full name of an opaque mark and the like in the family that works here.
+    pub(super) fn mark_name(&self, mark: &str) -> Option<Vec<u8>> {
+        self.abilities.marks.map(|family| family.name(mark))
+    }
+
+    fn probe(&self) -> Result<Abilities> {
+        let work = &*self.work;
+        let (a, b) = (self.fresh_name()?, self.fresh_name()?);
+        let (a, b) = (a.as_name(), b.as_name());
+        let device = sys::name::mknod(work, a, Kind::Char, 0, 0).is_ok()
+            && sys::attr::stat_at(work, a)?.is_some_and(|s| s.is_whiteout());
+        sys::name::remove_all(work, a)?;
+        drop(sys::open::create_at(work, a, 0o600)?);
+        sys::name::mkdir(work, b, 0o700)?;
+        // A whiteout must be able to replace a file, and an exchange to swap a file and a directory.
+        let exchange = sys::name::rename(work, a, work, b, RenameMode::Exchange).is_ok();
+        let dir = if exchange { a } else { b };
+        let marks = [Family::Trusted, Family::User].into_iter().find(|family| {
+            sys::open::path_at(work, dir).is_ok_and(|fd| {
+                let name = family.name("opaque");
+                sys::xattr::set(&fd, &name, b"n", SetMode::Any).is_ok()
+                    && sys::xattr::get(&fd, &name).is_ok_and(|v| v.is_some())
+            })
+        });
+        let c = self.fresh_name()?;
+        let rename_whiteout = device
+            && sys::name::rename(work, dir, work, c.as_name(), RenameMode::Whiteout).is_ok()
+            && sys::attr::stat_at(work, dir)?.is_some_and(|s| s.is_whiteout());
+        for name in [a, b, c.as_name()] {
+            sys::name::remove_all(work, name)?;
+        }
+        let tmpfile = sys::open::tmpfile(work, 0o600)?.is_some();
+        Ok(Abilities { device_whiteouts: device, exchange, rename_whiteout, marks, tmpfile })
+    }
+}
+
+fn take_lock(dir: &OwnedFd, path: &Path) -> Result<OwnedFd> {
+    let fd = sys::open::list_dir(dir)?;
+    if sys::lock::try_lock(&fd, LockKind::Exclusive)? {
+        return Ok(fd);
+    }
+    Err(Error::Setup(format!("{} is in use by another mica mount", path.display())))
+}
