@@ -6,6 +6,7 @@
 //! The map of the house, the import rule and the decisions are in `src/ARCHITECTURE.md`.
 
 pub mod env;
+pub mod fuse;
 pub mod layer;
 pub mod path;
 pub mod sys;

@@ -109,6 +109,11 @@ impl Node {
         }
     }
 
+    /// The number of the directory it was found in; its own for the root, and for what has no name any more.
+    pub fn parent_ino(&self) -> u64 {
+        self.body.read().place.as_ref().map_or(self.ino, |(parent, _)| parent.ino)
+    }
+
     /// References the kernel holds.
     pub fn lookups(&self) -> u64 {
         self.lookups.load(Ordering::Relaxed)

@@ -80,9 +80,21 @@ impl Union {
         Ok(fresh)
     }
 
-    /// Drops the cached listing: nobody reads the directory any more.
+    /// Counts one more reader of a directory.
+    pub fn open_dir(&self, node: &Node) {
+        node.body.write().opens += 1;
+    }
+
+    /// Takes back one reader; with the last one the cached listing goes.
     pub fn close_dir(&self, node: &Node) {
-        *node.listing.lock() = None;
+        let readers = {
+            let mut body = node.body.write();
+            body.opens = body.opens.saturating_sub(1);
+            body.opens
+        };
+        if readers == 0 {
+            *node.listing.lock() = None;
+        }
     }
 
     /// Whether a directory is empty in the union; whiteouts do not count.
