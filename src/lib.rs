@@ -7,5 +7,6 @@
 
 pub mod env;
 pub mod layer;
+pub mod mount;
 pub mod path;
 pub mod sys;
