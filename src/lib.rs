@@ -8,6 +8,7 @@
 pub mod env;
 pub mod fuse;
 pub mod layer;
+pub mod mount;
 pub mod path;
 pub mod sys;
 pub mod union;

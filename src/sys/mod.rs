@@ -10,14 +10,18 @@
 //! Calls newer than Linux 3.10 have a fallback, chosen by the error that the kernel gives.
 
 pub mod attr;
+pub mod daemon;
 pub mod data;
 pub mod dir;
+pub mod fd_passing;
 pub mod gate;
 pub mod identity;
 pub mod lock;
+pub mod mount;
 pub mod name;
 pub mod open;
 pub mod process;
+pub mod signal_wait;
 pub mod xattr;
 
 pub use rustix::io::Errno;
