@@ -2,17 +2,20 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use micafs::mount::Error;
 use micafs::mount::Request;
 use micafs::mount::dialect;
 use micafs::mount::dialect::Command;
 use micafs::mount::help;
-use micafs::mount::launch::Serving;
 use micafs::mount::launch::launch;
 use micafs::mount::point;
 use micafs::mount::remount::remount;
 use micafs::mount::request::Dialect;
+use micafs::mount::serve;
+use micafs::mount::source::Source;
+use micafs::union::Union;
 
 fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
@@ -39,18 +42,16 @@ fn run(argv: &[OsString]) -> Result<(), Error> {
         Command::Fake(request) => drop(point::check(request)?),
         Command::Mount(request) => {
             request.warnings.iter().for_each(|warning| eprintln!("mica: {warning}"));
-            launch(request, open, serve)?;
+            launch(request, open, |union, serving| serve::serve(union, &request.options, serving))?;
         }
     }
     Ok(())
 }
 
 /// Opens the layers that a request names.
-fn open(request: &Request) -> Result<(), String> {
-    Err(format!("images are not wired yet: {}", request.source.label()))
-}
-
-/// Serves the layers until the mount is gone.
-fn serve((): (), _serving: Serving<'_>) -> Result<(), String> {
-    Err("serving is not wired yet".to_owned())
+fn open(request: &Request) -> Result<Arc<Union>, String> {
+    match &request.source {
+        Source::Dirs { .. } => serve::open_dirs(request),
+        other => Err(format!("images are not wired yet: {}", other.label())),
+    }
 }

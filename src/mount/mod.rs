@@ -19,6 +19,7 @@ pub mod options;
 pub mod point;
 pub mod remount;
 pub mod request;
+pub mod serve;
 pub mod source;
 pub mod table;
 pub mod umount;

@@ -41,3 +41,9 @@ pub fn effective_gid() -> u32 {
 pub fn clear_umask() -> u32 {
     rustix::process::umask(rustix::fs::Mode::empty()).as_raw_mode()
 }
+
+/// How many files this process may have open at once.
+pub fn open_files_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}
