@@ -26,7 +26,7 @@ add_layer() { printf '%s\t%s\n' "$2" "$3" >>"$1/layer.tar.list"; }
 # layer_from_tree WORK TREE TEXT
 layer_from_tree() {
   local number
-  number=$(printf '%03d' "$(($(wc -l <"$1/layer.tar.list" 2>/dev/null || echo 0) + 1))")
+  number=$(printf '%03d' "$(($(cat "$1/layer.tar.list" 2>/dev/null | wc -l) + 1))")
   tar_tree "$2" "$1/$number.tar"
   add_layer "$1" "$number.tar" "$3"
 }
@@ -158,15 +158,16 @@ flatten() {
 
 # apply_marks LAYER.tar DIR: removes from DIR what the layer deletes, or replaces by something that is no directory.
 apply_marks() {
-  local entry dir
+  local entry dir base
   [ -n "$(ls -A "$2")" ] || return 0
   while IFS= read -r entry; do
     entry=${entry#./} dir=.
     case $entry in */*) dir=${entry%/*} ;; esac
-    case ${entry##*/} in
+    base=${entry##*/}
+    case $base in
     '') continue ;; # a directory's own entry
     .wh..wh..opq) [ ! -d "$2/$dir" ] || find "$2/$dir" -xdev -mindepth 1 -delete ;;
-    .wh.*) rm -rf --one-file-system "${2:?}/$dir/${entry##*/.wh.}" ;;
+    .wh.*) rm -rf --one-file-system "${2:?}/$dir/${base#.wh.}" ;;
     *) if [ -d "$2/$entry" ] && [ ! -L "$2/$entry" ]; then rm -rf --one-file-system "${2:?}/$entry"; fi ;;
     esac
   done < <(tar --quoting-style=literal -tf "$1")

@@ -15,6 +15,8 @@ mirror() {
 # Returns 1, after saying why, where the mirror cannot be reached.
 debian_base() {
   local work tar=$MICA_FIXTURES/debian-base.tar
+  exec 8>"$MICA_FIXTURES/.lock-debian-base"
+  flock 8 # several fixtures stand on it
   [ ! -e "$tar" ] || return 0
   new_tmp work "$MICA_FIXTURES"
   note "debootstrap $SUITE from $(mirror) (about a minute)"
@@ -76,7 +78,7 @@ odd_layers() {
 
   # A deleted file, an emptied directory, a deleted directory, changed kinds. Parents carry attributes of their own.
   mkdir -p "$tree"/{etc,usr/share/doc/bash,opt/mica/{kinds,links,merged}}
-  touch "$tree/etc/.wh.motd" "$tree/usr/share/doc/bash/.wh..wh..opq" "$tree/opt/mica/.wh.recreated" "$tree/opt/mica/links/.wh.gone"
+  touch "$tree/.wh.gone" "$tree/etc/.wh.motd" "$tree/usr/share/doc/bash/.wh..wh..opq" "$tree/opt/mica/.wh.recreated" "$tree/opt/mica/links/.wh.gone"
   echo 'nothing below this directory shows' >"$tree/usr/share/doc/bash/README.new"
   echo 'was a directory' >"$tree/opt/mica/kinds/dir-to-file"
   mkdir "$tree/opt/mica/kinds/file-to-dir" "$tree/opt/mica/kinds/link-to-dir"
@@ -107,6 +109,7 @@ odd_layers() {
 odd_things() {
   local dir=$1/opt/mica long
   mkdir -p "$dir"/{kinds/{dir-to-file,dir-to-link},links,merged,recreated/deep,names,modes,special,times,empty}
+  echo gone >"$1/gone"
   echo inside | tee "$dir"/kinds/dir-to-{file,link}/inside "$dir/kinds/file-to-dir" "$dir"/recreated/{old,deep/old} >/dev/null
   ln -s ../merged "$dir/kinds/link-to-dir"
   echo first >"$dir/merged/from-2"
@@ -168,8 +171,13 @@ recipe_busybox() {
 }
 
 recipe_debian() {
+  if [ -n "${MICA_QUICK:-}" ]; then
+    note "debian: the busybox image instead, because MICA_QUICK is set"
+    touch "$1/.fell-back"
+    return
+  fi
   if ! debian_base; then
-    warn "debian: standing on busybox instead, because Debian's mirror cannot be reached"
+    warn "debian: the busybox image instead, because Debian's mirror cannot be reached"
     touch "$1/.fell-back"
     return
   fi
