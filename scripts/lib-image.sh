@@ -26,7 +26,8 @@ add_layer() { printf '%s\t%s\n' "$2" "$3" >>"$1/layer.tar.list"; }
 # layer_from_tree WORK TREE TEXT
 layer_from_tree() {
   local number
-  number=$(printf '%03d' "$(($(cat "$1/layer.tar.list" 2>/dev/null | wc -l) + 1))")
+  touch "$1/layer.tar.list"
+  number=$(printf '%03d' "$(($(wc -l <"$1/layer.tar.list") + 1))")
   tar_tree "$2" "$1/$number.tar"
   add_layer "$1" "$number.tar" "$3"
 }

@@ -12,13 +12,14 @@ pub fn mica() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_mica"))
 }
 
-/// The built `mount.mica`: it lies beside `mica` when the whole workspace was built.
+/// The built mount helper: it lies beside `mica` when the whole workspace was built. Cargo takes no dot in a program's
+/// name, so it is built as `mount-mica` and installed as `mount.mica`.
 ///
 /// # Errors
 /// The reason, as text for a skip, when only `mica` was built.
 pub fn mount_helper() -> Result<PathBuf, String> {
-    let path = mica().with_file_name("mount.mica");
-    if path.exists() { Ok(path) } else { Err(format!("{} is not built: cargo build --workspace", path.display())) }
+    let found = ["mount.mica", "mount-mica"].map(|name| mica().with_file_name(name)).into_iter().find(|path| path.exists());
+    found.ok_or_else(|| "the mount helper is not built: cargo build --workspace".to_owned())
 }
 
 /// `mica --root STORE ARGS...`, ready to run without a terminal.
