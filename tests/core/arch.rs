@@ -15,34 +15,35 @@ use crate::arch_lexer::without_tests;
 /// it in this table, so there can be no circle.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("path", &[]),
+    ("digest", &[]),
     ("sys", &["path"]),
     ("env", &["path", "sys"]),
-    ("layer", &["path", "sys", "env"]),
-    ("union", &["path", "sys", "env", "layer"]),
-    ("fuse", &["path", "sys", "env", "layer", "union"]),
-    ("mount", &["path", "sys", "env", "layer", "union", "fuse"]),
-    ("explain", &["path", "sys", "env", "layer", "union"]),
-    ("run", &["path", "sys", "env", "layer", "union", "fuse", "mount"]),
-    ("image", &["path", "sys", "env", "layer"]),
-    ("store", &["path", "sys", "env", "layer", "image"]),
-    ("registry", &["path", "sys", "env", "layer", "image"]),
-    ("build", &["path", "sys", "env", "layer", "image"]),
+    ("layer", &["path", "digest", "sys", "env"]),
+    ("union", &["path", "digest", "sys", "env", "layer"]),
+    ("fuse", &["path", "digest", "sys", "env", "layer", "union"]),
+    ("mount", &["path", "digest", "sys", "env", "layer", "union", "fuse"]),
+    ("explain", &["path", "digest", "sys", "env", "layer", "union"]),
+    ("run", &["path", "digest", "sys", "env", "layer", "union", "fuse", "mount"]),
+    ("image", &["path", "digest", "sys", "env", "layer"]),
+    ("store", &["path", "digest", "sys", "env", "layer", "image"]),
+    ("registry", &["path", "digest", "sys", "env", "layer", "image"]),
+    ("build", &["path", "digest", "sys", "env", "layer", "image"]),
     (
         "engine",
         &[
-            "path", "sys", "env", "layer", "union", "fuse", "mount", "explain", "run", "image", "store", "registry",
-            "build",
+            "path", "digest", "sys", "env", "layer", "union", "fuse", "mount", "explain", "run", "image", "store",
+            "registry", "build",
         ],
     ),
     (
         "cli",
         &[
-            "path", "sys", "env", "layer", "union", "mount", "explain", "run", "image", "store", "registry", "build",
-            "engine",
+            "path", "digest", "sys", "env", "layer", "union", "mount", "explain", "run", "image", "store", "registry",
+            "build", "engine",
         ],
     ),
     ("main", &["cli"]),
-    ("mount-helper", &["path", "sys", "env", "layer", "union", "mount", "image", "store"]),
+    ("mount-helper", &["path", "digest", "sys", "env", "layer", "union", "mount", "image", "store"]),
 ];
 
 /// A word that only some modules may use in a path or as a macro, and why.
@@ -70,18 +71,6 @@ const RESERVED: &[Reserved] = &[
     Reserved { words: &["eprint", "!"], only_in: PRINTERS, why: "only the command line prints" },
     Reserved { words: &["SystemTime", "::", "now"], only_in: &["env"], why: "the clock is read in env only" },
     Reserved { words: &["Instant", "::", "now"], only_in: &["env"], why: "the clock is read in env only" },
-    Reserved { words: &["std", "::", "env", ";"], only_in: &["env"], why: "the environment is read in env only" },
-    Reserved {
-        words: &["env", "::", "var"],
-        only_in: &["env"],
-        why: "use crate::env: it takes empty variables for absent ones",
-    },
-    Reserved { words: &["env", "::", "var_os"], only_in: &["env"], why: "the environment is read in env only" },
-    Reserved { words: &["env", "::", "vars"], only_in: &["env"], why: "the environment is read in env only" },
-    Reserved { words: &["env", "::", "vars_os"], only_in: &["env"], why: "the environment is read in env only" },
-    Reserved { words: &["env", "::", "temp_dir"], only_in: &["env"], why: "the environment is read in env only" },
-    Reserved { words: &["env", "::", "home_dir"], only_in: &["env"], why: "the environment is read in env only" },
-    Reserved { words: &["env", "::", "set_var"], only_in: &[], why: "the environment is never changed" },
     Reserved {
         words: &["process", "::", "exit"],
         only_in: &["main", "mount-helper", "sys"],
@@ -166,16 +155,27 @@ fn violations(source: &Source) -> Vec<String> {
         let starts = used.windows(rule.words.len()).filter(|w| w.iter().map(|t| t.text).eq(rule.words.iter().copied()));
         starts.map(|w| (w[0].line, format!("{} in {}: {}", rule.words.concat(), source.module, rule.why)))
     });
-    let mut found: Vec<_> = imports.chain(reserved).filter(|(line, _)| !crate_env(&used, *line)).collect();
+    let environment = environment(&used).into_iter().filter(|_| source.module != "env");
+    let environment = environment.map(|(line, why)| (line, format!("std::env in {}: {why}", source.module)));
+    let mut found: Vec<_> = imports.chain(reserved).chain(environment).collect();
     found.sort();
     found.dedup();
     found.into_iter().map(|(line, what)| format!("{}:{line}: {what}", source.path.display())).collect()
 }
 
-/// Whether `env::` on this line is our own module, which has a `var`, too.
-fn crate_env(used: &[Token<'_>], line: usize) -> bool {
-    let own = ["crate", "::", "env", "::", "var"];
-    used.windows(own.len()).any(|w| w[0].line == line && w.iter().map(|t| t.text).eq(own))
+/// What a module other than `env` takes of `std::env`, beyond arguments and places that are no variables.
+fn environment<'a>(used: &[Token<'a>]) -> Vec<(usize, &'a str)> {
+    const FREE: [&str; 4] = ["args", "args_os", "current_exe", "current_dir"];
+    let text = |at: usize| used.get(at).map_or("", |t| t.text);
+    let mut found = Vec::new();
+    for at in (0..used.len()).filter(|at| text(*at) == "std" && text(at + 1) == "::") {
+        if text(at + 2) == "env" && !(text(at + 3) == "::" && FREE.contains(&text(at + 4))) {
+            found.push((used[at].line, "the environment is read in env only"));
+        } else if text(at + 2) == "{" && heads(used, at + 2).iter().any(|(name, _)| *name == "env") {
+            found.push((used[at].line, "the environment is read in env only"));
+        }
+    }
+    found
 }
 
 /// The top-level modules that a file names: by `crate::x`, `micafs::x`, groups of them, and `super::` up to the root.
@@ -262,7 +262,9 @@ fn the_rule_finds_what_is_against_it() {
         ("src/union/a.rs", "fn f() { println!() }", "println! in union"),
         ("src/union/a.rs", "fn f() { unsafe { g() } }", "unsafe in union"),
         ("src/store/a.rs", "let t = std::time::SystemTime::now();", "SystemTime::now in store"),
-        ("src/store/a.rs", "let t = std::env::var_os(x);", "env::var_os in store"),
+        ("src/store/a.rs", "let t = std::env::var_os(x);", "std::env in store"),
+        ("src/store/a.rs", "use std::env;", "std::env in store"),
+        ("src/store/a.rs", "use std::{env, fs};", "std::env in store"),
         ("src/new/a.rs", "", "module new is not in the table"),
     ];
     for (path, text, expected) in cases {
@@ -280,6 +282,7 @@ fn the_rule_lets_the_rest_pass() {
         ("src/union/a/b.rs", "use super::super::image_like; pub(crate) fn f() { \"crate::image println!\"; }"),
         ("src/union/a.rs", "#[cfg(test)] mod tests { use crate::image::X; fn f() { println!() } }"),
         ("src/store/a.rs", "let x = crate::env::var(\"MICA_ROOT\"); let t: std::time::Instant;"),
+        ("src/store/a.rs", "use crate::env; let x = env::var(\"MICA_ROOT\"); let a = std::env::args_os();"),
         ("src/sys/a.rs", "use rustix::fs; fn f() { unsafe { libc::g() } }"),
         ("src/cli/a.rs", "use crate::{engine, image::Reference}; fn f() { println!() }"),
     ];

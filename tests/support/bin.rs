@@ -18,7 +18,8 @@ pub fn mica() -> PathBuf {
 /// # Errors
 /// The reason, as text for a skip, when only `mica` was built.
 pub fn mount_helper() -> Result<PathBuf, String> {
-    let found = ["mount.mica", "mount-mica"].map(|name| mica().with_file_name(name)).into_iter().find(|path| path.exists());
+    let found =
+        ["mount.mica", "mount-mica"].map(|name| mica().with_file_name(name)).into_iter().find(|path| path.exists());
     found.ok_or_else(|| "the mount helper is not built: cargo build --workspace".to_owned())
 }
 
