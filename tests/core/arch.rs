@@ -156,7 +156,8 @@ fn violations(source: &Source) -> Vec<String> {
         starts.map(|w| (w[0].line, format!("{} in {}: {}", rule.words.concat(), source.module, rule.why)))
     });
     let environment = environment(&used).into_iter().filter(|_| source.module != "env");
-    let environment = environment.map(|(line, why)| (line, format!("std::env in {}: {why}", source.module)));
+    let environment =
+        environment.map(|line| (line, format!("std::env in {}: the environment is read in env only", source.module)));
     let mut found: Vec<_> = imports.chain(reserved).chain(environment).collect();
     found.sort();
     found.dedup();
@@ -164,15 +165,15 @@ fn violations(source: &Source) -> Vec<String> {
 }
 
 /// What a module other than `env` takes of `std::env`, beyond arguments and places that are no variables.
-fn environment<'a>(used: &[Token<'a>]) -> Vec<(usize, &'a str)> {
+fn environment(used: &[Token<'_>]) -> Vec<usize> {
     const FREE: [&str; 4] = ["args", "args_os", "current_exe", "current_dir"];
     let text = |at: usize| used.get(at).map_or("", |t| t.text);
     let mut found = Vec::new();
     for at in (0..used.len()).filter(|at| text(*at) == "std" && text(at + 1) == "::") {
-        if text(at + 2) == "env" && !(text(at + 3) == "::" && FREE.contains(&text(at + 4))) {
-            found.push((used[at].line, "the environment is read in env only"));
-        } else if text(at + 2) == "{" && heads(used, at + 2).iter().any(|(name, _)| *name == "env") {
-            found.push((used[at].line, "the environment is read in env only"));
+        let direct = text(at + 2) == "env" && !(text(at + 3) == "::" && FREE.contains(&text(at + 4)));
+        let grouped = text(at + 2) == "{" && heads(used, at + 2).iter().any(|(name, _)| *name == "env");
+        if direct || grouped {
+            found.push(used[at].line);
         }
     }
     found
