@@ -171,11 +171,6 @@ recipe_busybox() {
 }
 
 recipe_debian() {
-  if [ -n "${MICA_QUICK:-}" ]; then
-    note "debian: the busybox image instead, because MICA_QUICK is set"
-    touch "$1/.fell-back"
-    return
-  fi
   if ! debian_base; then
     warn "debian: the busybox image instead, because Debian's mirror cannot be reached"
     touch "$1/.fell-back"
