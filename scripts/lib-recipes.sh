@@ -201,13 +201,13 @@ END
 FROM scratch
 ADD base.tar /
 ENV DEBIAN_FRONTEND=noninteractive
-RUN apt-get update && apt-get install -y --no-install-recommends vim && apt-get clean && rm -rf /var/lib/apt/lists/* /etc/motd
-RUN apt-get update && apt-get install -y --no-install-recommends iputils-ping libcap2-bin && setcap cap_net_raw+ep /usr/bin/ping && apt-get clean
-RUN apt-get install -y --no-install-recommends python3 python3-pip g++ libc6-dev && apt-get clean && rm -rf /var/lib/apt/lists/*
-RUN apt-get update && apt-get install -y nginx git && apt-get clean && rm -rf /usr/share/doc/git && mkdir /usr/share/doc/git && date >/usr/share/doc/git/made-again
+RUN apt-get update && apt-get install -y --no-install-recommends vim && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /etc/motd
+RUN apt-get update && apt-get install -y --no-install-recommends iputils-ping libcap2-bin && setcap cap_net_raw+ep /usr/bin/ping && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-pip g++ libc6-dev && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+RUN apt-get update && apt-get install -y nginx git && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /usr/share/doc/git && mkdir /usr/share/doc/git && date >/usr/share/doc/git/made-again
 COPY index.html /var/www/html/
 RUN useradd -m app && mkfifo /home/app/pipe && ln /usr/bin/git /usr/local/bin/git-link && dpkg-query -W >/packages
-RUN rm -rf /var/log/* /var/lib/apt/lists/* /packages && cp -a /usr/lib/python3 /opt/python3-copy
+RUN rm -rf /var/log/* /packages && cp -a /usr/lib/python3 /opt/python3-copy
 CMD ["bash"]
 END
   local -x CONTAINERS_STORAGE_CONF=$container/storage.conf
