@@ -1,0 +1,8 @@
+//! What holds for the core without mounting anything, and the rules of the house.
+
+mod arch;
+mod arch_lexer;
+mod fixtures;
+
+#[path = "../support/mod.rs"]
+mod support;
