@@ -57,8 +57,9 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Copies everything into `made`, an object in work: for a file open for writing, else `O_PATH`.
-    pub(super) fn fill(&self, made: &OwnedFd, upper: &Upper) -> Result<()> {
+    /// Copies everything into `made`, an object in work: for a file open for writing, else `O_PATH`. Tells whether the copy carries
+    /// a record of its origin.
+    pub(super) fn fill(&self, made: &OwnedFd, upper: &Upper) -> Result<bool> {
         let s = &self.stat;
         if s.kind() == Kind::File {
             let content = self.obj.open()?;
@@ -73,18 +74,19 @@ impl Source<'_> {
             sys::attr::chmod(made, s.mode)?;
         }
         xattr::copy(self.obj, made)?;
+        let mut recorded = false;
         if let (Some(origin), Some(name)) = (&self.origin, upper.mark_name(ORIGIN)) {
             // A filesystem may refuse user xattrs on symlinks and devices: then the number does not outlive the mount.
             match sys::xattr::set(made, &name, origin, SetMode::Any) {
                 Err(e) if !matches!(e.errno(), Errno::PERM | Errno::OPNOTSUPP | Errno::NODATA) => return Err(e.into()),
-                _ => {}
+                result => recorded = result.is_ok(),
             }
         }
         sys::attr::set_times(made, SetTime::At(s.atime), SetTime::At(s.mtime))?;
         if s.kind() == Kind::File && !upper.volatile {
             sys::data::sync(made, true)?;
         }
-        Ok(())
+        Ok(recorded)
     }
 }
 
@@ -137,7 +139,8 @@ impl Union {
         if node.in_upper() {
             return Ok(());
         }
-        match node.body.read().real.clone() {
+        let real = node.body.read().real.clone();
+        match real {
             Real::Dir(dirs) => self.copy_up_dir(node, dirs),
             Real::Lower(lower) => self.copy_up_file(node, &lower, copy),
             Real::Upper { .. } => Ok(()),
@@ -178,14 +181,16 @@ impl Union {
             drop(names);
             return self.adopt_orphan(node, &mut built, stat);
         };
-        if source.origin.is_some() {
+        if built.recorded {
             set_impure(&site.dir, upper)?;
         }
         let times = sys::attr::fstat(&*site.dir.fd()?)?;
         built.publish(&site)?;
         restore_times(&site, &times);
-        let id = built.id;
-        self.take_over(node, id, None, stat);
+        if !built.recorded {
+            self.table().note_copy(built.id, node.ino);
+        }
+        self.take_over(node, built.id, None, stat);
         Ok(())
     }
 
@@ -252,6 +257,8 @@ struct Built<'a> {
     name: Option<crate::path::NameBuf>,
     made: OwnedFd,
     id: ObjectId,
+    /// The copy carries a record of its origin.
+    recorded: bool,
 }
 
 impl<'a> Built<'a> {
@@ -271,8 +278,9 @@ impl<'a> Built<'a> {
             What::Dir | What::Whiteout | What::Mark => return refused(Errno::INVAL),
         };
         let stat = sys::attr::fstat(&made)?;
-        let built = Self { upper, name: Some(name), made, id: ObjectId { dev: stat.dev, ino: stat.ino } };
-        source.fill(&built.made, upper)?;
+        let id = ObjectId { dev: stat.dev, ino: stat.ino };
+        let mut built = Self { upper, name: Some(name), made, id, recorded: false };
+        built.recorded = source.fill(&built.made, upper)?;
         Ok(built)
     }
 

@@ -114,7 +114,7 @@ impl<'a> Exec<'a> {
             Step::Dress => self.put_on(),
             Step::Fill => {
                 let (Some(source), Some(made)) = (self.source, &self.made) else { return Err(misplaced()) };
-                source.fill(made, self.upper)
+                source.fill(made, self.upper).map(drop)
             }
             Step::Opaque(at) => self.mark_opaque(at),
             Step::Twin(like, at) => self.make_twin(like, at),

@@ -176,7 +176,11 @@ impl Union {
             // A directory that is merged keeps the number of its topmost lower one, whatever is copied up.
             (Some(InUpper::Dir(_)), Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (Some(InUpper::Other(_)), _) => {
-                (None, self.origin_of(&self.dirs_of(parent)?, name)?.or(self.stack.upper_ino(own)))
+                let origin = match self.table.copied_from(own) {
+                    None => self.origin_of(&self.dirs_of(parent)?, name)?,
+                    known => known,
+                };
+                (None, origin.or(self.stack.upper_ino(own)))
             }
             (Some(InUpper::Dir(_)), None) => (None, self.stack.upper_ino(own)),
             (None, Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),

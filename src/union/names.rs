@@ -262,7 +262,7 @@ impl Union {
 
     /// Keeps an object of upper usable for those who have it open, before its name goes.
     pub(super) fn detach(&self, node: &Node) -> Result<()> {
-        if let Real::Dir(Dirs { upper: Some(handle), .. }) = &node.body.read().real {
+        if let Some(handle) = node.dirs().and_then(|dirs| dirs.upper) {
             return Ok(handle.pin()?);
         }
         if !node.in_upper() {

@@ -129,6 +129,8 @@ pub struct Table {
     /// Numbers given out to objects that have none of their own, by what tells them apart.
     dynamic: Mutex<FxHashMap<(Option<u16>, ObjectId), u64>>,
     next_dynamic: AtomicU64,
+    /// Nodes whose copy in upper carries no record of where it came from, by the copy.
+    copied: Mutex<FxHashMap<ObjectId, u64>>,
     /// Forgotten nodes that were still referred to by a child at that moment.
     zombies: Mutex<Vec<u64>>,
 }
@@ -139,6 +141,7 @@ impl Default for Table {
             shards: std::array::from_fn(|_| Mutex::default()),
             dynamic: Mutex::default(),
             next_dynamic: AtomicU64::new(super::stack::DYNAMIC),
+            copied: Mutex::default(),
             zombies: Mutex::default(),
         }
     }
@@ -197,6 +200,16 @@ impl Table {
         *self.dynamic.lock().entry((layer, id)).or_insert_with(|| self.next_dynamic.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Remembers, while the node is known, that an object in upper is its copy.
+    pub(super) fn note_copy(&self, copy: ObjectId, ino: u64) {
+        self.copied.lock().insert(copy, ino);
+    }
+
+    /// The node that an object in upper was copied up for, where its disk form does not say so.
+    pub(super) fn copied_from(&self, copy: ObjectId) -> Option<u64> {
+        self.copied.lock().get(&copy).copied()
+    }
+
     /// Takes back `count` references; the node goes when none is left and no child refers to it.
     pub fn forget(&self, ino: u64, count: u64) {
         if ino == ROOT {
@@ -236,6 +249,9 @@ impl Table {
             if let Some(node) = node {
                 if ino >= super::stack::DYNAMIC {
                     self.dynamic.lock().retain(|_, n| *n != ino);
+                }
+                if let Real::Upper { id, .. } = node.body.read().real {
+                    self.copied.lock().remove(&id);
                 }
                 let parent = node.body.read().place.as_ref().map(|(parent, _)| parent.ino);
                 drop(node);
