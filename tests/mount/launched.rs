@@ -1,7 +1,7 @@
 //! The child process of a test: mount.mica with a server of one empty directory, and servers that misbehave in one way each.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command as Program;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -75,7 +75,7 @@ fn open(request: &Request) -> Result<Opened, String> {
     Ok(Opened { notes, image, lingers: request.options.fs_name.as_deref() == Some(b"linger") })
 }
 
-fn open_lower(notes: &Notes, dir: &PathBuf) -> Result<(), String> {
+fn open_lower(notes: &Notes, dir: &Path) -> Result<(), String> {
     micafs::sys::open::dir_path(dir).map_err(|e| e.to_string())?;
     notes.write("opened", &dir.display().to_string());
     Ok(())

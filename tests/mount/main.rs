@@ -17,6 +17,7 @@ use micafs::mount::table;
 use micafs::mount::umount::umount;
 use micafs::sys::mount::Detach;
 use support::Area;
+use support::Skip;
 use support::Verdict;
 use support::check;
 use support::check_eq;
@@ -44,6 +45,8 @@ const TESTS: &[Test] = &[
     ("remount_changes_flags", remount),
     ("layers_are_opened_before_the_mount", relative_layers),
     ("a_user_mounts_through_fusermount", as_user),
+    ("a_mount_made_by_the_caller_is_served", passed_descriptor),
+    ("a_mount_below_another_is_not_guessed_at", covered),
 ];
 
 fn main() -> ExitCode {
@@ -65,7 +68,8 @@ fn returns_when_it_serves(area: &Area) -> Verdict {
     check_eq("type", entry.kind.as_slice(), b"fuse.mica")?;
     check_eq("source", entry.source.to_str(), Some("mica"))?;
     check("read-only, nosuid, nodev", ["ro", "nosuid", "nodev", "noatime"].iter().all(|f| entry.has_flag(f)))?;
-    check("allow_other", entry.options.windows(11).any(|w| w == b"allow_other"))?;
+    // A user shares the mount only on request, and where the system allows it.
+    check("allow_other", !support::is_root() || entry.options.windows(11).any(|w| w == b"allow_other"))?;
     check_eq("entries", fs::read_dir(&area.point)?.count(), 0)?;
     check("listed", table::mica_mounts()?.iter().any(|e| e.target == area.point))?;
     umount(&area.point, Detach::IfIdle)?;
@@ -79,7 +83,7 @@ fn under_the_other_name(area: &Area) -> Verdict {
     let entry = area.entry()?;
     check_eq("type", entry.kind.as_slice(), b"fuse.fuse-overlayfs")?;
     check_eq("source", entry.source.to_str(), Some("fuse-overlayfs"))?;
-    check("dev and suid", !entry.has_flag("nodev") && !entry.has_flag("nosuid"))?;
+    check("dev and suid, for root", !support::is_root() || !(entry.has_flag("nodev") || entry.has_flag("nosuid")))?;
     umount(&area.point, Detach::IfIdle)?;
     daemon.ends()?;
     check("the file is back", area.point.join("hidden").exists())
@@ -287,7 +291,13 @@ fn remount(area: &Area) -> Verdict {
     let daemon = area.launch("mount.mica", &["--image", "x", "--rw", "-o", "noexec"])?;
     check("writable", !area.entry()?.has_flag("ro"))?;
     let run = |options: &str| area.command("mount.mica", &["x", "-o", options]).status();
-    check("remount,ro", run("rw,remount,ro")?.success())?;
+    let changed = run("rw,remount,ro")?.success();
+    if !support::is_root() {
+        check("a user may not remount", !changed)?;
+        umount(&area.point, Detach::IfIdle)?;
+        return daemon.ends();
+    }
+    check("remount,ro", changed)?;
     let entry = area.entry()?;
     check("read-only, noexec kept", entry.has_flag("ro") && entry.has_flag("noexec") && entry.has_flag("nodev"))?;
     check("remount,rw,exec", run("remount,rw,exec")?.success())?;
@@ -308,8 +318,7 @@ fn relative_layers(area: &Area) -> Verdict {
 
 fn as_user(area: &Area) -> Verdict {
     if !support::is_root() {
-        println!("    skipped part: already a user, covered by the other tests");
-        return Ok(());
+        return Err(Box::new(Skip("this is a user already, so every other test is this one".to_owned())));
     }
     support::user_can_fuse()?;
     area.open_to_all()?;
@@ -325,4 +334,37 @@ fn as_user(area: &Area) -> Verdict {
     daemon.signal("TERM")?;
     daemon.ends()?;
     check("unmounted", area.entry().is_err())
+}
+
+/// The form of `mount.fuse3 -o drop_privileges`: the caller has mounted, and hands over the connection as `/dev/fd/5`.
+fn passed_descriptor(area: &Area) -> Verdict {
+    if !support::is_root() {
+        return Err(Box::new(Skip("mounting in the caller needs root".to_owned())));
+    }
+    let script = "exec 5<>/dev/fuse && p=$1 && shift &&
+        mount -i -t fuse -o fd=5,rootmode=40000,user_id=0,group_id=0 passed \"$p\" && exec \"$0\" \"$@\"";
+    let launch = area.command_at("fuse-overlayfs", &["-o", "lowerdir=/"], Path::new("/dev/fd/5"));
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(launch.get_program()).arg(&area.point).args(launch.get_args());
+    command.envs(launch.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.output()?;
+    check(&format!("served: {}", String::from_utf8_lossy(&output.stderr)), output.status.success())?;
+    check_eq("entries", fs::read_dir(&area.point)?.count(), 0)?;
+    let daemon = area.daemon()?;
+    check("umount", Command::new("umount").arg(&area.point).status()?.success())?;
+    daemon.ends()
+}
+
+fn covered(area: &Area) -> Verdict {
+    let first = area.launch("mount.mica", &["--lower", "/"])?;
+    let second = area.launch_another("mount.mica", &["--lower", "/"])?;
+    first.signal("TERM")?;
+    first.ends()?;
+    check("the upper mount still answers", fs::read_dir(&area.point).is_ok())?;
+    umount(&area.point, Detach::IfIdle)?;
+    second.ends()?;
+    // What is left is the first one, dead.
+    check("the lower one was left", area.entry().is_ok())?;
+    umount(&area.point, Detach::Lazy)?;
+    check("gone", area.entry().is_err())
 }

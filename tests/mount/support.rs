@@ -90,7 +90,8 @@ impl Area {
         self.command_at(name, arguments, &self.point)
     }
 
-    fn command_at(&self, name: &str, arguments: &[&str], point: &Path) -> Command {
+    /// A command that launches on another mount point.
+    pub fn command_at(&self, name: &str, arguments: &[&str], point: &Path) -> Command {
         let mut command = Command::new(std::env::current_exe().expect("own path"));
         // The mount point stands behind a source, before or after the options; mount(8) puts it second.
         command.arg("--launch").arg(name);
@@ -168,7 +169,7 @@ impl Drop for Area {
     fn drop(&mut self) {
         for _ in 0..4 {
             let left = table::read().unwrap_or_default().into_iter().filter(|e| e.target.starts_with(&self.root));
-            left.for_each(|e| drop(micafs::sys::mount::detach(&e.target, Detach::Lazy)));
+            left.for_each(|e| drop(micafs::mount::umount::by_any_means(&e.target, Detach::Lazy)));
         }
         if let Err(e) = fs::remove_dir_all(&self.root) {
             println!("    left behind: {}: {e}", self.root.display());
