@@ -96,9 +96,12 @@ fn keeps_nothing(area: &Area) -> Verdict {
     command.args(["-c", "exec 9>&2; exec \"$0\" \"$@\""]).arg(launch.get_program()).args(launch.get_args());
     command.envs(launch.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut text = String::new();
-    child.stderr.take().ok_or("stderr")?.read_to_string(&mut text)?;
-    child.stdout.take().ok_or("stdout")?.read_to_string(&mut text)?;
+    let (mut stderr, mut stdout) = (child.stderr.take().ok_or("stderr")?, child.stdout.take().ok_or("stdout")?);
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).and_then(|_| stdout.read_to_string(&mut text))
+    });
+    until("both pipes are at their end", || reader.is_finished())?;
     check("exit code 0", child.wait()?.success())?;
     let daemon = area.daemon()?;
     for number in 0..3 {
