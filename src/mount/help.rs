@@ -38,8 +38,10 @@ fn write_row(text: &mut String, spec: &Spec) {
         (Shape::Boolean, [name, ..]) => format!("{name}[=0|1]"),
         (_, names) => names.join(" "),
     };
-    let separator = if name.len() > 28 { "\n                                " } else { "" };
-    let _ = writeln!(text, "  {name:<28}  {separator}{}", spec.help);
+    // Long names get a line of their own.
+    let column = 30;
+    let name = if name.len() < column { format!("{name:column$}") } else { format!("{name}\n{:1$}", "", column + 2) };
+    let _ = writeln!(text, "  {name}{}", spec.help);
 }
 
 fn usage(dialect: Dialect) -> &'static str {

@@ -45,7 +45,10 @@ fn from_io(path: &Path, source: std::io::Error) -> Error {
     match source.kind() {
         ErrorKind::NotFound => Error::PointMissing,
         ErrorKind::NotADirectory => Error::PointNotDirectory,
-        ErrorKind::NotConnected => Error::PointDead(path.to_owned()),
+        // Which of these a dead connection gives depends on what the kernel still has in its caches.
+        ErrorKind::NotConnected | ErrorKind::ConnectionAborted | ErrorKind::ConnectionRefused => {
+            Error::PointDead(path.to_owned())
+        }
         _ => Error::Path { path: path.to_owned(), source },
     }
 }

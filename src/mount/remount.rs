@@ -7,13 +7,14 @@ use super::error::Result;
 use super::options::MountOptions;
 use super::table;
 use super::table::Entry;
+use crate::sys::Errno;
 use crate::sys::mount as calls;
 use crate::sys::mount::Flags;
 
 /// Gives the mount of mica at `target` the flags that `options` names; the others stay.
 ///
 /// # Errors
-/// [`Error::NotMounted`], [`Error::NotMica`]; else the kernel's.
+/// [`Error::NotMounted`], [`Error::NotMica`], [`Error::Refused`]; else the kernel's.
 pub fn remount(target: &Path, options: &MountOptions) -> Result<()> {
     let place = table::place(target)?;
     let entries = table::read()?;
@@ -21,7 +22,10 @@ pub fn remount(target: &Path, options: &MountOptions) -> Result<()> {
     if !entry.is_union() {
         return Err(Error::NotMica { target: place, kind: String::from_utf8_lossy(&entry.kind).into_owned() });
     }
-    Ok(calls::remount(&place, flags(entry, options))?)
+    calls::remount(&place, flags(entry, options)).map_err(|e| match e.errno() {
+        Errno::PERM => Error::Refused(e),
+        _ => Error::Sys(e),
+    })
 }
 
 /// The flags of the mount, changed by the options.

@@ -75,7 +75,7 @@ pub fn topmost<'a>(entries: &'a [Entry], target: &Path) -> Option<&'a Entry> {
     // An earlier line can lie on top of a later one (mounts moved or propagated), so a mount that is another's parent at the same
     // place is left out before the last one is taken.
     let here = || entries.iter().filter(|e| e.target == target);
-    here().filter(|e| !here().any(|above| above.parent == e.id)).next_back()
+    here().rfind(|e| !here().any(|above| above.parent == e.id))
 }
 
 /// Reads lines in the format of `mountinfo`; lines that are not in it are left out.

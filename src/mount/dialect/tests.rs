@@ -33,11 +33,17 @@ fn fuse_overlayfs_callers() {
     let cases = [
         ("/usr/bin/fuse-overlayfs -o lowerdir=/l/A:/l/B,upperdir=/d/diff,workdir=/d/work,volatile /d/merged", &rw),
         ("fuse-overlayfs -o lowerdir=/l/A:/l/B,upperdir=/d/diff,workdir=/d/work,nodev,fsync=0 /d/merged", &rw),
-        ("fuse-overlayfs -o lowerdir=/l/A:/l/B,upperdir=/d/diff,workdir=/d/work,uidmapping=0:1000:1:1:100000:65536,gidmapping=0:1000:1,xattr_permissions=2 /d/merged", &rw),
+        (
+            "fuse-overlayfs -o lowerdir=/l/A:/l/B,upperdir=/d/diff,workdir=/d/work,uidmapping=0:1000:1:1:100000:65536,gidmapping=0:1000:1,xattr_permissions=2 /d/merged",
+            &rw,
+        ),
         ("fuse-overlayfs -o lowerdir=/d/diff:/l/A /d/merged", &ro),
         ("fuse-overlayfs -o lowerdir=/l/A:/l/B,upperdir=/d/diff,workdir=/d/work,private /d/merged", &rw),
         ("fuse-overlayfs overlay /d/merged -o workdir=/d/work,upperdir=/d/diff,lowerdir=/l/A:/l/B,dev,suid", &rw),
-        ("fuse-overlayfs overlay /d/merged -o workdir=/d/work -o upperdir=/d/diff -olowerdir=/l/A:/l/B,rw,dev,suid", &rw),
+        (
+            "fuse-overlayfs overlay /d/merged -o workdir=/d/work -o upperdir=/d/diff -olowerdir=/l/A:/l/B,rw,dev,suid",
+            &rw,
+        ),
         ("fuse-overlayfs -f -o lowerdir=/l/A:/l/B,upperdir=/d/diff,workdir=/d/work,noacl /d/merged", &rw),
         ("fuse-overlayfs src /d/merged -o rw,dev,suid,lowerdir=/d/diff:/l/A", &ro),
     ];
@@ -62,7 +68,12 @@ fn fuse_overlayfs_defaults_and_warnings() {
     let dev = request("fuse-overlayfs -o lowerdir=/a,dev,suid /m");
     assert_eq!(dev.access(0).flags.to_string(), "ro,noatime");
     let odd = request("fuse-overlayfs -o lowerdir=/a,frob=1,nfs_export=on --weird -x /m");
-    let ignored = ["unknown argument ignored: --weird", "unknown argument ignored: -x", "unknown mount option ignored: frob=1", "unknown mount option ignored: nfs_export=on"];
+    let ignored = [
+        "unknown argument ignored: --weird",
+        "unknown argument ignored: -x",
+        "unknown mount option ignored: frob=1",
+        "unknown mount option ignored: nfs_export=on",
+    ];
     assert_eq!(odd.warnings, ignored);
     assert!(odd.may_hide_files());
     assert!(request("fuse-overlayfs -d -o lowerdir=/a /m").foreground);
@@ -98,22 +109,35 @@ fn mount8() {
     assert_eq!(image.fs_name(), b"debian:12");
     assert_eq!(image.access(0).flags.to_string(), "ro,noatime");
     assert!(!image.may_hide_files() && !image.foreground);
-    let user = request("mount.mica debian:12 /mnt -o rw,noexec,nosuid,nodev,user=me,x-systemd.automount,_netdev,nofail -t mica");
+    let user = request(
+        "mount.mica debian:12 /mnt -o rw,noexec,nosuid,nodev,user=me,x-systemd.automount,_netdev,nofail -t mica",
+    );
     assert_eq!(user.access(0).flags.to_string(), "ro,nosuid,nodev,noexec,noatime");
     let dirs_only = request("mount.mica none /mnt -nv -o lowerdir=/a:/b,upperdir=/u,workdir=/w");
-    assert_eq!((dirs_only.source.clone(), dirs_only.fs_name()), (dirs(&["/a", "/b"], Some(("/u", "/w"))), b"mica".to_vec()));
+    assert_eq!(
+        (dirs_only.source.clone(), dirs_only.fs_name()),
+        (dirs(&["/a", "/b"], Some(("/u", "/w"))), b"mica".to_vec())
+    );
     let container = request("mount.mica none /mnt -o container=abc,root=/store");
     assert_eq!(container.source, Source::Container { id: "abc".into(), root: Some("/store".into()) });
     let fake = parse(&argv("mount.mica debian /mnt -fv -o rw")).unwrap().command;
     assert!(matches!(fake, Command::Fake(_)));
     let remount = parse(&argv("mount.mica debian /mnt -o rw,remount,ro")).unwrap().command;
-    assert!(matches!(remount, Command::Remount { target, options } if target.to_str() == Some("/mnt") && options.read_only == Some(true)));
+    assert!(
+        matches!(remount, Command::Remount { target, options } if target.to_str() == Some("/mnt") && options.read_only == Some(true))
+    );
     let entered = parse(&argv("mount.mica debian /mnt -N 42")).unwrap();
     assert_eq!(entered.namespace, Some("/proc/42/ns/mnt".into()));
     assert_eq!(request("mount.mica debian /mnt -s -o frob").warnings, ["unknown mount option ignored: frob"]);
     let unknown = refusal("mount.mica debian /mnt -o volatil");
     assert_eq!(unknown.hint().as_deref(), Some("did you mean volatile?"));
-    for words in ["mount.mica /mnt", "mount.mica none /mnt", "mount.mica a b c", "mount.mica a /mnt -x", "mount.mica i /m -o image=i,lowerdir=/a"] {
+    for words in [
+        "mount.mica /mnt",
+        "mount.mica none /mnt",
+        "mount.mica a b c",
+        "mount.mica a /mnt -x",
+        "mount.mica i /m -o image=i,lowerdir=/a",
+    ] {
         assert_eq!(refusal(words).exit_code(), 1, "{words}");
     }
 }
@@ -129,7 +153,13 @@ fn own() {
     assert!(named.foreground);
     assert_eq!(named.access(0).flags.to_string(), "rw,noatime");
     assert_eq!(request("mount.mica --options ro debian /mnt").source.label(), "debian");
-    for words in ["mount.mica --frob /mnt", "mount.mica --image", "mount.mica", "mount.mica --image a --container b /m", "mount.mica --image a --upper /u /m"] {
+    for words in [
+        "mount.mica --frob /mnt",
+        "mount.mica --image",
+        "mount.mica",
+        "mount.mica --image a --container b /m",
+        "mount.mica --image a --upper /u /m",
+    ] {
         assert!(parse(&argv(words)).is_err(), "{words}");
     }
     assert_eq!(parse(&argv("mount.mica --help")).unwrap().command, Command::Help(Dialect::Own));

@@ -91,6 +91,12 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
 
 const COMMENT: Spec = row(&["x-*"], Shape::Any, Group::Ignored, "comments of other programs", Apply::Ignore);
 
-pub(super) const fn row(names: &'static [&'static str], shape: Shape, group: Group, help: &'static str, apply: Apply) -> Spec {
+pub(super) const fn row(
+    names: &'static [&'static str],
+    shape: Shape,
+    group: Group,
+    help: &'static str,
+    apply: Apply,
+) -> Spec {
     Spec { names, shape, group, help, apply }
 }

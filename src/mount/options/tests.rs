@@ -66,23 +66,53 @@ fn values() {
     assert_eq!((o.timeout, o.threads, o.max_write), (0.5, Some(3), Some(1_048_576)));
     assert_eq!((o.xino, o.io, o.redirect_dir), (Xino::On, Io::Cache, Some(RedirectDir::On)));
     assert_eq!((o.metacopy, o.index), (Some(true), Some(false)));
-    let o = read("fsync=0,writeback=0,threaded=1,noxattrs=1,fast_ino,static_nlink,volatile,squash_to_uid=7,xattr_permissions=2");
+    let o = read(
+        "fsync=0,writeback=0,threaded=1,noxattrs=1,fast_ino,static_nlink,volatile,squash_to_uid=7,xattr_permissions=2",
+    );
     assert_eq!((o.fsync, o.writeback, o.threaded, o.no_xattrs), (false, false, Some(true), true));
     assert_eq!((o.squash_to_uid, o.xattr_permissions), (Some(7), XattrPermissions::User));
     let o = read("uidmapping=0:100000:65536:65536:5:1,gidmapping=1:2:3");
     assert_eq!(o.uid_map.len(), 2);
     assert_eq!(o.gid_map, [IdRange { host: 1, to: 2, len: 3 }]);
     let o = read("ro,rw,suid,nosuid,nodev,dev,noexec,noatime");
-    assert_eq!((o.read_only, o.suid, o.dev, o.exec, o.atime), (Some(false), Some(false), Some(true), Some(false), Some(false)));
+    assert_eq!(
+        (o.read_only, o.suid, o.dev, o.exec, o.atime),
+        (Some(false), Some(false), Some(true), Some(false), Some(false))
+    );
 }
 
 #[test]
 fn wrong_values_name_the_option() {
     let cases = [
-        "timeout=nan", "timeout=-1", "timeout=inf", "timeout=x", "timeout", "uidmapping=0:1", "uidmapping=0:1:0",
-        "uidmapping=4294967295:0:2", "uidmapping=a:b:c", "uidmapping=+0:1:1", "squash_to_uid=-1", "squash_to_gid=4294967296", "redirect_dir=maybe",
-        "redirect_dir", "xino=2", "threads=0", "threads=99999", "io=fast", "fsync=2", "ro=1", "volatile=0", "xattr_permissions=3",
-        "lowerdir=", "lowerdir=:", "lowerdir", "upperdir=", "image=", "plugins=/x.so", "max_write=4k",
+        "timeout=nan",
+        "timeout=-1",
+        "timeout=inf",
+        "timeout=x",
+        "timeout",
+        "uidmapping=0:1",
+        "uidmapping=0:1:0",
+        "uidmapping=4294967295:0:2",
+        "uidmapping=a:b:c",
+        "uidmapping=+0:1:1",
+        "squash_to_uid=-1",
+        "squash_to_gid=4294967296",
+        "redirect_dir=maybe",
+        "redirect_dir",
+        "xino=2",
+        "threads=0",
+        "threads=99999",
+        "io=fast",
+        "fsync=2",
+        "ro=1",
+        "volatile=0",
+        "xattr_permissions=3",
+        "lowerdir=",
+        "lowerdir=:",
+        "lowerdir",
+        "upperdir=",
+        "image=",
+        "plugins=/x.so",
+        "max_write=4k",
     ];
     for text in cases {
         let name = text.split('=').next().unwrap();
@@ -93,7 +123,9 @@ fn wrong_values_name_the_option() {
 
 #[test]
 fn ignored_and_unknown() {
-    let o = read("rw,user,_netdev,nofail,x-systemd.automount,X-mount.mkdir=0755,auto,noauto,comment=a,private,kernel_cache");
+    let o = read(
+        "rw,user,_netdev,nofail,x-systemd.automount,X-mount.mkdir=0755,auto,noauto,comment=a,private,kernel_cache",
+    );
     assert!(o.unknown.is_empty(), "{:?}", o.unknown);
     let o = read(",,lowerdirr=/a,,frob,weird=1,");
     assert_eq!(o.unknown, [b"lowerdirr=/a".to_vec(), b"frob".to_vec(), b"weird=1".to_vec()]);
