@@ -5,7 +5,9 @@
 //!
 //! The map of the house, the import rule and the decisions are in `src/ARCHITECTURE.md`.
 
+pub mod digest;
 pub mod env;
+pub mod image;
 pub mod layer;
 pub mod path;
 pub mod sys;

@@ -11,6 +11,7 @@
 pub mod content;
 pub mod error;
 pub mod marks;
+pub mod pack;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ pub mod data;
 pub mod dir;
 pub mod gate;
 pub mod lock;
+pub mod mmap;
 pub mod name;
 pub mod open;
 pub mod process;

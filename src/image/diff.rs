@@ -1,0 +1,1 @@
+//! From an upper directory to a layer's tar.
