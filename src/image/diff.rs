@@ -26,6 +26,7 @@ use crate::layer::marks::AufsName;
 use crate::layer::marks::OPAQUE_NAMES;
 use crate::layer::marks::Opaque;
 use crate::layer::marks::is_private_xattr;
+use crate::layer::pack::Xattr;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::path::RelPath;
@@ -96,26 +97,49 @@ pub fn write_diff(upper: &OwnedFd, out: &mut dyn Write, options: DiffOptions) ->
     if options.root {
         diff.object(upper, &root, &sys::attr::fstat(upper).map_err(fail)?)?;
     }
-    // Directories still to be read, the next one last; each is opened when its turn comes, so that at most as many are open
-    // as the tree is deep.
-    let mut open: Vec<(OwnedFd, RelPath, std::vec::IntoIter<NameBuf>)> = Vec::new();
-    let first = sys::open::duplicate(upper).map_err(fail)?;
-    let names = diff.directory(&first, &root)?;
-    open.push((first, root, names));
-    while let Some((dir, path, names)) = open.last_mut() {
-        let Some(name) = names.next() else {
-            open.pop();
+    let mut levels = vec![Level::open(&mut diff, sys::open::duplicate(upper).map_err(fail)?, root)?];
+    while let Some(level) = levels.last_mut() {
+        let Some(name) = level.names.next() else {
+            levels.pop();
             continue;
         };
-        let path = path.child(name.as_name());
-        if let Some(child) = diff.entry(dir, &path, name.as_name())? {
-            let names = diff.directory(&child, &path)?;
-            open.push((child, path, names));
+        let path = level.path.child(name.as_name());
+        let Some(child) = diff.entry(level.dir(upper)?, &path, name.as_name())? else { continue };
+        levels.push(Level::open(&mut diff, child, path)?);
+        if let Some(far) = levels.len().checked_sub(OPEN_LEVELS).and_then(|n| levels.get_mut(n)) {
+            far.dir = None;
         }
     }
     diff.write(&[0; 1024])?;
     diff.out.flush()?;
     Ok(diff.stats)
+}
+
+/// How many directories of the way down stay open; those further up are opened again on the way back.
+const OPEN_LEVELS: usize = 64;
+
+/// A directory on the way down.
+struct Level {
+    dir: Option<OwnedFd>,
+    path: RelPath,
+    /// The names still to be written.
+    names: std::vec::IntoIter<NameBuf>,
+}
+
+impl Level {
+    fn open(diff: &mut Diff<'_>, dir: OwnedFd, path: RelPath) -> Result<Self, Error> {
+        let names = diff.directory(&dir, &path)?;
+        Ok(Self { dir: Some(dir), path, names })
+    }
+
+    fn dir(&mut self, upper: &OwnedFd) -> Result<&OwnedFd, Error> {
+        if self.dir.is_none() {
+            let first = read(&self.path, sys::open::duplicate(upper))?;
+            let step = |dir: OwnedFd, name: Name<'_>| sys::open::dir_at(&dir, name);
+            self.dir = Some(read(&self.path, self.path.components().try_fold(first, step))?);
+        }
+        self.dir.as_ref().ok_or_else(|| Error::Changed(self.path.clone()))
+    }
 }
 
 struct Diff<'a> {
@@ -292,7 +316,7 @@ impl Diff<'_> {
 }
 
 /// The xattrs that belong to the file: not a union's own marks, and not the host's label.
-fn xattrs(fd: &OwnedFd, path: &RelPath) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+fn xattrs(fd: &OwnedFd, path: &RelPath) -> Result<Vec<Xattr>, Error> {
     let mut names = read(path, sys::xattr::list(fd))?;
     names.retain(|name| !is_private_xattr(name) && name != b"security.selinux");
     names.sort();
@@ -300,7 +324,7 @@ fn xattrs(fd: &OwnedFd, path: &RelPath) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error
     for name in names {
         // One that went away since, or that only the real root may read, is none.
         if let Some(value) = read(path, may(sys::xattr::get(fd, &name)))?.flatten() {
-            out.push((name, value));
+            out.push((name.into(), value.into()));
         }
     }
     Ok(out)

@@ -1,5 +1,6 @@
 //! Writing headers: a ustar header that every reader takes, and an extended one in front of it for what does not fit.
 
+use crate::layer::pack::Xattr;
 use crate::sys::attr::Kind;
 use crate::sys::attr::PERM_MASK;
 use crate::sys::attr::Stat;
@@ -30,7 +31,7 @@ pub(super) struct Header<'a> {
     pub size: u64,
     /// The size of the sparse file whose map and data follow.
     pub sparse: Option<u64>,
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<Xattr>,
 }
 
 impl<'a> Header<'a> {

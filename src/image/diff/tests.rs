@@ -107,3 +107,19 @@ fn marks_of_the_kernels_format_become_those_of_layers() {
     assert_eq!(find(&layer, "null").stat().unwrap().rdev, sys::attr::makedev(1, 3));
     assert!(layer.root().unwrap().stat().unwrap().mtime.secs > 0);
 }
+
+#[test]
+fn a_deep_tree_is_written_though_few_directories_stay_open() {
+    let upper = Scratch::new();
+    let mut dir = upper.fd();
+    let name = |name: &'static [u8]| Name::new(name).unwrap();
+    for _ in 0..300 {
+        sys::name::mkdir(&dir, name(b"d"), 0o755).unwrap();
+        let next = sys::open::dir_at(&dir, name(b"d")).unwrap();
+        sys::open::create_at(&dir, name(b"f"), 0o644).unwrap();
+        dir = next;
+    }
+    let (tar, stats) = diff(&upper, DiffOptions::default());
+    assert_eq!(stats.entries, 601);
+    assert_eq!(names(&imported(&Scratch::new(), &tar)).len(), 600);
+}

@@ -3,7 +3,6 @@ use std::process::Command;
 
 use super::*;
 use crate::digest::Digest;
-use crate::layer::Layer;
 use crate::layer::Seen;
 use crate::layer::pack::OBJECT_MIN;
 use crate::layer::pack::PackLayer;
@@ -246,7 +245,7 @@ fn sparse_files_of_all_formats() {
     // The map of the old format lies in the header itself.
     let header: &mut [u8] = &mut old.bytes[..512];
     header[257..265].copy_from_slice(b"ustar  \0");
-    header[386..434].copy_from_slice(b"00000001000\000000001000\000000010000\000000000144\0");
+    header[386..434].copy_from_slice(b"00000001000\x0000000001000\x0000000010000\x0000000000144\x00");
     header[483..495].copy_from_slice(b"00000020000\0");
     header[148..156].fill(b' ');
     let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
@@ -351,7 +350,7 @@ fn what_is_no_tar_is_said_to_be_none() {
         [&b"hello"[..], &[b'x'; 5000], br#"{"schemaVersion":2}"#, &[0, 1, 2], b"\x28\xb5\x2f\xfdxx", b"\x1f\x8bxx"]
     {
         let error = import(&Scratch::new(), bytes).unwrap_err();
-        assert!(matches!(error.what, What::NotATar | What::Read(_) | What::Truncated), "{error}");
+        assert!(matches!(*error.what, What::NotATar | What::Read(_) | What::Truncated), "{error}");
     }
     let error = import(&Scratch::new(), b"\xfd7zXZ\0........").unwrap_err();
     assert!(error.to_string().contains("xz"), "{error}");
@@ -429,7 +428,7 @@ fn a_layer_that_is_not_the_announced_one_is_refused() {
             let scratch = Scratch::new();
             let options = ImportOptions { expected_diff_id, expected_blob, ..ImportOptions::default() };
             let error = import_layer(&blob[..], &scratch.store(), &options).unwrap_err();
-            assert!(matches!(error.what, What::DiffId(_) | What::Blob(_)), "{error}");
+            assert!(matches!(*error.what, What::DiffId(_) | What::Blob(_)), "{error}");
             assert_eq!(scratch.leftovers(), 0);
         }
     }
