@@ -5,8 +5,10 @@
 //!
 //! The map of the house, the import rule and the decisions are in `src/ARCHITECTURE.md`.
 
+pub mod digest;
 pub mod env;
 pub mod fuse;
+pub mod image;
 pub mod layer;
 pub mod mount;
 pub mod path;

@@ -17,6 +17,7 @@ pub mod fd_passing;
 pub mod gate;
 pub mod identity;
 pub mod lock;
+pub mod mmap;
 pub mod mount;
 pub mod name;
 pub mod open;

@@ -1,0 +1,140 @@
+//! The stream as it comes: counted, digested, checked against what was announced, decompressed.
+
+use std::cell::Cell;
+use std::io;
+use std::io::BufReader;
+use std::io::Read;
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::ImportOptions;
+use super::What;
+use crate::digest::Digest;
+use crate::digest::Hasher;
+use crate::digest::Mismatch;
+
+/// Reads a blob through, and remembers what went by.
+pub(super) struct Blob<'a, R> {
+    inner: R,
+    hasher: Option<Hasher>,
+    size: u64,
+    seen: &'a Cell<u64>,
+    options: &'a ImportOptions<'a>,
+}
+
+impl<R: Read> Read for Blob<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = loop {
+            match self.inner.read(buf) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.size += n as u64;
+        self.seen.set(self.size);
+        if let Some((_, expected)) = self.options.expected_blob
+            && self.size > expected
+        {
+            return Err(Mismatch::TooLong { expected }.into());
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(buf.get(..n).unwrap_or_default());
+        }
+        if let Some(progress) = self.options.progress {
+            progress(self.size);
+        }
+        Ok(n)
+    }
+}
+
+impl<R: Read> Blob<'_, R> {
+    /// Checks size and digest; `diff_id` is the blob's digest when it is not compressed.
+    fn finish(self, diff_id: Digest) -> Result<(Digest, u64), What> {
+        let got = self.hasher.map_or(diff_id, Hasher::finish);
+        if let Some((expected, size)) = self.options.expected_blob {
+            if self.size < size {
+                return Err(What::Blob(Mismatch::TooShort { expected: size, got: self.size }));
+            }
+            if got != expected {
+                return Err(What::Blob(Mismatch::Digest { expected, got }));
+            }
+        }
+        Ok((got, self.size))
+    }
+}
+
+/// How a blob is compressed, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+fn sniff(start: &[u8]) -> Result<Compression, What> {
+    Ok(match start {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        // A frame, or a skippable frame in front of one.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(What::Compression("xz")),
+        [b'B', b'Z', b'h', _, 0x31, 0x41] => return Err(What::Compression("bzip2")),
+        _ => Compression::None,
+    })
+}
+
+type Chained<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
+
+/// The uncompressed tar of a blob.
+pub(super) enum Source<'a, R: Read> {
+    Plain(Blob<'a, Chained<R>>),
+    Gzip(Box<MultiGzDecoder<BufReader<Blob<'a, Chained<R>>>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Blob<'a, Chained<R>>>>>),
+}
+
+const BUFFER: usize = 128 * 1024;
+
+impl<'a, R: Read> Source<'a, R> {
+    /// Looks at the first bytes of `stream`; `seen` always tells how many bytes of the blob were read.
+    pub(super) fn open(mut stream: R, seen: &'a Cell<u64>, options: &'a ImportOptions<'a>) -> Result<Self, What> {
+        let mut start = Vec::new();
+        (&mut stream).take(6).read_to_end(&mut start)?;
+        let compression = sniff(&start)?;
+        let hasher = (compression != Compression::None).then(Hasher::new);
+        let blob = Blob { inner: io::Cursor::new(start).chain(stream), hasher, size: 0, seen, options };
+        Ok(match compression {
+            Compression::None => Source::Plain(blob),
+            Compression::Gzip => Source::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, blob)))),
+            Compression::Zstd => {
+                let decoder = zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, blob))?;
+                Source::Zstd(Box::new(decoder))
+            }
+        })
+    }
+
+    /// Whether the blob is compressed.
+    pub(super) fn is_compressed(&self) -> bool {
+        !matches!(self, Source::Plain(_))
+    }
+
+    /// The blob's digest and size, checked, after the tar was read to its end.
+    pub(super) fn finish(self, diff_id: Digest) -> Result<(Digest, u64), What> {
+        let mut blob = match self {
+            Source::Plain(blob) => blob,
+            Source::Gzip(decoder) => decoder.into_inner().into_inner(),
+            Source::Zstd(decoder) => decoder.finish().into_inner(),
+        };
+        // A decoder may stop before the end of the blob; the digest is about all of it.
+        io::copy(&mut blob, &mut io::sink())?;
+        blob.finish(diff_id)
+    }
+}
+
+impl<R: Read> Read for Source<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Source::Plain(blob) => blob.read(buf),
+            Source::Gzip(decoder) => decoder.read(buf),
+            Source::Zstd(decoder) => decoder.read(buf),
+        }
+    }
+}

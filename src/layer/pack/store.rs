@@ -1,0 +1,418 @@
+//! Where packs live: a directory with `packs/`, `objects/` and `tmp/`.
+//!
+//! ```text
+//! packs/HEX.idx    the index of the layer with this diff id; that it is there is what makes the pack be there
+//! packs/HEX.pack   its pack file
+//! objects/HH/REST  file bodies by SHA-256, shared by all packs, never changed
+//! tmp/RANDOM       what is being written
+//! ```
+//! Invariants: a file in `packs/` or `objects/` was complete and durable before it got its name; an index is named after
+//! all that it needs; what is removed is removed in the reverse order. So after a crash at any point there is at most
+//! something that nobody refers to, and [`PackStore::collect_garbage`] removes that.
+//!
+//! Whoever writes holds a shared lock (`flock`) on `tmp/` until it has published; collecting garbage needs it exclusively.
+
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::PackLayer;
+use super::format::Bytes;
+use super::format::Index;
+use super::format::NODE_IMPLIED;
+use super::format::Table;
+use super::writer::PackWriter;
+use super::writer::Prepared;
+use crate::digest::Digest;
+use crate::layer::Error;
+use crate::layer::Result;
+use crate::path::Name;
+use crate::path::NameBuf;
+use crate::sys;
+use crate::sys::Errno;
+use crate::sys::attr::Kind;
+use crate::sys::lock::LockKind;
+use crate::sys::name::RenameMode;
+use crate::sys::open::Access;
+
+/// The directories of a store, open.
+#[derive(Debug)]
+pub(super) struct Dirs {
+    packs: OwnedFd,
+    objects: OwnedFd,
+    pub(super) tmp: OwnedFd,
+}
+
+/// The packs of a store.
+#[derive(Debug, Clone)]
+pub struct PackStore {
+    dirs: Arc<Dirs>,
+}
+
+/// What is told of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackInfo {
+    /// The digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// The size of the uncompressed tar in bytes.
+    pub tar_size: u64,
+    /// Names in all directories, whiteouts too.
+    pub entries: u64,
+    /// Regular files; one with several names counts once.
+    pub files: u64,
+    /// Directories that the tar has an entry for, the root too.
+    pub dirs: u64,
+    /// Bytes of content of all files, holes not counted.
+    pub content: u64,
+    /// Bytes of the index, the pack file and the objects, shared or not.
+    pub stored: u64,
+}
+
+/// What [`PackStore::collect_garbage`] removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Someone is writing: nothing was done.
+    pub busy: bool,
+    /// Packs removed.
+    pub packs: u64,
+    /// Objects removed.
+    pub objects: u64,
+    /// Unfinished files removed.
+    pub unfinished: u64,
+    /// Bytes freed in all.
+    pub bytes: u64,
+}
+
+fn subdir(root: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+    let name = fixed_name(name)?;
+    match sys::name::mkdir(root, name.as_name(), 0o700) {
+        Ok(()) => {}
+        Err(e) if e.errno() == Errno::EXIST => {}
+        Err(e) => return Err(e.into()),
+    }
+    Ok(sys::open::dir_at(root, name.as_name())?)
+}
+
+/// A name that mica itself makes; it is never a bad one.
+fn fixed_name(name: &[u8]) -> Result<NameBuf> {
+    NameBuf::new(name).map_err(|_| sys::Error::new("openat", "a name of mica's own", Errno::INVAL).into())
+}
+
+impl Dirs {
+    fn pack_name(id: &Digest, suffix: &str) -> Result<NameBuf> {
+        fixed_name(format!("{}.{suffix}", id.hex()).as_bytes())
+    }
+
+    fn object_names(id: &Digest) -> Result<(NameBuf, NameBuf)> {
+        let hex = id.hex();
+        let (dir, rest) = hex.split_at_checked(2).unwrap_or_default();
+        Ok((fixed_name(dir.as_bytes())?, fixed_name(rest.as_bytes())?))
+    }
+
+    /// Whether the store has this object.
+    pub(super) fn has_object(&self, id: &Digest) -> Result<bool> {
+        let (dir, name) = Self::object_names(id)?;
+        match sys::open::dir_at(&self.objects, dir.as_name()) {
+            Ok(dir) => Ok(sys::attr::stat_at(dir, name.as_name())?.is_some()),
+            Err(e) if e.errno() == Errno::NOENT => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Opens an object for reading and tells its size.
+    pub(super) fn open_object(&self, id: &Digest) -> Result<(OwnedFd, u64)> {
+        let (dir, name) = Self::object_names(id)?;
+        let dir = sys::open::dir_at(&self.objects, dir.as_name())?;
+        regular(&dir, name.as_name())
+    }
+
+    /// Removes an object that turned out to be damaged.
+    pub(super) fn drop_object(&self, id: &Digest) -> Result<()> {
+        let (dir, name) = Self::object_names(id)?;
+        let dir = sys::open::dir_at(&self.objects, dir.as_name())?;
+        Ok(sys::name::remove_all(dir, name.as_name())?)
+    }
+
+    pub(super) fn open_pack(&self, id: &Digest, suffix: &str) -> Result<(OwnedFd, u64)> {
+        regular(&self.packs, Self::pack_name(id, suffix)?.as_name())
+    }
+
+    pub(super) fn open_index(&self, id: &Digest) -> Result<Index> {
+        let label = id.short();
+        let (fd, len) = self.open_pack(id, "idx")?;
+        let damaged = |what: String| Error::Damaged { layer: label.clone(), what };
+        let len = usize::try_from(len).map_err(|_| damaged("the index is too large".into()))?;
+        if len == 0 {
+            return Err(damaged("the index is empty".into()));
+        }
+        let index = Index::open(Bytes::Mapped(sys::mmap::Map::read_only(fd, len)?), &label)?;
+        match index.diff_id == *id {
+            true => Ok(index),
+            false => Err(damaged(format!("the index is that of layer {}", index.diff_id))),
+        }
+    }
+
+    /// Gives a finished file its name among the objects, unless that is taken by the same object already.
+    fn publish_object(&self, id: &Digest, tmp: &NameBuf) -> Result<()> {
+        let (dir, name) = Self::object_names(id)?;
+        let dir = subdir(&self.objects, dir.as_bytes())?;
+        match sys::attr::stat_at(&dir, name.as_name())? {
+            Some(_) => Ok(sys::name::unlink(&self.tmp, tmp.as_name())?),
+            None => Ok(sys::name::rename(&self.tmp, tmp.as_name(), dir, name.as_name(), RenameMode::Replace)?),
+        }
+    }
+}
+
+/// Opens a file of the store, which must be a regular one, and tells its size.
+fn regular(dir: &OwnedFd, name: Name<'_>) -> Result<(OwnedFd, u64)> {
+    let fd = sys::open::file_at(dir, name, Access::Read)?;
+    let stat = sys::attr::fstat(&fd)?;
+    match stat.kind() {
+        Kind::File => Ok((fd, stat.size)),
+        _ => Err(Error::Damaged { layer: name.to_string(), what: "it is not a regular file".into() }),
+    }
+}
+
+fn names_in(dir: &OwnedFd) -> Result<Vec<NameBuf>> {
+    let mut names = Vec::new();
+    sys::dir::for_each::<Error>(dir, |entry| {
+        names.extend(NameBuf::new(entry.name));
+        Ok(())
+    })?;
+    names.sort();
+    Ok(names)
+}
+
+fn digest_of_name(name: &NameBuf, suffix: &str) -> Option<Digest> {
+    let text = std::str::from_utf8(name.as_bytes()).ok()?;
+    Digest::from_hex(text.strip_suffix(suffix)?).ok()
+}
+
+impl PackStore {
+    /// Opens the store in the directory `root`, and makes its three directories (0700) where they are missing.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_at(root: &OwnedFd) -> Result<Self> {
+        let dirs =
+            Dirs { packs: subdir(root, b"packs")?, objects: subdir(root, b"objects")?, tmp: subdir(root, b"tmp")? };
+        Ok(Self { dirs: Arc::new(dirs) })
+    }
+
+    /// Whether the layer is there. Its files are not looked into.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn has(&self, diff_id: &Digest) -> Result<bool> {
+        let name = Dirs::pack_name(diff_id, "idx")?;
+        Ok(sys::attr::stat_at(&self.dirs.packs, name.as_name())?.is_some())
+    }
+
+    /// Opens a layer for reading.
+    ///
+    /// # Errors
+    /// `ENOENT` when it is not there; [`Error::Damaged`] when its index is not what it should be.
+    pub fn open(&self, diff_id: &Digest) -> Result<PackLayer> {
+        let index = self.dirs.open_index(diff_id)?;
+        let (pack, len) = self.dirs.open_pack(diff_id, "pack")?;
+        if len != index.pack_len {
+            return Err(index.damaged(format!("the pack file has {len} bytes instead of {}", index.pack_len)));
+        }
+        Ok(PackLayer::new(index, pack, self.dirs.clone()))
+    }
+
+    /// Begins a new pack. As long as the writer, or what it made, is not published or dropped, no garbage is collected.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn writer(&self) -> Result<PackWriter> {
+        let lock = sys::open::list_dir(&self.dirs.tmp)?;
+        sys::lock::lock(&lock, LockKind::Shared)?;
+        PackWriter::new(self.dirs.clone(), lock)
+    }
+
+    /// Makes prepared packs be there: all of them durable before the first is seen.
+    ///
+    /// # Errors
+    /// The kernel's. The packs whose index has got its name then are there, the others not.
+    ///
+    /// # Durability
+    /// All packs, when it returns. It costs two `syncfs` and one `fsync` for any number of packs.
+    pub fn publish(&self, packs: Vec<Prepared>) -> Result<()> {
+        if packs.is_empty() {
+            return Ok(());
+        }
+        sys::data::sync_fs(&self.dirs.tmp)?;
+        for pack in &packs {
+            for (id, tmp) in &pack.objects {
+                self.dirs.publish_object(id, tmp)?;
+            }
+            let name = Dirs::pack_name(&pack.diff_id, "pack")?;
+            sys::name::rename(
+                &self.dirs.tmp,
+                pack.pack.as_name(),
+                &self.dirs.packs,
+                name.as_name(),
+                RenameMode::Replace,
+            )?;
+        }
+        // The names of the objects must be durable before an index that needs them is.
+        sys::data::sync_fs(&self.dirs.tmp)?;
+        for pack in &packs {
+            let name = Dirs::pack_name(&pack.diff_id, "idx")?;
+            sys::name::rename(
+                &self.dirs.tmp,
+                pack.index.as_name(),
+                &self.dirs.packs,
+                name.as_name(),
+                RenameMode::Replace,
+            )?;
+        }
+        sys::data::sync_dir(&self.dirs.packs)?;
+        packs.into_iter().for_each(Prepared::published);
+        Ok(())
+    }
+
+    /// Removes a layer's index, then its pack file. Its objects stay until garbage is collected. Nothing to remove is fine.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove(&self, diff_id: &Digest) -> Result<()> {
+        for suffix in ["idx", "pack"] {
+            match sys::name::unlink(&self.dirs.packs, Dirs::pack_name(diff_id, suffix)?.as_name()) {
+                Ok(()) => {}
+                Err(e) if e.errno() == Errno::NOENT => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The diff ids of all layers, sorted.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn list(&self) -> Result<Vec<Digest>> {
+        Ok(names_in(&self.dirs.packs)?.iter().filter_map(|name| digest_of_name(name, ".idx")).collect())
+    }
+
+    /// Sizes and counts of a layer.
+    ///
+    /// # Errors
+    /// As [`PackStore::open`].
+    pub fn info(&self, diff_id: &Digest) -> Result<PackInfo> {
+        let index = self.dirs.open_index(diff_id)?;
+        let mut info = PackInfo {
+            diff_id: index.diff_id,
+            tar_size: index.tar_size,
+            entries: index.count(Table::Entries) as u64,
+            files: 0,
+            dirs: 0,
+            content: 0,
+            stored: index.pack_len.saturating_add(index.file_len()),
+        };
+        for position in index.positions(Table::Nodes) {
+            let node = index.node(position)?;
+            match node.kind() {
+                Some(Kind::File) => {
+                    info.files += 1;
+                    info.content = info.content.saturating_add(node.stored);
+                }
+                Some(Kind::Dir) if node.flags & NODE_IMPLIED == 0 => info.dirs += 1,
+                _ => {}
+            }
+        }
+        for position in index.positions(Table::Objects) {
+            info.stored = info.stored.saturating_add(index.object(position)?.len);
+        }
+        Ok(info)
+    }
+
+    /// The objects that a layer uses, each once.
+    ///
+    /// # Errors
+    /// As [`PackStore::open`].
+    pub fn objects_of(&self, diff_id: &Digest) -> Result<BTreeSet<Digest>> {
+        let index = self.dirs.open_index(diff_id)?;
+        index.positions(Table::Objects).map(|position| Ok(index.object(position)?.digest)).collect()
+    }
+
+    /// Removes every pack that is not in `keep`, then every object that no kept pack uses, and unfinished files.
+    ///
+    /// While someone writes, nothing is done and [`Collected::busy`] is set.
+    ///
+    /// # Errors
+    /// The kernel's; [`Error::Damaged`] when the index of a kept pack cannot be read: its objects are not known then, and
+    /// no object is removed.
+    ///
+    /// # Durability
+    /// Removed indexes are gone for good before the first object is removed.
+    pub fn collect_garbage(&self, keep: &BTreeSet<Digest>) -> Result<Collected> {
+        let lock = sys::open::list_dir(&self.dirs.tmp)?;
+        if !sys::lock::try_lock(&lock, LockKind::Exclusive)? {
+            return Ok(Collected { busy: true, ..Collected::default() });
+        }
+        let mut done = Collected::default();
+        self.drop_packs(keep, &mut done)?;
+        self.drop_objects(&mut done)?;
+        for name in names_in(&self.dirs.tmp)? {
+            done.bytes += drop_file(&self.dirs.tmp, &name)?;
+            done.unfinished += 1;
+        }
+        Ok(done)
+    }
+
+    fn drop_packs(&self, keep: &BTreeSet<Digest>, done: &mut Collected) -> Result<()> {
+        let names = names_in(&self.dirs.packs)?;
+        for name in &names {
+            if digest_of_name(name, ".idx").is_some_and(|id| !keep.contains(&id)) {
+                done.bytes += drop_file(&self.dirs.packs, name)?;
+                done.packs += 1;
+            }
+        }
+        sys::data::sync_dir(&self.dirs.packs)?;
+        for name in &names {
+            let Some(id) = digest_of_name(name, ".pack") else { continue };
+            if !self.has(&id)? {
+                done.bytes += drop_file(&self.dirs.packs, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_objects(&self, done: &mut Collected) -> Result<()> {
+        let mut used = HashSet::<Digest, rustc_hash::FxBuildHasher>::default();
+        for id in self.list()? {
+            used.extend(self.objects_of(&id)?);
+        }
+        for prefix in names_in(&self.dirs.objects)? {
+            let dir = sys::open::dir_at(&self.dirs.objects, prefix.as_name())?;
+            for name in names_in(&dir)? {
+                let whole = NameBuf::new(&[prefix.as_bytes(), name.as_bytes()].concat());
+                let id = whole.ok().and_then(|whole| digest_of_name(&whole, ""));
+                if id.is_none_or(|id| !used.contains(&id)) {
+                    done.bytes += drop_file(&dir, &name)?;
+                    done.objects += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn dirs(&self) -> &Dirs {
+        &self.dirs
+    }
+
+    #[cfg(test)]
+    pub(super) fn dirs_shared(&self) -> Arc<Dirs> {
+        self.dirs.clone()
+    }
+}
+
+/// Removes whatever has this name; the bytes of a regular file count as freed.
+fn drop_file(dir: &OwnedFd, name: &NameBuf) -> Result<u64> {
+    let stat = sys::attr::stat_at(dir, name.as_name())?;
+    sys::name::remove_all(dir, name.as_name())?;
+    Ok(stat.filter(|s| s.kind() == Kind::File).map_or(0, |s| s.size))
+}
