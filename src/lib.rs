@@ -5,12 +5,15 @@
 //!
 //! The map of the house, the import rule and the decisions are in `src/ARCHITECTURE.md`.
 
+pub mod cli;
 pub mod digest;
+pub mod engine;
 pub mod env;
 pub mod fuse;
 pub mod image;
 pub mod layer;
 pub mod mount;
 pub mod path;
+pub mod store;
 pub mod sys;
 pub mod union;

@@ -1,6 +1,15 @@
 //! Images: documents and transforms, without network and without a store of their own.
+//!
+//! Every document here comes from a stranger: its size is checked before it is parsed, its depth while it is parsed, its
+//! digests by their grammar, and every name in it is a key to look up, never a path to open.
 
+pub mod archive;
+pub mod config;
 pub mod diff;
 pub mod digest;
 pub mod limits;
+pub mod manifest;
+pub mod reference;
 pub mod unpack;
+
+pub use digest::Digest;

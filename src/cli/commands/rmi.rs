@@ -1,0 +1,43 @@
+//! `mica rmi`
+
+use std::io::Write;
+
+use crate::cli::Context;
+use crate::cli::error::CliError;
+use crate::engine::remove::Removed;
+use crate::engine::remove::remove;
+
+/// Arguments of `mica rmi`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Names, ids, or the beginnings of ids
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+    /// Remove also what a stopped container uses, or what has several names
+    #[arg(short, long)]
+    force: bool,
+}
+
+pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
+    let store = context.store()?;
+    let mut failed = false;
+    for image in &args.images {
+        match remove(&store, image, args.force) {
+            Ok(removed) => {
+                for item in removed {
+                    match item {
+                        Removed::Untagged(name) => writeln!(context.out, "Untagged: {name}")?,
+                        Removed::Deleted(id) => writeln!(context.out, "Deleted: {id}")?,
+                    }
+                }
+            }
+            // The others are removed all the same, as docker does.
+            Err(e) => {
+                context.out.flush()?;
+                CliError::from(e).print();
+                failed = true;
+            }
+        }
+    }
+    if failed { Err(CliError::reported()) } else { Ok(()) }
+}

@@ -1,0 +1,170 @@
+//! What the user sees when something fails: one line that says what and why, a hint what to do, an exit code like docker's.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::engine;
+use crate::image::archive;
+use crate::store;
+use crate::sys::Errno;
+
+/// The exit code of commands that load or run something, when mica itself fails.
+pub const EXIT_MICA: u8 = 125;
+/// The exit code of all other commands.
+pub const EXIT_FAILURE: u8 = 1;
+/// 128 and the number of SIGPIPE, as a program ends that the signal kills.
+const EXIT_PIPE: u8 = 141;
+
+/// A failed command.
+#[derive(Debug)]
+pub struct CliError {
+    what: String,
+    hint: Option<String>,
+    code: u8,
+    quiet: bool,
+}
+
+impl CliError {
+    /// A failure in one line.
+    pub fn new(what: impl ToString) -> Self {
+        Self { what: what.to_string(), hint: None, code: EXIT_FAILURE, quiet: false }
+    }
+
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl ToString) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// The exit code of a command that loads or runs something.
+    #[must_use]
+    pub fn in_run(mut self) -> Self {
+        if self.code == EXIT_FAILURE {
+            self.code = EXIT_MICA;
+        }
+        self
+    }
+
+    /// Fails with what was printed already.
+    pub fn reported() -> Self {
+        Self { quiet: true, ..Self::new("") }
+    }
+
+    /// Prints the failure without ending the command.
+    pub fn print(&self) {
+        if self.quiet {
+            return;
+        }
+        let mut text = format!("mica: {}\n", one_line(&self.what));
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("hint: {}\n", one_line(hint)));
+        }
+        // With standard error gone there is nobody left to tell.
+        std::io::stderr().write_all(text.as_bytes()).unwrap_or_default();
+    }
+
+    /// Prints the failure; the exit code.
+    pub fn report(&self) -> ExitCode {
+        self.print();
+        ExitCode::from(self.code)
+    }
+}
+
+/// Error texts may hold names out of an image: they stay on one line, and no control character reaches the terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+impl From<std::io::Error> for CliError {
+    /// Errors of printing.
+    fn from(e: std::io::Error) -> Self {
+        let pipe = e.kind() == std::io::ErrorKind::BrokenPipe;
+        let error = Self::new(format!("cannot write the output: {e}"));
+        if pipe { Self { quiet: true, code: EXIT_PIPE, ..error } } else { error }
+    }
+}
+
+impl From<engine::Error> for CliError {
+    fn from(e: engine::Error) -> Self {
+        match e {
+            engine::Error::Store(e) => e.into(),
+            engine::Error::Archive { ref source, .. } => {
+                let hint = archive_hint(source);
+                let error = Self::new(&e);
+                hint.map_or(error, |hint| Self::new(&e).hint(hint))
+            }
+            engine::Error::Conflict(_) => {
+                let hint = if e.to_string().contains("must") {
+                    "remove the container with 'mica rm', or use 'mica rmi -f'"
+                } else {
+                    "stop the container first"
+                };
+                Self::new(&e).hint(hint)
+            }
+            other => Self::new(other),
+        }
+    }
+}
+
+fn archive_hint(e: &archive::Error) -> Option<&'static str> {
+    match e {
+        archive::Error::NotAnImage(_) => {
+            Some("'mica load' reads what 'docker save', 'podman save' and 'skopeo copy .. oci-archive:' write")
+        }
+        archive::Error::Truncated(_) => Some("the archive was not written or copied to its end; make it again"),
+        archive::Error::Mismatch { .. } | archive::Error::Layer { .. } => {
+            Some("nothing was loaded; the archive is damaged or was changed, make it again")
+        }
+        _ => None,
+    }
+}
+
+impl From<store::Error> for CliError {
+    fn from(e: store::Error) -> Self {
+        let error = Self::new(&e);
+        match &e {
+            store::Error::NotFound { what: "image", .. } => error.hint("'mica images' lists the images that are there"),
+            store::Error::NotFound { what: "container", .. } => error.hint("'mica ps -a' lists all containers"),
+            store::Error::Ambiguous { .. } => error.hint("give more digits"),
+            store::Error::NoHome => error.hint("name a place with --root DIR or MICA_ROOT"),
+            store::Error::Format(_) | store::Error::ReadOnly { .. } => {
+                error.hint("use the mica that wrote it, or another store with --root DIR")
+            }
+            store::Error::Damaged { .. } | store::Error::NoBlob(_) => {
+                error.hint("loading the image again repairs what is damaged")
+            }
+            store::Error::Sys(e) if e.errno() == Errno::NOSPC => error.hint("make room: 'mica rmi' removes images"),
+            store::Error::Sys(e) if e.errno() == Errno::ACCESS => {
+                error.hint("is it another user's store? --root DIR names one")
+            }
+            _ => error,
+        }
+    }
+}
+
+/// The store could not be opened.
+pub fn opening_store(root: &Path, e: store::Error) -> CliError {
+    let mut error = CliError::from(e);
+    error.what = format!("cannot open the store {}: {}", root.display(), error.what);
+    if error.hint.is_none() {
+        error.hint = Some("another place can be named with --root DIR or MICA_ROOT".to_owned());
+    }
+    error
+}
+
+/// Reports what clap found in the arguments. Help and version are no failures.
+pub fn usage(e: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    if let Err(printing) = e.print() {
+        return CliError::from(printing).report();
+    }
+    match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        ErrorKind::InvalidSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            ExitCode::from(EXIT_FAILURE)
+        }
+        _ => ExitCode::from(EXIT_MICA),
+    }
+}

@@ -1,0 +1,26 @@
+//! Giving an image one more name.
+
+use crate::image::reference::Reference;
+use crate::store::Store;
+
+use super::Error;
+use super::Result;
+
+/// Makes `target` a name of the image that `source` means; if it meant another image, it means this one now.
+///
+/// Durability: on disk when this returns.
+///
+/// # Errors
+/// [`Error::Name`], [`Error::TagIsDigest`]; no such image.
+pub fn tag(store: &Store, source: &str, target: &str) -> Result<()> {
+    let name = Reference::parse(target).map_err(|source| Error::Name { name: target.to_owned(), source })?;
+    if name.digest().is_some() {
+        return Err(Error::TagIsDigest);
+    }
+    let index = store.index()?;
+    store.change_images(&index, |images| {
+        let found = images.find(source)?;
+        images.names.insert(name, found.id);
+        Ok(())
+    })
+}

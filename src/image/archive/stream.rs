@@ -1,0 +1,229 @@
+//! Archives that come once, from front to back: a pipe, or a file that is compressed as a whole.
+//!
+//! `manifest.json` comes last in most archives, so layers are imported before anyone knows whether they are wanted. What is no
+//! JSON is given to the importer as it comes; when the documents are known, the plans are matched with what was taken, and
+//! the rest is dropped.
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+
+use rustc_hash::FxHashMap;
+
+use super::Contents;
+use super::Documents;
+use super::Error;
+use super::ImportError;
+use super::Importer;
+use super::LayerPlan;
+use super::Taken;
+use super::Wanted;
+use super::check_file_size;
+use super::check_taken;
+use super::digest_of_blob_name;
+use super::outer::Entry;
+use super::outer::Outer;
+use super::outer::Pipe;
+use super::outer::What;
+use super::outer::clean;
+use crate::image::Digest;
+use crate::image::config::CONFIG_MAX;
+use crate::image::manifest::BadDocument;
+
+/// The most that all documents of an archive may take in memory, in bytes.
+const DOCUMENTS_MAX: u64 = 64 << 20;
+/// How many links may follow each other.
+const LINKS_MAX: usize = 8;
+/// How the bytes of a compressed archive begin.
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+const OTHERS: [(&[u8], &str); 3] = [(b"\xfd7zXZ", "xz"), (b"BZh", "bzip2"), (b"PK\x03\x04", "zip")];
+
+/// Whether an archive that begins with these bytes is compressed as a whole.
+pub fn is_compressed(start: &[u8]) -> bool {
+    start.starts_with(GZIP) || start.starts_with(ZSTD) || OTHERS.iter().any(|(magic, _)| start.starts_with(magic))
+}
+
+/// The archive in `input` without the compression around it.
+fn decompressed<'a>(mut input: impl BufRead + Send + 'a) -> Result<Box<dyn Read + Send + 'a>, Error> {
+    let start = input.fill_buf()?;
+    if let Some((_, name)) = OTHERS.iter().find(|(magic, _)| start.starts_with(magic)) {
+        return Err(Error::NotAnImage(format!("it is compressed with {name}, which is not supported")));
+    }
+    Ok(match start {
+        [] => return Err(Error::NotAnImage("it is empty".to_owned())),
+        s if s.starts_with(GZIP) => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        s if s.starts_with(ZSTD) => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
+        _ => Box::new(input),
+    })
+}
+
+/// Reads all images of a pipe.
+///
+/// # Errors
+/// [`Error`]; no layer that was taken is published then.
+pub fn load<I: Importer>(input: impl Read + Send, importer: &I) -> Result<Contents<I::Layer>, Error> {
+    let input = decompressed(BufReader::with_capacity(256 << 10, input))?;
+    let mut outer = Outer::new(Pipe(input));
+    let mut found =
+        Found { documents: FxHashMap::default(), held: 0, layers: FxHashMap::default(), links: FxHashMap::default() };
+    while let Some(entry) = outer.next_entry()? {
+        found.take(&mut outer, entry, importer)?;
+    }
+    outer.drain()?;
+    found.finish(importer)
+}
+
+/// What came so far.
+struct Found<L> {
+    documents: FxHashMap<String, Document>,
+    held: u64,
+    layers: FxHashMap<String, Outcome<L>>,
+    links: FxHashMap<String, String>,
+}
+
+enum Document {
+    Held(Vec<u8>),
+    TooLarge(u64),
+}
+
+enum Outcome<L> {
+    Taken(Taken<L>),
+    /// The layer was there already; this diff id follows from the entry's name.
+    Skipped(Digest),
+    Failed(ImportError),
+}
+
+impl<L> Found<L> {
+    fn take<I, R>(&mut self, outer: &mut Outer<R>, entry: Entry, importer: &I) -> Result<(), Error>
+    where
+        I: Importer<Layer = L>,
+        R: super::outer::Skim + Send,
+    {
+        match entry.what {
+            What::Link(target) => {
+                self.links.insert(entry.name, target);
+            }
+            What::File => {
+                let mut content = BufReader::with_capacity(64 << 10, outer);
+                if is_document(&mut content)? {
+                    self.hold(entry.name, entry.size, content)?;
+                } else {
+                    let outcome = take_layer(&mut content, &entry, importer)?;
+                    self.layers.insert(entry.name, outcome);
+                }
+            }
+            What::Other => {}
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, name: String, size: u64, content: impl Read) -> Result<(), Error> {
+        if size > CONFIG_MAX || self.held + size > DOCUMENTS_MAX {
+            self.documents.insert(name, Document::TooLarge(size));
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        content.take(size).read_to_end(&mut bytes)?;
+        self.held += size;
+        self.documents.insert(name, Document::Held(bytes));
+        Ok(())
+    }
+
+    /// The entry that a name means, links followed.
+    fn follow(&self, name: &str) -> Option<String> {
+        let mut name = clean(name.as_bytes())?;
+        for _ in 0..LINKS_MAX {
+            match self.links.get(&name) {
+                Some(target) => name.clone_from(target),
+                None => return Some(name),
+            }
+        }
+        None
+    }
+
+    /// Matches the documents' plans with what was taken.
+    fn finish<I: Importer<Layer = L>>(mut self, importer: &I) -> Result<Contents<L>, Error> {
+        let images = super::resolve(&self)?;
+        let mut taken: FxHashMap<Digest, Taken<L>> = FxHashMap::default();
+        for plan in images.iter().flat_map(|image| &image.layers) {
+            if taken.contains_key(&plan.diff_id) {
+                continue;
+            }
+            if let Some(layer) = self.claim(plan, importer)? {
+                taken.insert(plan.diff_id, layer);
+            }
+        }
+        Ok(Contents { images, layers: taken.into_values().collect() })
+    }
+
+    fn claim<I: Importer<Layer = L>>(&mut self, plan: &LayerPlan, importer: &I) -> Result<Option<Taken<L>>, Error> {
+        let name = self.follow(&plan.name).unwrap_or_default();
+        match self.layers.remove(&name) {
+            Some(Outcome::Taken(layer)) => {
+                check_file_size(plan, layer.blob_size)?;
+                check_taken(plan, &layer)?;
+                Ok(Some(layer))
+            }
+            Some(Outcome::Skipped(diff_id)) if diff_id == plan.diff_id => Ok(None),
+            Some(Outcome::Skipped(diff_id)) => {
+                Err(plan.failed(format!("the digest of the layer is {diff_id}, expected {}", plan.diff_id)))
+            }
+            Some(Outcome::Failed(why)) => Err(plan.failed(why)),
+            None if importer.present(&plan.diff_id) => Ok(None),
+            None => Err(super::missing_layer(plan)),
+        }
+    }
+}
+
+impl<L> Documents for Found<L> {
+    fn document(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let document = self.follow(name).and_then(|name| self.documents.get(&name));
+        let size = match document {
+            None => return Ok(None),
+            Some(Document::Held(bytes)) if bytes.len() as u64 <= limit => return Ok(Some(bytes.clone())),
+            Some(Document::Held(bytes)) => bytes.len() as u64,
+            Some(Document::TooLarge(size)) => *size,
+        };
+        let source = BadDocument::TooLarge { what: "the document", size, limit };
+        Err(Error::Document { name: name.to_owned(), source })
+    }
+}
+
+/// Whether the content is JSON and no tar whose first name happens to begin like it.
+fn is_document(content: &mut impl BufRead) -> Result<bool, Error> {
+    let start = content.fill_buf()?;
+    let text = start.iter().find(|b| !b.is_ascii_whitespace());
+    let is_tar = start.get(257..262) == Some(b"ustar");
+    Ok(matches!(text, Some(b'{' | b'[')) && !is_tar)
+}
+
+fn take_layer<I: Importer>(
+    content: &mut (dyn Read + Send),
+    entry: &Entry,
+    importer: &I,
+) -> Result<Outcome<I::Layer>, Error> {
+    let wanted = Wanted { plan: None, name: &entry.name, size: entry.size };
+    if let Some(diff_id) = present_by_name(&entry.name, importer) {
+        importer.skipped(&wanted);
+        return Ok(Outcome::Skipped(diff_id));
+    }
+    match importer.import(content, &wanted) {
+        Ok(taken) => Ok(Outcome::Taken(taken)),
+        Err(ImportError::Store(why)) => Err(Error::Store(why)),
+        // Whether the entry was wanted at all turns out later. An archive that ends here is found out by the next entry.
+        Err(e) => Ok(Outcome::Failed(e)),
+    }
+}
+
+/// The diff id of a layer that is there already, from a name that tells it: podman's `DIFF_ID.tar`, or a blob's name.
+fn present_by_name<I: Importer>(name: &str, importer: &I) -> Option<Digest> {
+    let digest = match digest_of_blob_name(name) {
+        Some(blob) => match importer.known_blob(&blob) {
+            Some(diff_id) => return Some(diff_id),
+            None => blob,
+        },
+        None => Digest::from_hex(name.strip_suffix(".tar")?).ok()?,
+    };
+    importer.present(&digest).then_some(digest)
+}

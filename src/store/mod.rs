@@ -1,0 +1,209 @@
+//! The store: everything that mica keeps on disk, for many processes at once, with no daemon.
+//!
+//! ```text
+//! ROOT/                  /var/lib/mica, or $XDG_DATA_HOME/mica for a user; mode 0700
+//!   format.json          version and features of the store                          (format.rs)
+//!   lock                 held shared by whoever adds, exclusively by whoever collects (lock.rs)
+//!   index.lock           held for a moment by whoever reads and rewrites an index    (lock.rs)
+//!   images.json          the images and their names                                  (images.rs)
+//!   known.json           compressed digests seen before, with their diff ids         (known.rs)
+//!   blobs/sha256/HEX     configs and manifests                                       (blobs.rs)
+//!   packs/ objects/ tmp/ layers, see layer::pack                                     (layers.rs)
+//!   containers/ID/       container.json, upper/ work/ rootfs/                        (containers.rs)
+//!   mounts/NAME.json     what `mica mount` pinned                                    (mounts.rs)
+//! ```
+//!
+//! # Invariants
+//!
+//! They hold at every instant, also after SIGKILL or a power cut at any point; `check` tests them.
+//!
+//! - **I1** A file with its final name is complete and never changes in place: it was written under a temporary name, synced, and
+//!   renamed. (Exception: `upper/` and `work/` of a container, which a mount writes.)
+//! - **I2** A blob's name is the SHA-256 of its bytes; a pack's name is the diff id of the layer in it.
+//! - **I3** An image in `images.json` has its config blob, its manifest blob if it names one, and a pack for each diff id.
+//! - **I4** A name in `images.json` points to an image in `images.json`.
+//! - **I5** A container's or mount's layers have their packs, whether or not their image still is in `images.json`.
+//! - **I6** What nothing refers to is garbage: it is never shown, and may be removed by whoever holds `lock` exclusively.
+//! - **I7** Two containers never have the same name; a container with an id has its directories.
+//! - **I8** A temporary name (`.tmp-*`, `.gone-*`, anything in `tmp/`) is dead once nobody else holds `lock`.
+//!
+//! I3 and I5 give the order: **objects, packs, config, manifest, and `images.json` last**; removal is the reverse:
+//! `images.json` first, and the rest by a collection under the exclusive lock.
+//!
+//! # Locks
+//!
+//! `lock` before `index.lock`, never the other way. Readers take neither: what they read is complete (I1), and what they found
+//! in `images.json` may only vanish by a removal that the user asked for; who must rely on it (a new container, a load that skips a
+//! layer) holds `lock` shared.
+
+pub mod blobs;
+pub mod check;
+pub mod containers;
+mod error;
+mod file;
+mod format;
+pub mod gc;
+pub mod images;
+pub mod known;
+pub mod layers;
+mod lock;
+pub mod mounts;
+
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+
+pub use error::Error;
+pub use error::Result;
+pub use lock::Guard;
+pub use lock::IndexGuard;
+
+use crate::path::Name;
+use crate::sys;
+use crate::sys::Errno;
+
+/// The environment variable that names the store.
+pub const ROOT_VARIABLE: &str = "MICA_ROOT";
+/// Where the store of the super-user lies.
+const SYSTEM_ROOT: &str = "/var/lib/mica";
+
+/// The fixed names in a store.
+const FORMAT: &[u8] = b"format.json";
+const LOCK: &[u8] = b"lock";
+const INDEX_LOCK: &[u8] = b"index.lock";
+const IMAGES: &[u8] = b"images.json";
+const KNOWN: &[u8] = b"known.json";
+const BLOBS: &[u8] = b"blobs";
+const SHA256: &[u8] = b"sha256";
+const CONTAINERS: &[u8] = b"containers";
+const MOUNTS: &[u8] = b"mounts";
+
+/// A fixed name, which is one component by being written here.
+fn fixed(name: &'static [u8]) -> Result<Name<'static>> {
+    Name::new(name).map_err(|why| Error::Name { name: crate::path::Escaped(name).to_string(), why })
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    root: OwnedFd,
+    blobs: OwnedFd,
+    containers: OwnedFd,
+    mounts: OwnedFd,
+    layers: layers::Layers,
+    writable: bool,
+}
+
+impl Store {
+    /// The root that is meant when none is given: `MICA_ROOT`, `/var/lib/mica` for the super-user, else
+    /// `$XDG_DATA_HOME/mica` or `~/.local/share/mica`.
+    ///
+    /// # Errors
+    /// [`Error::NoHome`] for a user without a home.
+    pub fn default_root() -> Result<PathBuf> {
+        if let Some(root) = crate::env::var(ROOT_VARIABLE) {
+            return Ok(root.into());
+        }
+        if sys::process::effective_uid() == 0 {
+            return Ok(SYSTEM_ROOT.into());
+        }
+        match (crate::env::var("XDG_DATA_HOME").map(PathBuf::from), crate::env::var("HOME")) {
+            (Some(data), _) if data.is_absolute() => Ok(data.join("mica")),
+            (_, Some(home)) => Ok(PathBuf::from(home).join(".local/share/mica")),
+            _ => Err(Error::NoHome),
+        }
+    }
+
+    /// Opens the store at `path`; makes an empty one when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for a store of a version that this program does not know; otherwise the kernel's.
+    pub fn open(path: &Path) -> Result<Self> {
+        file::make_dirs(path, 0o700)?;
+        let root = sys::open::dir_path(path)?;
+        let writable = match format::check(&root)? {
+            format::Found::Usable { writable } => writable,
+            format::Found::Nothing => {
+                Self::lay_out(&root)?;
+                true
+            }
+        };
+        let blobs = sys::open::dir_at(&sys::open::dir_at(&root, fixed(BLOBS)?)?, fixed(SHA256)?)?;
+        Ok(Self {
+            path: path.to_owned(),
+            blobs,
+            containers: sys::open::dir_at(&root, fixed(CONTAINERS)?)?,
+            mounts: sys::open::dir_at(&root, fixed(MOUNTS)?)?,
+            layers: layers::Layers::open(&root)?,
+            writable,
+            root,
+        })
+    }
+
+    /// Makes the directories of a new store, and the format file last: a store without it is laid out again.
+    fn lay_out(root: &OwnedFd) -> Result<()> {
+        for name in [BLOBS, CONTAINERS, MOUNTS] {
+            file::make_dir(root, fixed(name)?, 0o700)?;
+        }
+        file::make_dir(&sys::open::dir_at(root, fixed(BLOBS)?)?, fixed(SHA256)?, 0o700)?;
+        layers::Layers::open(root)?;
+        sys::data::sync_dir(root)?;
+        format::write(root)
+    }
+
+    /// Where the store lies, as it was named.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The store's root directory, for the parts that live in it.
+    pub fn root(&self) -> &OwnedFd {
+        &self.root
+    }
+
+    /// The layers.
+    pub fn layers(&self) -> &layers::Layers {
+        &self.layers
+    }
+
+    /// Lets this process add to the store: nothing is collected as long as the guard lives. Waits while another process
+    /// collects.
+    ///
+    /// # Errors
+    /// The kernel's; [`Error::ReadOnly`] for a store that a newer mica wrote.
+    pub fn adding(&self) -> Result<Guard> {
+        self.must_be_writable()?;
+        Guard::shared(&self.root)
+    }
+
+    /// Lets this process collect; `None` when any other process is adding or collecting.
+    ///
+    /// # Errors
+    /// As [`Store::adding`].
+    pub fn try_collecting(&self) -> Result<Option<Guard>> {
+        self.must_be_writable()?;
+        Guard::try_exclusive(&self.root)
+    }
+
+    /// Lets this process read and rewrite `images.json`, `known.json` and the names of containers.
+    ///
+    /// # Errors
+    /// As [`Store::adding`].
+    pub fn index(&self) -> Result<IndexGuard> {
+        self.must_be_writable()?;
+        IndexGuard::take(&self.root)
+    }
+
+    fn must_be_writable(&self) -> Result<()> {
+        if self.writable { Ok(()) } else { Err(Error::ReadOnly { path: self.path.display().to_string() }) }
+    }
+}
+
+/// Whether an error of the kernel means that there is no such file.
+fn is_absent(e: &sys::Error) -> bool {
+    e.errno() == Errno::NOENT
+}
