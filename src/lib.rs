@@ -8,4 +8,5 @@
 pub mod env;
 pub mod layer;
 pub mod path;
+pub mod run;
 pub mod sys;
