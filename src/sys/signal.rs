@@ -19,6 +19,9 @@ pub const CHILD: i32 = libc::SIGCHLD;
 /// The size of the terminal window has changed.
 pub const WINDOW: i32 = libc::SIGWINCH;
 
+/// Number of the last signal that the kernel knows.
+const KERNEL_SIGNALS: i32 = 64;
+
 /// What a process passes on to the one that it runs in its place. Not here: what only concerns the process itself (faults,
 /// `SIGPIPE`), and what stops it at its own terminal.
 const FORWARDED: [i32; 12] = [
@@ -143,10 +146,15 @@ impl Drop for Inbox {
 /// # Errors
 /// The kernel's.
 pub fn reset_all() -> Result<()> {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL is no handler, so no code of ours can be called; SIGKILL, SIGSTOP and the two that libc keeps for
-        // itself are refused with EINVAL, which is fine.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // The kernel's struct sigaction, all zero: SIG_DFL, no flags, no restorer, an empty mask of 8 bytes.
+    let default = [0u64; 4];
+    for signal in 1..=KERNEL_SIGNALS {
+        // SAFETY: the structure is as large as the kernel's on every 64-bit architecture, and is only read; SIG_DFL is no
+        // handler, so no code of ours can be called. SIGKILL and SIGSTOP answer EINVAL, which is fine. The call is made
+        // past libc, which keeps two signals for itself and would leave them ignored where our parent ignored them.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8usize);
+        }
     }
     set_mask(libc::SIG_SETMASK, &empty_set()).map(drop)
 }

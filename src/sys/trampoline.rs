@@ -13,6 +13,8 @@
 //!
 //! The program's own arguments are the path to execute, then the command's arguments. It makes descriptor
 //! [`REPORT_FD`] close-on-exec, executes, and if that fails writes the error number there (a native 32-bit integer).
+//! Executed a second time, by such a script, it finds that descriptor closed and exits with 127, or the two would execute each
+//! other for ever.
 #![allow(unsafe_code)]
 
 /// The descriptor to which the program reports a failure.
@@ -42,6 +44,8 @@ std::arch::global_asm!(
     "mov edx, 1",
     "mov eax, 72",
     "syscall",
+    "test eax, eax", // no descriptor 3: executed a second time, see above
+    "jnz 2f",
     "mov rcx, [rsp]", // execve(argv[0], argv + 1, environment)
     "mov rdi, [rsp + 8]",
     "lea rsi, [rsp + 16]",
@@ -55,6 +59,7 @@ std::arch::global_asm!(
     "mov edx, 4",
     "mov eax, 1",
     "syscall",
+    "2:",
     "mov edi, 127", // exit_group(127)
     "mov eax, 231",
     "syscall",
@@ -72,6 +77,7 @@ std::arch::global_asm!(
     "mov x2, #1",
     "mov x8, #25",
     "svc #0",
+    "cbnz x0, 2f", // no descriptor 3: executed a second time, see above
     "ldr x3, [sp]", // execve(argv[0], argv + 1, environment)
     "ldr x0, [sp, #8]",
     "add x1, sp, #16",
@@ -85,6 +91,7 @@ std::arch::global_asm!(
     "mov x2, #4",
     "mov x8, #64",
     "svc #0",
+    "2:",
     "mov x0, #127", // exit_group(127)
     "mov x8, #94",
     "svc #0",
