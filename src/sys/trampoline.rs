@@ -77,7 +77,7 @@ std::arch::global_asm!(
     "mov x2, #1",
     "mov x8, #25",
     "svc #0",
-    "cbnz x0, 2f", // no descriptor 3: executed a second time, see above
+    "cbnz x0, 2f",  // no descriptor 3: executed a second time, see above
     "ldr x3, [sp]", // execve(argv[0], argv + 1, environment)
     "ldr x0, [sp, #8]",
     "add x1, sp, #16",

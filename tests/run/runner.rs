@@ -1,9 +1,8 @@
 //! The runner: starts one container as its arguments say, stands in for it, and ends as it ended.
 //!
-//! `runner ROOTFS [-t] [-i] [--ro] [-u USER] [-w DIR] [-e K=V] [-v SRC:DST] [--ulimit X] [--pid FILE] [--leak FD] -- ARGV`
+//! `runner ROOTFS [-t] [-i] [--ro] [-u USER] [-w DIR] [-e K=V] [-v SRC:DST] [--ulimit X] [--pid FILE] -- ARGV`
 
 use std::ffi::OsString;
-use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 
 use micafs::run;
@@ -24,7 +23,6 @@ fn run(args: &[String]) -> run::Result<u8> {
     let mut over = spec::Overrides { hostname: "box".to_owned(), ..Default::default() };
     over.args = args[split + 1..].iter().map(OsString::from).collect();
     let (mut read_only, mut binds, mut rlimits, mut pid_file) = (false, Vec::new(), Vec::new(), None);
-    let mut leaked = Vec::new();
     let mut options = args[3..split].iter();
     while let Some(option) = options.next() {
         match option.as_str() {
@@ -40,13 +38,6 @@ fn run(args: &[String]) -> run::Result<u8> {
                 let (source, target) = options.next().unwrap().split_once(':').unwrap();
                 let target = target.as_bytes().to_vec();
                 binds.push(spec::Bind { source: source.into(), target, read_only: false });
-            }
-            // A descriptor that survives an exec, as one that mica itself inherited would.
-            "--leak" => {
-                let file = std::fs::File::open("/etc").unwrap();
-                leaked.push(std::process::Stdio::from(file.try_clone().unwrap()));
-                assert!(file.as_raw_fd() > 2);
-                leaked.push(std::process::Stdio::from(file));
             }
             other => panic!("unknown option {other}"),
         }
