@@ -9,6 +9,7 @@
 //!
 //! The caller must have one thread when it starts a container, since a fork copies only one; this is checked.
 
+mod enter;
 mod error;
 mod etc;
 mod inroot;
@@ -21,9 +22,13 @@ mod tests;
 mod user;
 mod wire;
 
+use std::ffi::OsString;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
+pub use enter::EnterSpec;
+pub use enter::enter;
 pub use error::Error;
 pub use error::Result;
 use error::Step;
@@ -78,30 +83,42 @@ pub struct Running {
 /// exist included ([`Error::exit_code`] tells which); [`Error::Setup`]. Nothing is left behind then.
 pub fn start(spec: &Spec) -> Result<Running> {
     spec.check()?;
-    let uid = process::effective_uid();
-    if uid != 0 {
-        return Err(Error::NotRoot(uid));
-    }
+    require_root()?;
     let dir = open::dir_path(&spec.rootfs).step(|| "open the container's root".to_owned())?;
     let identity = user::resolve(spec.user.as_deref(), &inroot::Root::new(dir))?;
-    let (ours, theirs) = channel::pair().step(|| "start the container".to_owned())?;
-    let inbox = Inbox::open().step(|| "hold signals back".to_owned())?;
-    let pid = namespace::fork_into_new_pid_namespace(|| {
-        child::fork(|| {
-            // Or this process would keep its own channel open, and never see the parent go.
-            child::close_inherited(&ours);
-            stage::run(spec, &identity, &theirs)
-        })
-    })
-    .step(|| "start the container's process".to_owned())?;
-    drop(theirs);
-    let command = spec.argv.first().map(|s| s.as_bytes().to_vec()).unwrap_or_default();
-    let running =
-        Running { pid, channel: Some(ours), inbox, master: None, interactive: spec.interactive, command, ended: None };
-    running.until_ready()
+    let fork = |body| namespace::fork_into_new_pid_namespace(|| child::fork(body));
+    Running::begin(&spec.argv, spec.interactive, fork, |parent| stage::run(spec, &identity, parent))
+}
+
+fn require_root() -> Result<()> {
+    match process::effective_uid() {
+        0 => Ok(()),
+        uid => Err(Error::NotRoot(uid)),
+    }
 }
 
 impl Running {
+    /// Forks by `fork` a process that runs `body`, and waits until that says that it is ready.
+    fn begin<'a>(
+        argv: &[OsString],
+        interactive: bool,
+        fork: impl FnOnce(Box<dyn FnOnce() -> u8 + 'a>) -> crate::sys::Result<Pid>,
+        body: impl FnOnce(&OwnedFd) -> u8 + 'a,
+    ) -> Result<Self> {
+        let step = || "start the container's process".to_owned();
+        let (ours, theirs) = channel::pair().step(step)?;
+        let inbox = Inbox::open().step(step)?;
+        let number = ours.as_raw_fd();
+        let pid = fork(Box::new(move || {
+            // Or the child would keep its own channel open, and never see the parent go.
+            child::close_inherited(number);
+            body(&theirs)
+        }))
+        .step(step)?;
+        let command = argv.first().map(|s| s.as_bytes().to_vec()).unwrap_or_default();
+        Self { pid, channel: Some(ours), inbox, master: None, interactive, command, ended: None }.until_ready()
+    }
+
     fn until_ready(mut self) -> Result<Self> {
         let message = self.receive()?;
         match message {

@@ -84,7 +84,7 @@ pub(super) struct Prepared {
 /// [`Error::Refused`] for what the rootfs must not hold; [`Error::Setup`] names the step.
 pub(super) fn prepare(spec: &Spec) -> Result<Prepared> {
     let sources = open_sources(spec)?;
-    let null = device(b"null", 1, 3)?;
+    let null = null_device()?;
     let root = Root::new(mount_root(&spec.rootfs)?);
     let trampoline = stage_files(spec, &root)?;
 
@@ -136,13 +136,7 @@ fn mount_root(rootfs: &Path) -> Result<OwnedFd> {
 fn stage_files(spec: &Spec, root: &Root) -> Result<OwnedFd> {
     let step = || "make the container's own files".to_owned();
     // It covers the root for the time being; the walks from the descriptor of the root below do not see it.
-    attach::filesystem(
-        root,
-        c"tmpfs",
-        Limits { no_suid: true, no_dev: true, ..Limits::default() },
-        c"mode=0755,size=1m",
-    )
-    .step(step)?;
+    mount_stage(root)?;
     let stage = open::dir_path(&spec.rootfs).step(step)?;
     for (target, content) in super::etc::files(&spec.hostname)? {
         let file = Name::new(target.rsplit(|&b| b == b'/').next().unwrap_or(target))
@@ -150,9 +144,35 @@ fn stage_files(spec: &Spec, root: &Root) -> Result<OwnedFd> {
         let source = write_file(&stage, file, &content, 0o644).step(step)?;
         bind_etc_file(root, &source, target)?;
     }
-    let program = write_file(&stage, fixed(b"exec")?, &trampoline::file(), 0o555).step(step)?;
+    let program = write_trampoline(&stage)?;
     attach::detach(&stage).step(step)?;
     Ok(program)
+}
+
+/// Mounts a small tmpfs for files that a container needs and nobody else sees.
+///
+/// # Errors
+/// [`Error::Setup`].
+pub(super) fn mount_stage(target: impl std::os::fd::AsFd) -> Result<()> {
+    let limits = Limits { no_suid: true, no_dev: true, ..Limits::default() };
+    attach::filesystem(target, c"tmpfs", limits, c"mode=0755,size=1m")
+        .step(|| "make the container's own files".to_owned())
+}
+
+/// Writes the program of [`trampoline`]; as `O_PATH`, ready to be executed.
+///
+/// # Errors
+/// [`Error::Setup`].
+pub(super) fn write_trampoline(stage: &OwnedFd) -> Result<OwnedFd> {
+    write_file(stage, fixed(b"exec")?, &trampoline::file(), 0o555).step(|| "make the first program".to_owned())
+}
+
+/// The host's `/dev/null` as `O_PATH`.
+///
+/// # Errors
+/// [`Error::Spec`] when it is something else; [`Error::Setup`].
+pub(super) fn null_device() -> Result<OwnedFd> {
+    device(b"null", 1, 3)
 }
 
 /// Writes a new file and returns it as `O_PATH`; nobody has it open for writing then, so it can be executed.

@@ -60,7 +60,7 @@ fn enter(spec: &Spec, identity: &Identity, parent: &OwnedFd) -> Result<Infallibl
     }
     let Prepared { trampoline, terminal, null, .. } = prepared;
     let io = Io { terminal, null, interactive: spec.interactive };
-    let command = Command { argv: &spec.argv, env: environment(spec, identity), identity };
+    let command = Command { argv: &spec.argv, env: environment(&spec.env, identity), identity };
     finish(&command, io, &trampoline, parent)
 }
 
@@ -120,8 +120,9 @@ fn connect(io: Io, identity: &Identity) -> Result<Option<OwnedFd>> {
     Ok(Some(master))
 }
 
-fn environment(spec: &Spec, identity: &Identity) -> Vec<OsString> {
-    let mut env = spec.env.clone();
+/// The environment, with `HOME` when it has none.
+pub(super) fn environment(env: &[OsString], identity: &Identity) -> Vec<OsString> {
+    let mut env = env.to_vec();
     if !env.iter().any(|v| spec::key(v) == b"HOME") {
         env.push(OsString::from_vec([b"HOME=", identity.home.as_slice()].concat()));
     }

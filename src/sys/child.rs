@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
 
 use rustix::process::Pid as RawPid;
 use rustix::process::Signal;
@@ -150,9 +151,10 @@ pub fn hide() -> Result<()> {
 }
 
 /// Closes, in the child of a fork, a descriptor whose owner belongs to the parent and is never dropped here.
-pub fn close_inherited(fd: &OwnedFd) {
-    // SAFETY: the caller is a forked child in which the owner is not used or dropped any more.
-    unsafe { libc::close(fd.as_raw_fd()) };
+/// To be called in that child only, with a descriptor that nothing in it uses.
+pub fn close_inherited(fd: RawFd) {
+    // SAFETY: a plain number; the one owner of it is in the parent, the child's copy of that is never used or dropped.
+    unsafe { libc::close(fd) };
 }
 
 /// Starts a new session, without a controlling terminal.

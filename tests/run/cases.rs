@@ -37,6 +37,7 @@ pub const ALL: &[Case] = &[
     ("the container dies with its runner", runner_killed),
     ("the command runs only after release", held),
     ("signals are at their defaults", signal_state),
+    ("a second process enters", enter),
 ];
 
 type Outcome = Result<(), String>;
@@ -293,4 +294,25 @@ fn signal_state() -> Outcome {
     let status = String::from_utf8_lossy(&out.stdout).into_owned();
     let zero = |name: &str| status.lines().any(|l| l == format!("{name}:\t0000000000000000"));
     check(zero("SigBlk") && zero("SigIgn"), &status)
+}
+
+fn enter() -> Outcome {
+    let root = Rootfs::new();
+    let (mut runner, pid) = sleeping(&root)?;
+    let spec = micafs::run::EnterSpec {
+        argv: ["sh", "-c", "id -u > /tmp/seen; hostname >> /tmp/seen; cat /proc/1/comm >> /tmp/seen; exit 7"]
+            .map(Into::into)
+            .to_vec(),
+        env: vec!["PATH=/bin".into()],
+        cwd: b"/tmp".to_vec(),
+        user: None,
+        tty: false,
+        interactive: false,
+    };
+    let status = micafs::run::enter(pid, &spec).and_then(|mut r| r.wait()).map_err(|e| e.to_string())?;
+    same(status.code(), 7)?;
+    same(fs::read_to_string(root.dir.join("tmp/seen")).unwrap().as_str(), "0\nbox\nsleep\n")?;
+    send(pid, 9);
+    runner.wait().unwrap();
+    check(micafs::run::enter(pid, &spec).is_err(), "it entered a container that has ended")
 }
