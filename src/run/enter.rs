@@ -1,8 +1,8 @@
 //! A second process in a container that runs: `exec`.
 //!
-//! The container may be hostile by now, unlike at its start. What protects the host: the new process is not dumpable and has
-//! more capabilities than any process inside until it has given up those, so nothing inside can look into it; after that it
-//! only executes the trampoline. Paths are walked inside the container's root as always.
+//! The container may be hostile by now, unlike at its start. What protects the host: the new process is not dumpable
+//! and has more capabilities than any process inside until it has given up those, so nothing inside can look into it;
+//! after that it only executes the trampoline. Paths are walked inside the container's root as always.
 
 use std::convert::Infallible;
 use std::ffi::OsString;

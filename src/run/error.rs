@@ -53,7 +53,8 @@ pub enum Error {
     },
     /// Containers need privileges that this process does not have.
     #[error(
-        "running a container needs root: this process has user id {0} (hint: use sudo; containers of ordinary users are not built yet)"
+        "running a container needs root: this process has user id {0} \
+         (hint: use sudo; containers of ordinary users are not built yet)"
     )]
     NotRoot(u32),
     /// The process that should have become the container vanished.

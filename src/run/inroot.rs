@@ -1,9 +1,9 @@
 //! Resolving a path inside a root that may be hostile.
 //!
 //! The walk opens one component at a time as `O_PATH|O_NOFOLLOW` and resolves symlinks itself, as text, relative to the
-//! root; `..` goes back along the descriptors of the walk. So nothing leads out of the root: no absolute or `..` symlink, no
-//! rename during the walk, and no magic link of `/proc` either, whose text is a path like any other here. Nothing is opened
-//! for data on the way, so FIFOs and devices do not act.
+//! root; `..` goes back along the descriptors of the walk. So nothing leads out of the root: no absolute or `..`
+//! symlink, no rename during the walk, and no magic link of `/proc` either, whose text is a path like any other here.
+//! Nothing is opened for data on the way, so FIFOs and devices do not act.
 
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
@@ -92,8 +92,8 @@ impl Root {
         dirs.pop().map_or_else(|| open::duplicate(&self.0), Ok)
     }
 
-    /// The directory `name` right below the root, made if it is missing. A symlink or anything else is refused: the kernel's
-    /// own filesystems are mounted there, and programs rely on finding them under exactly this name.
+    /// The directory `name` right below the root, made if it is missing. A symlink or anything else is refused: the
+    /// kernel's own filesystems are mounted there, and programs rely on finding them under exactly this name.
     ///
     /// # Errors
     /// [`Error::Refused`] when it is no directory; [`Error::Setup`].

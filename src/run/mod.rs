@@ -1,11 +1,12 @@
 //! Running a command in a container on a root directory that is ready.
 //!
-//! [`start`] forks the process that becomes the container's process 1. It builds namespaces, mounts and privileges around
-//! itself ([`stage`], [`rootfs`]) and then waits, so that the caller can record its id before anything of the image runs;
-//! [`Running::release`] lets it execute the command, [`Running::wait`] stands in for it on the host ([`supervise`]).
+//! [`start`] forks the process that becomes the container's process 1. It builds namespaces, mounts and privileges
+//! around itself ([`stage`], [`rootfs`]) and then waits, so that the caller can record its id before anything of the
+//! image runs; [`Running::release`] lets it execute the command, [`Running::wait`] stands in for it on the host
+//! ([`supervise`]).
 //!
-//! There is no daemon: the container lives as long as the process that started it, and the kernel kills it if that one is
-//! killed. (Linux forgets this wish when process 1 of the container executes a set-user-id program.)
+//! There is no daemon: the container lives as long as the process that started it, and the kernel kills it if that one
+//! is killed. (Linux forgets this wish when process 1 of the container executes a set-user-id program.)
 //!
 //! The caller must have one thread when it starts a container, since a fork copies only one; this is checked.
 
@@ -75,12 +76,12 @@ pub struct Running {
     ended: Option<ExitStatus>,
 }
 
-/// Prepares the container of `spec` and holds it right before its command. From here on signals to this process are kept for
-/// the container.
+/// Prepares the container of `spec` and holds it right before its command. From here on signals to this process are
+/// kept for the container.
 ///
 /// # Errors
-/// [`Error::NotRoot`]; [`Error::Spec`]; [`Error::Inside`] for whatever fails in the new process, a command that does not
-/// exist included ([`Error::exit_code`] tells which); [`Error::Setup`]. Nothing is left behind then.
+/// [`Error::NotRoot`]; [`Error::Spec`]; [`Error::Inside`] for whatever fails in the new process, a command that does
+/// not exist included ([`Error::exit_code`] tells which); [`Error::Setup`]. Nothing is left behind then.
 pub fn start(spec: &Spec) -> Result<Running> {
     spec.check()?;
     require_root()?;
@@ -164,7 +165,8 @@ impl Running {
         message.map_or(Ok(()), |message| Err(wire::parse_failure(&message.bytes, &self.command)))
     }
 
-    /// Passes signals and, with a terminal, input and output until the container ends; releases it first if that was not done.
+    /// Passes signals and, with a terminal, input and output until the container ends; releases it first if that was
+    /// not done.
     ///
     /// # Errors
     /// As [`Running::release`]; [`Error::Setup`] when waiting itself fails.

@@ -1,10 +1,11 @@
 //! The container's view of files, built in its own mount namespace while the host's `/proc` is still there.
 //!
-//! Every mount target is reached by a walk inside the root ([`super::inroot`]) and mounted by descriptor. `/proc`, `/sys` and
-//! `/dev` themselves must be plain directories or missing: a symlink there is refused, not followed and not replaced.
+//! Every mount target is reached by a walk inside the root ([`super::inroot`]) and mounted by descriptor. `/proc`,
+//! `/sys` and `/dev` themselves must be plain directories or missing: a symlink there is refused, not followed and not
+//! replaced.
 //!
-//! Two decisions follow from having no device cgroup (they need a daemon's or a service manager's consent, and differ from
-//! kernel to kernel) while the container's root keeps `CAP_MKNOD` as in docker:
+//! Two decisions follow from having no device cgroup (they need a daemon's or a service manager's consent, and differ
+//! from kernel to kernel) while the container's root keeps `CAP_MKNOD` as in docker:
 //! - the root, `/dev` and the host's directories are mounted `nodev`: device nodes can be made and packed, not opened;
 //! - the six devices of `/dev` are the host's nodes, mounted one by one and read-only. That still allows reading and writing
 //!   the *device*, but no `chmod` or `chown` that the host would see. It also is the way that works without privileges.
@@ -117,7 +118,7 @@ fn fixed(name: &'static [u8]) -> Result<Name<'static>> {
 
 fn open_sources(spec: &Spec) -> Result<Vec<OwnedFd>> {
     let open =
-        |b: &super::spec::Bind| open::any_path(&b.source).step(|| format!("mount the host's {}", Escaped(&b.target)));
+        |b: &super::spec::Bind| open::any_path(&b.source).step(|| format!("mount the host's {}", b.source.display()));
     spec.binds.iter().map(open).collect()
 }
 
@@ -131,8 +132,8 @@ fn mount_root(rootfs: &Path) -> Result<OwnedFd> {
     Ok(top)
 }
 
-/// Makes `/etc/{resolv.conf,hosts,hostname}` and the trampoline on a tmpfs of their own, mounts the three, and takes the tmpfs
-/// out of the namespace: it lives as long as they do and leaves nothing on the host.
+/// Makes `/etc/{resolv.conf,hosts,hostname}` and the trampoline on a tmpfs of their own, mounts the three, and takes
+/// the tmpfs out of the namespace: it lives as long as they do and leaves nothing on the host.
 fn stage_files(spec: &Spec, root: &Root) -> Result<OwnedFd> {
     let step = || "make the container's own files".to_owned();
     // It covers the root for the time being; the walks from the descriptor of the root below do not see it.
@@ -183,8 +184,8 @@ fn write_file(dir: &OwnedFd, file: Name<'_>, content: &[u8], mode: u32) -> crate
     open::path_at(dir, file)
 }
 
-/// Mounts `source` on the file `target`, whatever is there, but for a directory. On a rootfs that cannot be written a missing
-/// target stays missing.
+/// Mounts `source` on the file `target`, whatever is there, but for a directory. On a rootfs that cannot be written a
+/// missing target stays missing.
 fn bind_etc_file(root: &Root, source: &OwnedFd, target: &[u8]) -> Result<()> {
     let found = match root.resolve(target, Missing::MakeFile) {
         Err(Error::Setup { source, .. }) if source.errno() == Errno::ROFS => return Ok(()),
@@ -240,7 +241,8 @@ fn mount_dev(root: &Root, with_terminal: bool) -> Result<Option<tty::Pair>> {
     }
     sub_mount(&dev, b"shm", c"tmpfs", Limits::DATA, c"mode=1777,size=65536k")?;
     match sub_mount(&dev, b"mqueue", c"mqueue", Limits::DATA, c"") {
-        // A kernel without POSIX message queues, or one that does not give them to us: programs that need them are rare.
+        // A kernel without POSIX message queues, or one that does not give them to us: programs that need them are
+        // rare.
         Err(Error::Setup { source, .. }) if matches!(source.errno(), Errno::NODEV | Errno::PERM) => {}
         other => drop(other?),
     }
@@ -336,7 +338,7 @@ fn mask(root: &Root, null: &OwnedFd) -> Result<()> {
         let Some(found) = present(root, path)? else { continue };
         let step = || format!("hide /{}", Escaped(path));
         if attr::fstat(&found).step(step)?.kind() == Kind::Dir {
-            attach::filesystem(&found, c"tmpfs", Limits::DATA.read_only(), c"size=0").step(step)?;
+            attach::filesystem(&found, c"tmpfs", Limits::DATA.read_only(), c"").step(step)?;
         } else {
             attach::bind(null, &found, false).step(step)?;
             let top = root.resolve(path, Missing::Fail)?;

@@ -30,7 +30,8 @@ use crate::sys::rlimit;
 use crate::sys::signal;
 use crate::sys::tty;
 
-/// Becomes the container's process 1. Returns only on failure, with the exit code; the failure was told through `parent`.
+/// Becomes the container's process 1. Returns only on failure, with the exit code; the failure was told through
+/// `parent`.
 pub(super) fn run(spec: &Spec, identity: &Identity, parent: &OwnedFd) -> u8 {
     report(enter(spec, identity, parent), parent)
 }
@@ -78,7 +79,8 @@ pub(super) struct Io {
     pub interactive: bool,
 }
 
-/// The last steps, inside the container's root: standard descriptors, privileges, and the command when the parent says so.
+/// The last steps, inside the container's root: standard descriptors, privileges, and the command when the parent says
+/// so.
 pub(super) fn finish(command: &Command<'_>, io: Io, trampoline: &OwnedFd, parent: &OwnedFd) -> Result<Infallible> {
     let step = || "prepare the container's process".to_owned();
     let argv = c_strings(command.argv)?;
@@ -134,7 +136,8 @@ fn c_strings(texts: &[OsString]) -> Result<Vec<CString>> {
     texts.iter().map(convert).collect::<std::result::Result<_, _>>().map_err(|e| Error::Spec(e.to_string()))
 }
 
-/// Finds the command as a shell would: a name with a slash is a path, another is looked for in the `PATH` of its environment.
+/// Finds the command as a shell would: a name with a slash is a path, another is looked for in the `PATH` of its
+/// environment.
 fn look_up(command: &Command<'_>) -> Result<CString> {
     let asked = command.argv.first().map(|s| s.as_bytes()).unwrap_or_default();
     let found = if asked.contains(&b'/') {

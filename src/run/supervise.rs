@@ -72,7 +72,8 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// Connects `master` to standard input (if `interactive`) and output; our own terminal becomes raw until this is dropped.
+    /// Connects `master` to standard input (if `interactive`) and output; our own terminal becomes raw until this is
+    /// dropped.
     ///
     /// # Errors
     /// [`super::Error::Setup`].
@@ -127,7 +128,8 @@ impl Terminal {
         let mut chunk = [0; CHUNK];
         match tty::read(&self.master, &mut chunk) {
             Err(Errno::INTR | Errno::AGAIN) => true,
-            // EIO: every slave is closed. The container may open one again only by being alive, and then it has one open.
+            // EIO: every slave is closed. The container may open one again only by being alive, and then it has one
+            // open.
             Ok(0) | Err(_) => false,
             Ok(got) => write_all(chunk.get(..got).unwrap_or_default()),
         }

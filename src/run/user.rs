@@ -42,8 +42,8 @@ struct Account<'a> {
     home: &'a [u8],
 }
 
-/// The pure part of [`resolve`]. Lines that are no entries are passed over. An explicit group means that no supplementary
-/// groups are added, as in docker.
+/// The pure part of [`resolve`]. Lines that are no entries are passed over. An explicit group means that no
+/// supplementary groups are added, as in docker.
 pub(super) fn identify(user: Option<&str>, passwd: &[u8], group: &[u8]) -> Result<Identity> {
     let text = user.filter(|u| !u.is_empty()).unwrap_or("0");
     let (who, wanted_group) = match text.split_once(':') {

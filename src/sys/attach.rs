@@ -1,8 +1,8 @@
 //! Attaching filesystems in the caller's mount namespace, at descriptors instead of paths.
 //!
-//! Source and target of every call are `O_PATH` descriptors, named to the kernel as `/proc/self/fd/N`. So a mount lands on
-//! the object that a careful walk found, and nobody can swap the path in between. A descriptor names what was *below* a new
-//! mount; to reach the mount itself the caller opens the name again.
+//! Source and target of every call are `O_PATH` descriptors, named to the kernel as `/proc/self/fd/N`. So a mount lands
+//! on the object that a careful walk found, and nobody can swap the path in between. A descriptor names what was
+//! *below* a new mount; to reach the mount itself the caller opens the name again.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -93,7 +93,8 @@ pub fn bind(source: impl AsFd, target: impl AsFd, recursive: bool) -> Result<()>
     result.map_err(|e| Error::new("mount", args(), e))
 }
 
-/// Adds `limits` to the mount whose root `top` is; limits that it has already stay (a user namespace may not drop them).
+/// Adds `limits` to the mount whose root `top` is; limits that it has already stay (a user namespace may not drop
+/// them).
 ///
 /// # Errors
 /// The kernel's; `EINVAL` when `top` is not the root of a mount.
@@ -137,15 +138,16 @@ pub fn is_on_proc(fd: impl AsFd) -> Result<bool> {
     Ok(stat.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 
-/// Makes `root`, the root of a mount, the root directory of this process, and detaches everything that was mounted before.
+/// Makes `root`, the root of a mount, the root directory of this process, and detaches everything that was mounted
+/// before.
 ///
 /// # Errors
 /// The kernel's; `EINVAL` when `root` is not the root of a mount or a mount is still shared with another namespace.
 pub fn pivot_into(root: impl AsFd) -> Result<()> {
     gate::pass("pivot_root", || "., .".to_owned())?;
     rustix::process::fchdir(&root).map_err(|e| Error::new("fchdir", "the new root", e))?;
-    // With both names the same the old root ends up stacked on the new one, so no directory for it is needed inside; "."
-    // then still means the old one, which goes away as a whole.
+    // With both names the same the old root ends up stacked on the new one, so no directory for it is needed inside;
+    // "." then still means the old one, which goes away as a whole.
     rustix::process::pivot_root(c".", c".").map_err(|e| Error::new("pivot_root", "., .", e))?;
     rustix::mount::unmount(c".", UnmountFlags::DETACH).map_err(|e| Error::new("umount2", "., MNT_DETACH", e))?;
     rustix::process::chdir(c"/").map_err(|e| Error::new("chdir", "/", e))

@@ -13,7 +13,8 @@ use super::gate;
 pub struct Set(u64);
 
 impl Set {
-    /// What docker and podman leave to a container's root: 14 capabilities, none of which reaches outside its namespaces.
+    /// What docker and podman leave to a container's root: 14 capabilities, none of which reaches outside its
+    /// namespaces.
     pub const CONTAINER: Self = Self(
         CapabilitySet::CHOWN.bits()
             | CapabilitySet::DAC_OVERRIDE.bits()
@@ -37,8 +38,8 @@ impl Set {
     }
 }
 
-/// Limits this process and everything it will execute to `allowed`, of what it has: bounding, permitted and effective sets;
-/// the inheritable and ambient sets become empty.
+/// Limits this process and everything it will execute to `allowed`, of what it has: bounding, permitted and effective
+/// sets; the inheritable and ambient sets become empty.
 ///
 /// # Errors
 /// The kernel's; `EPERM` without `CAP_SETPCAP`.

@@ -68,20 +68,20 @@ pub fn thread_count() -> Result<usize> {
     Ok(count)
 }
 
-/// Forks; the child runs `body` and exits with the code it returns, or 125 if it panics. Nothing of the parent is unwound or
-/// dropped in the child.
+/// Forks; the child runs `body` and exits with the code it returns, or 125 if it panics. Nothing of the parent is
+/// unwound or dropped in the child.
 ///
 /// # Errors
-/// `EBUSY` when this process has more than one thread: locks held by the others would stay locked in the child for ever.
-/// Otherwise the kernel's.
+/// `EBUSY` when this process has more than one thread: locks held by the others would stay locked in the child for
+/// ever. Otherwise the kernel's.
 pub fn fork(body: impl FnOnce() -> u8) -> Result<Pid> {
     let threads = thread_count()?;
     if threads != 1 {
         return Err(Error::new("fork", format!("with {threads} threads"), Errno::BUSY));
     }
     gate::pass("fork", String::new)?;
-    // SAFETY: the process has one thread (checked above, and only this thread could start another), so the child's memory,
-    // its allocator and locks included, is in the same consistent state as the caller's.
+    // SAFETY: the process has one thread (checked above, and only this thread could start another), so the child's
+    // memory, its allocator and locks included, is in the same consistent state as the caller's.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(125);
@@ -131,7 +131,8 @@ pub fn kill(pid: Pid) -> Result<()> {
     }
 }
 
-/// Asks the kernel to kill this process when its parent ends. A change of user id cancels it, so it is asked again after one.
+/// Asks the kernel to kill this process when its parent ends. A change of user id cancels it, so it is asked again
+/// after one.
 ///
 /// # Errors
 /// The kernel's.
@@ -140,8 +141,8 @@ pub fn die_with_parent() -> Result<()> {
         .map_err(|e| Error::new("prctl", "PR_SET_PDEATHSIG, SIGKILL", e))
 }
 
-/// Hides this process's memory, descriptors and executable from every process without `CAP_SYS_PTRACE`, until it executes a
-/// program.
+/// Hides this process's memory, descriptors and executable from every process without `CAP_SYS_PTRACE`, until it
+/// executes a program.
 ///
 /// # Errors
 /// The kernel's.
@@ -216,7 +217,8 @@ fn duplicate_from(fd: BorrowedFd<'_>, lowest: i32) -> Result<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(fd, lowest).map_err(|e| Error::new("fcntl", "F_DUPFD_CLOEXEC", e))
 }
 
-/// Lets no descriptor but 0, 1 and 2 survive an exec; `fd_dir` is an open `/proc/self/fd` (`close_range` came with 5.9).
+/// Lets no descriptor but 0, 1 and 2 survive an exec; `fd_dir` is an open `/proc/self/fd` (`close_range` came with
+/// 5.9).
 ///
 /// # Errors
 /// The kernel's.
@@ -236,8 +238,8 @@ pub fn close_others_on_exec(fd_dir: impl AsFd) -> Result<()> {
     Ok(())
 }
 
-/// Executes the program `trampoline` (see [`super::trampoline`]), which executes `path` with `argv` and `env`, and which
-/// reports through `report` if that fails.
+/// Executes the program `trampoline` (see [`super::trampoline`]), which executes `path` with `argv` and `env`, and
+/// which reports through `report` if that fails.
 ///
 /// # Errors
 /// The kernel's, when the trampoline itself cannot be executed. Does not return otherwise.
@@ -250,8 +252,8 @@ pub fn execute(
 ) -> Result<Infallible> {
     let program = duplicate_from(trampoline.as_fd(), HIGH)?;
     let report = duplicate_from(report.as_fd(), HIGH)?;
-    // SAFETY: whatever descriptor 3 was, it is not used any more: this process executes a program or exits. The new owner is
-    // never dropped as one of the two happens before.
+    // SAFETY: whatever descriptor 3 was, it is not used any more: this process executes a program or exits. The new
+    // owner is never dropped as one of the two happens before.
     let mut three = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(super::trampoline::REPORT_FD) });
     rustix::io::dup2(&report, &mut three).map_err(|e| Error::new("dup2", "3", e))?;
 
@@ -259,8 +261,8 @@ pub fn execute(
     let args: Vec<_> =
         std::iter::once(path).chain(argv).map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect();
     let vars: Vec<_> = env.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect();
-    // SAFETY: a NUL-terminated path, and two arrays of pointers to NUL-terminated strings ending with a null pointer, all
-    // of which live until the call returns.
+    // SAFETY: a NUL-terminated path, and two arrays of pointers to NUL-terminated strings ending with a null pointer,
+    // all of which live until the call returns.
     unsafe { libc::execve(file.as_ptr(), args.as_ptr(), vars.as_ptr()) };
     Err(Error::new("execve", format!("fd {}", program.as_raw_fd()), last_errno()))
 }

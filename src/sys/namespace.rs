@@ -86,7 +86,8 @@ pub fn leave_mount_uts_ipc() -> Result<()> {
     unshare(UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC, "CLONE_NEWNS|CLONE_NEWUTS|CLONE_NEWIPC")
 }
 
-/// Runs `fork`, whose child becomes process 1 of a new PID namespace; this process's later children are again in its own.
+/// Runs `fork`, whose child becomes process 1 of a new PID namespace; this process's later children are again in its
+/// own.
 ///
 /// # Errors
 /// The kernel's, or that of `fork`. When the way back fails the child is killed.
@@ -96,7 +97,8 @@ pub fn fork_into_new_pid_namespace(fork: impl FnOnce() -> Result<Pid>) -> Result
     fork_and_return(&own, fork)
 }
 
-/// Runs `fork`, whose child is born into the PID namespace `inside`; this process's later children are again in its own.
+/// Runs `fork`, whose child is born into the PID namespace `inside`; this process's later children are again in its
+/// own.
 ///
 /// # Errors
 /// As [`fork_into_new_pid_namespace`].

@@ -22,8 +22,8 @@ pub const WINDOW: i32 = libc::SIGWINCH;
 /// Number of the last signal that the kernel knows.
 const KERNEL_SIGNALS: i32 = 64;
 
-/// What a process passes on to the one that it runs in its place. Not here: what only concerns the process itself (faults,
-/// `SIGPIPE`), and what stops it at its own terminal.
+/// What a process passes on to the one that it runs in its place. Not here: what only concerns the process itself
+/// (faults, `SIGPIPE`), and what stops it at its own terminal.
 const FORWARDED: [i32; 12] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -149,9 +149,10 @@ pub fn reset_all() -> Result<()> {
     // The kernel's struct sigaction, all zero: SIG_DFL, no flags, no restorer, an empty mask of 8 bytes.
     let default = [0u64; 4];
     for signal in 1..=KERNEL_SIGNALS {
-        // SAFETY: the structure is as large as the kernel's on every 64-bit architecture, and is only read; SIG_DFL is no
-        // handler, so no code of ours can be called. SIGKILL and SIGSTOP answer EINVAL, which is fine. The call is made
-        // past libc, which keeps two signals for itself and would leave them ignored where our parent ignored them.
+        // SAFETY: the structure is as large as the kernel's on every 64-bit architecture, and is only read; SIG_DFL is
+        // no handler, so no code of ours can be called. SIGKILL and SIGSTOP answer EINVAL, which is fine. The call is
+        // made past libc, which keeps two signals for itself and would leave them ignored where our parent ignored
+        // them.
         unsafe {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null_mut::<u64>(), 8usize);
         }

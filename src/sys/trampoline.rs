@@ -1,20 +1,20 @@
 //! A program of a few instructions that executes another one; so that mica never executes from its own image inside a
 //! container.
 //!
-//! Why: while a process of mica executes a command in a container, `/proc/self/exe` is mica's binary on the host. A command
-//! that is a script with the first line `#!/proc/self/exe` would make the kernel run that binary *inside* the container, with
-//! libraries of the container's choice, and those can open it again for writing (CVE-2019-5736). Not being dumpable does not
-//! help: a process may always follow its own link. Running mica from a sealed copy costs a copy of several megabytes, or
-//! a second start of mica, for each container.
+//! Why: while a process of mica executes a command in a container, `/proc/self/exe` is mica's binary on the host. A
+//! command that is a script with the first line `#!/proc/self/exe` would make the kernel run that binary *inside* the
+//! container, with libraries of the container's choice, and those can open it again for writing (CVE-2019-5736). Not
+//! being dumpable does not help: a process may always follow its own link. Running mica from a sealed copy costs a copy
+//! of several megabytes, or a second start of mica, for each container.
 //!
-//! So the child first executes this file, written to a tmpfs that is already detached, and the file executes the command.
-//! Whatever the command makes of `/proc/self/exe` then, it finds 200 bytes that nobody else will ever run. It needs nothing
-//! newer than Linux 2.6 and costs one more `execve` of a program without libraries, less than 0.1 ms.
+//! So the child first executes this file, written to a tmpfs that is already detached, and the file executes the
+//! command. Whatever the command makes of `/proc/self/exe` then, it finds 200 bytes that nobody else will ever run. It
+//! needs nothing newer than Linux 2.6 and costs one more `execve` of a program without libraries, less than 0.1 ms.
 //!
 //! The program's own arguments are the path to execute, then the command's arguments. It makes descriptor
 //! [`REPORT_FD`] close-on-exec, executes, and if that fails writes the error number there (a native 32-bit integer).
-//! Executed a second time, by such a script, it finds that descriptor closed and exits with 127, or the two would execute each
-//! other for ever.
+//! Executed a second time, by such a script, it finds that descriptor closed and exits with 127, or the two would
+//! execute each other for ever.
 #![allow(unsafe_code)]
 
 /// The descriptor to which the program reports a failure.
@@ -106,8 +106,8 @@ unsafe extern "C" {
 
 fn code() -> &'static [u8] {
     let (start, end) = (&raw const mica_trampoline_start, &raw const mica_trampoline_end);
-    // SAFETY: both labels are in one section of read-only data of this program, start before end, with initialised bytes
-    // between them that live as long as the program.
+    // SAFETY: both labels are in one section of read-only data of this program, start before end, with initialised
+    // bytes between them that live as long as the program.
     unsafe { std::slice::from_raw_parts(start, (end as usize) - (start as usize)) }
 }
 

@@ -147,8 +147,8 @@ pub fn poll(watches: &mut [Watch<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Makes reads and writes of the descriptor return `EAGAIN` instead of waiting. It concerns all holders of the open file, so
-/// it is for files that we opened.
+/// Makes reads and writes of the descriptor return `EAGAIN` instead of waiting. It concerns all holders of the open
+/// file, so it is for files that we opened.
 ///
 /// # Errors
 /// The kernel's.

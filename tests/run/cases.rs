@@ -244,10 +244,16 @@ fn send(pid: u32, signal: i32) {
 /// Starts a container that sleeps; the runner and the container's process 1.
 fn sleeping(root: &Rootfs) -> Result<(std::process::Child, u32), String> {
     let file = root.dir.join("pid");
-    let child = root.runner(&["--pid", file.to_str().unwrap()], &["sleep", "1000"]).spawn().unwrap();
+    let mut child = root.runner(&["--pid", file.to_str().unwrap()], &["sleep", "1000"]).spawn().unwrap();
     let read = || fs::read_to_string(&file).ok().and_then(|t| t.parse().ok());
-    eventually(|| read().is_some_and(|pid: u32| comm(pid).as_deref() == Some("sleep")))?;
-    Ok((child, read().unwrap()))
+    match eventually(|| read().is_some_and(|pid: u32| comm(pid).as_deref() == Some("sleep"))) {
+        Ok(()) => Ok((child, read().unwrap())),
+        Err(e) => {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            Err(e)
+        }
+    }
 }
 
 fn comm(pid: u32) -> Option<String> {

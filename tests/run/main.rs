@@ -1,7 +1,8 @@
 //! Containers for real: a busybox root directory, and every promise of `run` seen from inside and from outside.
 //!
-//! This binary has its own `main` because a container is forked from a process of one thread. It runs itself again as the
-//! *runner* (first argument `runner`), which starts one container, so that its streams, signals and end can be observed.
+//! This binary has its own `main` because a container is forked from a process of one thread. It runs itself again as
+//! the *runner* (first argument `runner`), which starts one container, so that its streams, signals and end can be
+//! observed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
