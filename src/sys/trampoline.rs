@@ -9,7 +9,7 @@
 //!
 //! So the child first executes this file, written to a tmpfs that is already detached, and the file executes the
 //! command. Whatever the command makes of `/proc/self/exe` then, it finds 200 bytes that nobody else will ever run. It
-//! needs nothing newer than Linux 2.6 and costs one more `execve` of a program without libraries, less than 0.1 ms.
+//! needs nothing newer than Linux 2.6 and costs one more `execve`, of a program without libraries.
 //!
 //! The program's own arguments are the path to execute, then the command's arguments. It makes descriptor
 //! [`REPORT_FD`] close-on-exec, executes, and if that fails writes the error number there (a native 32-bit integer).
