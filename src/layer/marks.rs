@@ -39,7 +39,8 @@ impl Family {
 }
 
 /// The names under which a directory says that it is opaque, in the order in which they are asked for.
-pub const OPAQUE_NAMES: [&[u8]; 3] = [b"trusted.overlay.opaque", b"user.overlay.opaque", b"user.fuseoverlayfs.opaque"];
+pub const OPAQUE_NAMES: [&[u8]; 3] =
+    [b"trusted.overlay.opaque", b"user.overlay.opaque", b"user.fuseoverlayfs.opaque"];
 
 /// What the value of an opaque xattr means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,9 +36,8 @@ pub fn write_at(fd: impl AsFd, buf: &[u8], offset: u64) -> Result<usize> {
     let args = || format!("{}, {} bytes, {offset}", fd.as_fd().as_raw_fd(), buf.len());
     let mut done = 0;
     while let Some(rest) = buf.get(done..).filter(|rest| !rest.is_empty()) {
-        let result = gate::pass("pwrite", args).and_then(|()| {
-            rustix::io::pwrite(&fd, rest, offset + done as u64).map_err(|e| Error::new("pwrite", args(), e))
-        });
+        let result = gate::pass("pwrite", args)
+            .and_then(|()| rustix::io::pwrite(&fd, rest, offset + done as u64).map_err(|e| Error::new("pwrite", args(), e)));
         match result {
             Ok(n) => done += n,
             Err(e) if e.errno() == Errno::INTR => {}

@@ -11,8 +11,8 @@ use rustix::fs::RenameFlags;
 use super::Errno;
 use super::Error;
 use super::Result;
-use super::attr::Kind;
 use super::attr::PERM_MASK;
+use super::attr::Kind;
 use super::gate;
 use crate::path::Name;
 
@@ -133,7 +133,13 @@ pub fn rmdir(dir: impl AsFd, name: Name<'_>) -> Result<()> {
 ///
 /// # Errors
 /// The kernel's; `EINVAL` or `ENOSYS` where the mode is not supported.
-pub fn rename(dir: impl AsFd, name: Name<'_>, new_dir: impl AsFd, new_name: Name<'_>, mode: RenameMode) -> Result<()> {
+pub fn rename(
+    dir: impl AsFd,
+    name: Name<'_>,
+    new_dir: impl AsFd,
+    new_name: Name<'_>,
+    mode: RenameMode,
+) -> Result<()> {
     let args = || format!("{}, {name}, {}, {new_name}, {mode:?}", raw(&dir), raw(&new_dir));
     gate::pass("renameat2", args)?;
     let flags = match mode {
