@@ -14,6 +14,7 @@ pub mod image;
 pub mod layer;
 pub mod mount;
 pub mod path;
+pub mod run;
 pub mod store;
 pub mod sys;
 pub mod union;

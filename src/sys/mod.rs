@@ -9,7 +9,11 @@
 //!
 //! Calls newer than Linux 3.10 have a fallback, chosen by the error that the kernel gives.
 
+pub mod attach;
 pub mod attr;
+pub mod capability;
+pub mod channel;
+pub mod child;
 pub mod daemon;
 pub mod data;
 pub mod dir;
@@ -20,9 +24,14 @@ pub mod lock;
 pub mod mmap;
 pub mod mount;
 pub mod name;
+pub mod namespace;
 pub mod open;
 pub mod process;
+pub mod rlimit;
+pub mod signal;
 pub mod signal_wait;
+pub mod trampoline;
+pub mod tty;
 pub mod xattr;
 
 pub use rustix::io::Errno;

@@ -41,6 +41,15 @@ pub fn dir_path(path: &Path) -> Result<OwnedFd> {
         .map_err(|e| Error::new("open", format!("{}, O_PATH|O_DIRECTORY", path.display()), e))
 }
 
+/// Opens what the *user* named, whatever it is, as `O_PATH`; symlinks in the path are followed, as for any command argument.
+///
+/// # Errors
+/// The kernel's.
+pub fn any_path(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Error::new("open", format!("{}, O_PATH", path.display()), e))
+}
+
 /// Opens `name` in `dir` as an `O_PATH` directory, not following a symlink.
 ///
 /// # Errors
