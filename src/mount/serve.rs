@@ -53,7 +53,9 @@ pub fn open_dirs(request: &Request) -> Result<Arc<Union>, String> {
     let layers = lower.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let changes = match upper {
         Upper::None => None,
-        Upper::Fresh => return Err("a new upper directory needs a store: name one with upperdir= and workdir=".to_owned()),
+        Upper::Fresh => {
+            return Err("a new upper directory needs a store: name one with upperdir= and workdir=".to_owned());
+        }
         Upper::At { upper, work } => Some(Changes { upper: upper.clone(), work: work.clone() }),
     };
     make_union(layers, changes, request, fds)
@@ -103,7 +105,8 @@ pub fn serve(union: Arc<Union>, options: &MountOptions, serving: Serving<'_>) ->
     };
     let counted = union.clone();
     serving.statistics.on_signal(move || log::info!("{} nodes known", counted.table().len()));
-    let session = fuse::Session::new(serving.fuse, union, config).map_err(|e| format!("the FUSE handshake failed: {e}"))?;
+    let session =
+        fuse::Session::new(serving.fuse, union, config).map_err(|e| format!("the FUSE handshake failed: {e}"))?;
     serving.ready.now();
     session.run().map_err(|e| format!("serving ended: {e}"))
 }
