@@ -1,11 +1,11 @@
 //! mount.mica: mounts images, containers and directories. The name it is called by and its arguments choose the dialect.
 
+mod images;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use micafs::mount::Error;
-use micafs::mount::Request;
 use micafs::mount::dialect;
 use micafs::mount::dialect::Command;
 use micafs::mount::help;
@@ -14,8 +14,6 @@ use micafs::mount::point;
 use micafs::mount::remount::remount;
 use micafs::mount::request::Dialect;
 use micafs::mount::serve;
-use micafs::mount::source::Source;
-use micafs::union::Union;
 
 fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
@@ -42,16 +40,12 @@ fn run(argv: &[OsString]) -> Result<(), Error> {
         Command::Fake(request) => drop(point::check(request)?),
         Command::Mount(request) => {
             request.warnings.iter().for_each(|warning| eprintln!("mica: {warning}"));
-            launch(request, open, |union, serving| serve::serve(union, &request.options, serving))?;
+            launch(request, images::open, |opened, serving| {
+                let served = serve::serve(opened.union.clone(), &request.options, serving);
+                opened.release();
+                served
+            })?;
         }
     }
     Ok(())
-}
-
-/// Opens the layers that a request names.
-fn open(request: &Request) -> Result<Arc<Union>, String> {
-    match &request.source {
-        Source::Dirs { .. } => serve::open_dirs(request),
-        other => Err(format!("images are not wired yet: {}", other.label())),
-    }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::launch::Serving;
 use super::options::MountOptions;
 use super::options::RedirectDir;
-use super::request::Dialect;
 use super::request::Request;
 use super::source::Source;
 use super::source::Upper;
@@ -78,17 +77,13 @@ pub fn make_union(
     };
     let upper = changes.map(open).transpose()?;
     let stack = Stack::new(upper, layers).map_err(|e| e.to_string())?;
-    let union = Union::new(stack, union_options(options, request.dialect)).map_err(|e| e.to_string())?;
+    let union = Union::new(stack, union_options(options)).map_err(|e| e.to_string())?;
     Ok(Arc::new(union))
 }
 
-/// Redirects are on where the upper is mica's own; elsewhere other programs read it, and must be asked first.
-fn union_options(options: &MountOptions, dialect: Dialect) -> union::Options {
-    let redirect_dir = match &options.redirect_dir {
-        Some(said) => *said == RedirectDir::On,
-        None => dialect != Dialect::FuseOverlayfs && options.lower.is_empty(),
-    };
-    union::Options { redirect_dir }
+/// Redirects are written only where the options ask for them: who reads the upper directory must follow them.
+fn union_options(options: &MountOptions) -> union::Options {
+    union::Options { redirect_dir: options.redirect_dir == Some(RedirectDir::On) }
 }
 
 /// Answers requests until the mount is gone.

@@ -1,0 +1,128 @@
+//! Opens images and containers of the store as unions.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use micafs::digest::Digest;
+use micafs::env;
+use micafs::layer::Layer;
+use micafs::mount::request::Request;
+use micafs::mount::serve;
+use micafs::mount::serve::Changes;
+use micafs::mount::source::Source;
+use micafs::mount::source::Upper;
+use micafs::store::Store;
+use micafs::store::mounts::MountRecord;
+use micafs::sys::process;
+use micafs::union::Union;
+
+/// A union, and what keeps its layers in the store as long as it is mounted.
+#[derive(Debug)]
+pub struct Opened {
+    /// The union.
+    pub union: Arc<Union>,
+    pin: Option<Pin>,
+}
+
+impl Opened {
+    /// A union of directories, which no store knows.
+    pub fn unpinned(union: Arc<Union>) -> Self {
+        Self { union, pin: None }
+    }
+
+    /// Lets go of the layers.
+    pub fn release(self) {
+        drop(self.pin);
+    }
+}
+
+/// A mount's record in the store; dropping it removes the record.
+#[derive(Debug)]
+struct Pin {
+    store: Store,
+    id: String,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        if let Err(e) = self.store.remove_mount(&self.id) {
+            log::warn!("the record of the mount stays behind: {e}");
+        }
+    }
+}
+
+/// Opens what a request names in the store.
+pub fn open(request: &Request) -> Result<Opened, String> {
+    match &request.source {
+        Source::Image { reference, root, upper } => open_image(request, reference, root.as_ref(), upper),
+        Source::Container { id, root } => open_container(request, id, root.as_ref()),
+        Source::Dirs { .. } => serve::open_dirs(request).map(Opened::unpinned),
+    }
+}
+
+fn store(root: Option<&PathBuf>) -> Result<Store, String> {
+    let root = match root {
+        Some(root) => root.clone(),
+        None => Store::default_root().map_err(|e| e.to_string())?,
+    };
+    Store::open(&root).map_err(|e| format!("store {}: {e}", root.display()))
+}
+
+fn open_image(request: &Request, reference: &str, root: Option<&PathBuf>, upper: &Upper) -> Result<Opened, String> {
+    let store = store(root)?;
+    let changes = match upper {
+        Upper::None => None,
+        Upper::At { upper, work } => Some(Changes { upper: upper.clone(), work: work.clone() }),
+        Upper::Fresh => {
+            return Err("name directories for the changes (upperdir= and workdir=), or use 'mica mount --rw'".to_owned());
+        }
+    };
+    let text = |e: micafs::store::Error| e.to_string();
+    // Held until the record is written, so that nothing is collected in between.
+    let adding = store.adding().map_err(text)?;
+    let found = store.images().and_then(|images| images.find(reference)).map_err(text)?;
+    let chain = store.config(&found.id).map_err(text)?.rootfs.diff_ids;
+    let layers = open_layers(&store, &chain)?;
+    let record = record(request, reference, found.id, chain)?;
+    store.put_mount(&record).map_err(text)?;
+    drop(adding);
+    let pin = Pin { store, id: record.id };
+    let union = serve::make_union(layers, changes, request, serve::fd_cache())?;
+    Ok(Opened { union, pin: Some(pin) })
+}
+
+/// A container's record pins its layers already.
+fn open_container(request: &Request, id: &str, root: Option<&PathBuf>) -> Result<Opened, String> {
+    let store = store(root)?;
+    let record = store.find_container(id).map_err(|e| e.to_string())?;
+    let dir = store.path().join("containers").join(&record.id);
+    let changes = Changes { upper: dir.join("upper"), work: dir.join("work") };
+    let layers = open_layers(&store, &record.layers)?;
+    let union = serve::make_union(layers, Some(changes), request, serve::fd_cache())?;
+    Ok(Opened::unpinned(union))
+}
+
+/// The layers of an image, given lowest first; returned top first, as a stack wants them.
+fn open_layers(store: &Store, chain: &[Digest]) -> Result<Vec<Arc<dyn Layer>>, String> {
+    let open = |diff_id: &Digest| -> Result<Arc<dyn Layer>, String> {
+        let layer = store.layers().get(diff_id).map_err(|e| format!("layer {diff_id}: {e}"))?;
+        Ok(Arc::new(layer))
+    };
+    chain.iter().rev().map(open).collect()
+}
+
+fn record(request: &Request, reference: &str, image_id: Digest, layers: Vec<Digest>) -> Result<MountRecord, String> {
+    let random: [u8; 16] = env::random().map_err(|e| format!("no random numbers: {e}"))?;
+    let pid = std::process::id();
+    Ok(MountRecord {
+        id: random.iter().map(|b| format!("{b:02x}")).collect(),
+        target: request.target.display().to_string(),
+        image_name: reference.to_owned(),
+        image_id,
+        layers,
+        pid,
+        start_time: process::start_time(pid).map_err(|e| e.to_string())?.unwrap_or(0),
+        created: env::now().0,
+        extra: serde_json::Map::new(),
+    })
+}
