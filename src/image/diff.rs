@@ -282,7 +282,7 @@ impl Diff<'_> {
             self.range(&data, path, 0, size)?;
             return self.pad(size);
         }
-        let map = header::sparse_map(&runs);
+        let map = header::sparse_map(&runs, size);
         header.size = stored + map.len() as u64;
         header.sparse = Some(size);
         self.header(&header)?;

@@ -32,6 +32,7 @@ pub mod signal;
 pub mod signal_wait;
 pub mod trampoline;
 pub mod tty;
+pub mod writeback;
 pub mod xattr;
 
 pub use rustix::io::Errno;

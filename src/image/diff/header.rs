@@ -197,10 +197,12 @@ fn decimal(time: Time) -> String {
     text.trim_end_matches('0').to_owned()
 }
 
-/// The map of a sparse file (format 1.0), padded to a block. A hole at the end needs no run: the size tells.
-pub(super) fn sparse_map(runs: &[(u64, u64)]) -> Vec<u8> {
-    let mut map = format!("{}\n", runs.len());
-    for (from, to) in runs {
+/// The map of a sparse file of `size` bytes (format 1.0), padded to a block. A hole at the end gets an empty run behind it,
+/// without which GNU tar makes the file too short.
+pub(super) fn sparse_map(runs: &[(u64, u64)], size: u64) -> Vec<u8> {
+    let end = runs.last().is_none_or(|&(_, to)| to < size).then_some((size, size));
+    let mut map = format!("{}\n", runs.len() + usize::from(end.is_some()));
+    for (from, to) in runs.iter().chain(&end) {
         map.push_str(&format!("{from}\n{}\n", to - from));
     }
     let mut map = map.into_bytes();

@@ -123,3 +123,31 @@ fn a_deep_tree_is_written_though_few_directories_stay_open() {
     assert_eq!(stats.entries, 601);
     assert_eq!(names(&imported(&Scratch::new(), &tar)).len(), 600);
 }
+
+#[test]
+fn gnu_tar_reads_what_is_written() {
+    let upper = Scratch::new();
+    std::fs::write(upper.0.join("n".repeat(200)), b"long").unwrap();
+    symlink("x".repeat(200), upper.0.join("link")).unwrap();
+    let sparse = std::fs::File::create(upper.0.join("sparse")).unwrap();
+    sparse.write_at(b"middle", 5 << 20).unwrap();
+    sparse.set_len(9 << 20).unwrap();
+    set_mtime(&upper, "sparse", 1_600_000_000, 500_000_000);
+    let (tar, _) = diff(&upper, DiffOptions::default());
+    let to = Scratch::new();
+    std::fs::write(to.0.join("layer.tar"), tar).unwrap();
+    let out = to.0.join("out");
+    std::fs::create_dir(&out).unwrap();
+    let run = std::process::Command::new("tar").arg("-xf").arg(to.0.join("layer.tar")).arg("-C").arg(&out).output();
+    let Ok(run) = run else {
+        eprintln!("skipped: there is no tar program");
+        return;
+    };
+    assert!(run.status.success() && run.stderr.is_empty(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(std::fs::read(out.join("n".repeat(200))).unwrap(), b"long");
+    assert_eq!(std::fs::read_link(out.join("link")).unwrap().as_os_str().len(), 200);
+    let bytes = std::fs::read(out.join("sparse")).unwrap();
+    assert!(bytes == std::fs::read(upper.0.join("sparse")).unwrap());
+    let time = std::os::unix::fs::MetadataExt::mtime_nsec(&std::fs::metadata(out.join("sparse")).unwrap());
+    assert_eq!(time, 500_000_000);
+}

@@ -1,0 +1,83 @@
+//! Mounting through the mount helper, which is a program of its own: the daemon that serves a mount must not be the command that
+//! asked for it.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
+
+use super::Error;
+use super::Result;
+use crate::mount::helper;
+use crate::mount::table;
+use crate::mount::umount;
+use crate::store::Store;
+use crate::sys::mount::Detach;
+
+/// What the helper is to mount.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// An image, read-only, or with the changes going to two directories: upper and work.
+    Image(String, Option<(std::path::PathBuf, std::path::PathBuf)>),
+    /// A container by its id, with its own changes.
+    Container(String),
+}
+
+/// Mounts `what` of `store` at `target`; returns when the mount answers. `options` are the helper's (`-o`).
+///
+/// # Errors
+/// [`Error::NoHelper`]; [`Error::Mount`] with the helper's own words.
+pub fn mount(store: &Store, what: &What, target: &Path, options: Option<&str>) -> Result<()> {
+    let program = helper::find().ok_or(Error::NoHelper)?;
+    let mut command = Command::new(&program);
+    match what {
+        What::Image(name, changes) => {
+            command.arg("--image").arg(name);
+            if let Some((upper, work)) = changes {
+                command.arg("--upper").arg(upper).arg("--work").arg(work).arg("--rw");
+            }
+        }
+        What::Container(id) => {
+            command.arg("--container").arg(id);
+        }
+    }
+    command.arg("--root").arg(absolute(store.path())?);
+    if let Some(options) = options {
+        command.arg("-o").arg(options);
+    }
+    command.arg("--").arg(target);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = command.output().map_err(|source| Error::Open { path: program.display().to_string(), source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Mount(String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// The daemon leaves the caller's directory, so it must not be given a path relative to it.
+fn absolute(path: &Path) -> Result<OsString> {
+    let absolute = std::path::absolute(path);
+    absolute.map(Into::into).map_err(|source| Error::Open { path: path.display().to_string(), source })
+}
+
+/// Takes the mount at `target` away, if there is one; `lazy` also when it is in use.
+///
+/// # Errors
+/// [`Error::Umount`].
+pub fn unmount(target: &Path, lazy: bool) -> Result<()> {
+    let how = if lazy { Detach::Lazy } else { Detach::IfIdle };
+    umount::umount(target, how).map(drop).map_err(Error::Umount)
+}
+
+/// Whether a union is mounted at `target`.
+///
+/// # Errors
+/// [`Error::Umount`] when the mount table cannot be read.
+pub fn is_mounted(target: &Path) -> Result<bool> {
+    let look = || {
+        let place = table::place(target)?;
+        let entries = table::read()?;
+        Ok(table::topmost(&entries, &place).is_some_and(table::Entry::is_union))
+    };
+    look().map_err(Error::Umount)
+}
