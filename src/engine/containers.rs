@@ -166,11 +166,11 @@ pub fn remove(store: &Store, word: &str, force: bool) -> Result<String> {
     }
     for mount in crate::mount::table::mica_mounts().map_err(Error::Umount)? {
         // A container that `mica mount --rw` shows elsewhere is in use there.
-        if mount.source == record.id.as_bytes() {
+        if mount.source == *record.id {
             return Err(Error::Conflict(format!(
                 "container {} is mounted at {}",
                 record.name,
-                crate::path::Escaped(&mount.target)
+                mount.target.display()
             )));
         }
     }

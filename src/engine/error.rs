@@ -40,6 +40,30 @@ pub enum Error {
     /// What is asked for would harm something else; the words are docker's.
     #[error("conflict: {0}")]
     Conflict(String),
+    /// The mount helper is not installed.
+    #[error("the mount helper mount.mica was not found beside mica, in the system's folders, or in PATH")]
+    NoHelper,
+    /// The mount helper failed; its own words.
+    #[error("{0}")]
+    Mount(String),
+    /// A mount could not be taken away or looked at.
+    #[error(transparent)]
+    Umount(crate::mount::Error),
+    /// A container could not be started.
+    #[error(transparent)]
+    Run(crate::run::Error),
+    /// A word is no name for a container.
+    #[error("invalid container name ({0}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")]
+    ContainerName(String),
+    /// The changes of a container could not be written as a layer.
+    #[error("cannot commit: {0}")]
+    Commit(String),
+    /// Something that cannot happen.
+    #[error("internal error: {0}")]
+    Internal(String),
+    /// The union over a container's layers could not be read.
+    #[error(transparent)]
+    Union(#[from] crate::union::Error),
     /// A tag was asked for under a digest.
     #[error("refusing to create a tag with a digest reference")]
     TagIsDigest,

@@ -1,11 +1,16 @@
 //! Use cases, one file each: where the parts of mica meet. Nothing here prints; what takes long reports to a [`Progress`].
 
+pub mod commit;
+pub mod containers;
+pub mod diff;
 pub mod error;
 pub mod history;
 pub mod images;
 pub mod inspect;
 pub mod load;
+pub mod mounting;
 pub mod remove;
+pub mod run;
 pub mod tag;
 
 #[cfg(test)]

@@ -38,14 +38,16 @@ use crate::sys::open::Access;
 
 /// How a diff is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DiffOptions {
+pub struct DiffOptions<'a> {
     /// Whether the upper directory itself gets an entry (`./`), so that a change of the root's attributes is kept.
     pub root: bool,
+    /// Paths that are left out, with all below them unless that is listed on its own.
+    pub skip: &'a [RelPath],
 }
 
-impl Default for DiffOptions {
+impl Default for DiffOptions<'_> {
     fn default() -> Self {
-        Self { root: true }
+        Self { root: true, skip: &[] }
     }
 }
 
@@ -90,7 +92,7 @@ pub enum Error {
 ///
 /// # Errors
 /// [`Error`]; what was written so far is no whole tar then.
-pub fn write_diff(upper: &OwnedFd, out: &mut dyn Write, options: DiffOptions) -> Result<DiffStats, Error> {
+pub fn write_diff(upper: &OwnedFd, out: &mut dyn Write, options: DiffOptions<'_>) -> Result<DiffStats, Error> {
     let root = RelPath::root();
     let fail = |source| Error::Read { path: RelPath::root(), source };
     let mut diff = Diff { out, stats: DiffStats::default(), links: HashMap::default(), buf: vec![0; 256 * 1024] };
@@ -104,6 +106,9 @@ pub fn write_diff(upper: &OwnedFd, out: &mut dyn Write, options: DiffOptions) ->
             continue;
         };
         let path = level.path.child(name.as_name());
+        if options.skip.contains(&path) && !options.skip.iter().any(|other| is_below(other, &path)) {
+            continue;
+        }
         let Some(child) = diff.entry(level.dir(upper)?, &path, name.as_name())? else { continue };
         levels.push(Level::open(&mut diff, child, path)?);
         if let Some(far) = levels.len().checked_sub(OPEN_LEVELS).and_then(|n| levels.get_mut(n)) {

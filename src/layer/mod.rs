@@ -121,6 +121,12 @@ pub trait Object: Send + Sync + Debug {
     /// When the layer cannot be read.
     fn xattrs(&self) -> Result<Vec<Vec<u8>>>;
 
+    /// Whether this directory only stands here because something below it does: the layer says nothing of its attributes, and
+    /// those of the layer below show. (A layer's tar need not list every directory.)
+    fn is_implied(&self) -> bool {
+        false
+    }
+
     /// Where the object's content lies, for people: a path, or an object file, or a pack with offset and length.
     fn location(&self) -> String;
 }

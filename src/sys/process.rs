@@ -76,3 +76,30 @@ pub fn start_time(pid: u32) -> Result<Option<u64>> {
 pub fn is_running(pid: u32, start: u64) -> bool {
     matches!(start_time(pid), Ok(Some(now)) if now == start)
 }
+
+/// Kills a process (`SIGKILL`); one that is gone already is fine.
+///
+/// # Errors
+/// `EPERM` for another user's.
+pub fn kill(pid: u32) -> Result<()> {
+    let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let Some(number) = number else { return Err(Error::new("kill", pid.to_string(), Errno::SRCH)) };
+    match rustix::process::kill_process(number, rustix::process::Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(e) => Err(Error::new("kill", pid.to_string(), e)),
+    }
+}
+
+/// Waits until a process that was killed is gone; it need not be a child of this one.
+///
+/// # Errors
+/// `ETIMEDOUT` when it holds on for ten seconds (it hangs in the kernel).
+pub fn wait_gone(pid: u32, start: u64) -> Result<()> {
+    for _ in 0..1000 {
+        if !is_running(pid, start) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Err(Error::new("kill", pid.to_string(), Errno::TIMEDOUT))
+}

@@ -8,6 +8,7 @@ use super::Union;
 use super::copy_up::Copy;
 use super::error::Error;
 use super::error::refused;
+use super::lookup::face;
 use super::node::Io;
 use super::node::Node;
 use super::node::Real;
@@ -127,7 +128,7 @@ impl Union {
             };
             match real {
                 Real::Dir(dirs) => {
-                    return match (&dirs.upper, dirs.lowers.first()) {
+                    return match (&dirs.upper, face(&dirs.lowers)) {
                         (Some(handle), _) => Ok(sys::attr::fstat(&*handle.fd()?)?),
                         (None, Some(lower)) => Ok(lower.obj.stat()?),
                         (None, None) => refused(Errno::IO),

@@ -15,6 +15,7 @@ use super::exec::Exec;
 use super::exec::Site;
 use super::lookup::Dirs;
 use super::lookup::Lower;
+use super::lookup::face;
 use super::node::Io;
 use super::node::Node;
 use super::node::Real;
@@ -148,7 +149,7 @@ impl Union {
     }
 
     fn copy_up_dir(&self, node: &Arc<Node>, dirs: Dirs) -> Result<()> {
-        let Some(lower) = dirs.lowers.first() else { return refused(Errno::IO) };
+        let Some(lower) = face(&dirs.lowers) else { return refused(Errno::IO) };
         let source = Source { obj: &lower.obj, stat: lower.obj.stat()?, copy: Copy::All, origin: None };
         let (parent, name) = node.body.read().place.clone().ok_or(Error::Refused(Errno::NOENT))?;
         let _names = parent.names.write();

@@ -32,6 +32,11 @@ pub struct Lower {
     pub obj: Obj,
 }
 
+/// The one of several merged lower directories whose attributes show: the topmost that has any of its own.
+pub(super) fn face(lowers: &[Lower]) -> Option<&Lower> {
+    lowers.iter().find(|lower| !lower.obj.is_implied()).or(lowers.first())
+}
+
 /// The directories of which one directory of the union consists.
 #[derive(Debug, Clone)]
 pub struct Dirs {
@@ -211,6 +216,9 @@ impl<O: Observer> Walk<'_, O> {
             if first { Verdict::Found { stat, marks, location } } else { Verdict::Merged { stat, marks, location } }
         });
         let target = self.found.get_or_insert_with(|| Target { stat, upper: None, lowers: Vec::new() });
+        if target.upper.is_none() && !obj.is_implied() && target.lowers.iter().all(|l| l.obj.is_implied()) {
+            target.stat = stat;
+        }
         target.lowers.push(Lower { layer: lower.layer, obj });
         match marks.redirect {
             Some(Redirect::Sibling(name)) => {

@@ -44,6 +44,11 @@ impl Stack {
         Ok(Self { upper, layers, roots, numbers })
     }
 
+    /// The roots of the lower layers, as a walk wants them.
+    pub fn roots(&self) -> Roots {
+        self.roots.clone()
+    }
+
     /// The inode number under which the union shows an object of upper; `None` when there is none to be had (then one is
     /// given out for as long as the object is known).
     pub fn upper_ino(&self, id: ObjectId) -> Option<u64> {

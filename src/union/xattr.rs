@@ -11,6 +11,7 @@ use super::Result;
 use super::Union;
 use super::copy_up::Copy;
 use super::error::refused;
+use super::lookup::face;
 use super::node::Node;
 use super::node::Real;
 use crate::layer::Obj;
@@ -139,7 +140,7 @@ impl Union {
     fn holder(&self, node: &Node) -> Result<Holder> {
         let lower = match &node.body.read().real {
             Real::Lower(lower) => Some(lower.obj.clone()),
-            Real::Dir(dirs) if dirs.upper.is_none() => dirs.lowers.first().map(|l| l.obj.clone()),
+            Real::Dir(dirs) if dirs.upper.is_none() => face(&dirs.lowers).map(|l| l.obj.clone()),
             _ => None,
         };
         match lower {

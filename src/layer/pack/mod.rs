@@ -131,12 +131,6 @@ impl PackObject {
         Ok(Self { open: open.clone(), position, node })
     }
 
-    /// Whether this is a directory that the layer's tar has no entry for: its attributes are made up, and say nothing
-    /// against those of the same directory in a layer below.
-    pub fn is_implied(&self) -> bool {
-        self.node.flags & NODE_IMPLIED != 0
-    }
-
     fn stat_of(&self) -> Stat {
         let n = &self.node;
         let id = self.id();
@@ -202,6 +196,11 @@ impl PackObject {
 impl Object for PackObject {
     fn id(&self) -> ObjectId {
         ObjectId { dev: PACK_DEV, ino: u64::from(self.position) + 1 }
+    }
+
+    /// The layer's tar has no entry for this directory: its attributes are made up.
+    fn is_implied(&self) -> bool {
+        self.node.flags & NODE_IMPLIED != 0
     }
 
     fn kind(&self) -> Kind {

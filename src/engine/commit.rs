@@ -1,0 +1,104 @@
+//! Committing: a container's changes become one new layer, and with its image's layers a new image.
+
+use std::io::BufWriter;
+use std::io::Write;
+
+use super::Error;
+use super::Result;
+use super::containers;
+use super::diff;
+use crate::env;
+use crate::image::Digest;
+use crate::image::config::History;
+use crate::image::config::ImageConfig;
+use crate::image::diff::DiffOptions;
+use crate::image::diff::write_diff;
+use crate::image::reference::Reference;
+use crate::image::unpack;
+use crate::store::Store;
+use crate::store::containers::ContainerRecord;
+
+/// What a commit is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The container: name, id, or the beginning of its id.
+    pub container: String,
+    /// The new image's name; without one it has only its id.
+    pub name: Option<Reference>,
+    /// `-m`: goes into the history.
+    pub message: String,
+    /// `-a`: goes into the history and the config.
+    pub author: String,
+}
+
+/// Commits a container.
+///
+/// Only its upper directory is read. It goes through the importer of loaded layers, so a committed layer is stored like any
+/// other.
+///
+/// # Errors
+/// A missing container; [`Error::Commit`] when its changes cannot be read or stored.
+///
+/// # Durability
+/// Layer, config and name are on disk when this returns, in this order; a crash leaves the image or nothing that shows.
+pub fn commit(store: &Store, request: &Request) -> Result<Digest> {
+    containers::reconcile(store)?;
+    let _adding = store.adding()?;
+    let record = store.find_container(&request.container)?;
+    let base = store.config(&record.image_id)?;
+    let diff_id = store_changes(store, &record)?;
+    let config = new_config(base, &record, request, diff_id)?;
+    let id = store.put_blob(&config)?;
+    let index = store.index()?;
+    let (now, _) = env::now();
+    let names: Vec<Reference> = request.name.iter().cloned().collect();
+    store.change_images(&index, |images| {
+        images.add(id, None, &names, now);
+        Ok::<_, Error>(())
+    })?;
+    Ok(id)
+}
+
+/// Streams the upper directory as a tar through the importer; the tar is never on disk.
+fn store_changes(store: &Store, record: &ContainerRecord) -> Result<Digest> {
+    let upper = store.container_dir(&record.id)?.upper()?;
+    let skip = diff::runtime_paths(store, record)?;
+    let (reader, writer) = std::io::pipe().map_err(|e| Error::Commit(e.to_string()))?;
+    let fail = |e: &dyn std::fmt::Display| Error::Commit(e.to_string());
+    let (written, imported) = std::thread::scope(|scope| {
+        let write = scope.spawn(|| {
+            let mut out = BufWriter::with_capacity(256 * 1024, writer);
+            let options = DiffOptions { skip: &skip, ..DiffOptions::default() };
+            write_diff(&upper, &mut out, options).map_err(|e| fail(&e))?;
+            out.flush().map_err(|e| fail(&e))
+        });
+        let options = unpack::ImportOptions::default();
+        let imported = unpack::import_layer(reader, store.layers().packs(), &options).map_err(|e| fail(&e));
+        (write.join().unwrap_or_else(|_| Err(Error::Commit("the writer of the layer hit a defect".to_owned()))), imported)
+    });
+    // A reader that gave up breaks the pipe: its reason is the one to tell.
+    let imported = imported?;
+    written?;
+    Ok(imported.diff_id)
+}
+
+fn new_config(mut config: ImageConfig, record: &ContainerRecord, request: &Request, layer: Digest) -> Result<Vec<u8>> {
+    let (secs, nanos) = env::now();
+    let created = jiff::Timestamp::new(secs, i32::try_from(nanos).unwrap_or(0)).map_err(|e| Error::Commit(e.to_string()))?;
+    let created = Some(created.to_string());
+    let text = |s: &str| (!s.is_empty()).then(|| s.to_owned());
+    config.created.clone_from(&created);
+    config.author = text(&request.author);
+    if let Some(run) = containers::config_of(record) {
+        config.config = Some(run);
+    }
+    config.rootfs.diff_ids.push(layer);
+    config.history.get_or_insert_with(Vec::new).push(History {
+        created,
+        created_by: text(&record.command.join(" ")),
+        author: text(&request.author),
+        comment: text(&request.message),
+        ..History::default()
+    });
+    serde_json::to_vec(&config).map_err(|e| Error::Commit(e.to_string()))
+}

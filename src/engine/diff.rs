@@ -1,0 +1,213 @@
+//! What a container changed: its upper directory, read beside the layers below.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Result;
+use super::containers;
+use crate::layer;
+use crate::layer::Item;
+use crate::layer::ItemKind;
+use crate::layer::Layer;
+use crate::layer::dir;
+use crate::layer::dir::DirLayer;
+use crate::layer::handle::DirHandle;
+use crate::layer::handle::FdCache;
+use crate::path::NameBuf;
+use crate::path::RelPath;
+use crate::store::Store;
+use crate::store::containers::ContainerRecord;
+use crate::sys;
+use crate::sys::attr::Kind;
+use crate::union::lookup;
+use crate::union::lookup::Dirs;
+use crate::union::lookup::Roots;
+use crate::union::stack::Stack;
+
+/// What happened to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// It was not there before.
+    Added,
+    /// It, or something in it, was changed.
+    Changed,
+    /// It is gone.
+    Deleted,
+}
+
+impl Change {
+    /// Docker's letter.
+    pub fn letter(self) -> char {
+        match self {
+            Change::Added => 'A',
+            Change::Changed => 'C',
+            Change::Deleted => 'D',
+        }
+    }
+}
+
+/// Directory descriptors kept open during a walk.
+const FDS: usize = 256;
+
+/// Files that running a container puts there, empty, to mount the host's over them: no change of the container's.
+const RUNTIME_FILES: [&[u8]; 3] = [b"etc/hostname", b"etc/hosts", b"etc/resolv.conf"];
+
+/// The changes of a container against its image, sorted by path; a directory comes before what is in it.
+///
+/// The cost is that of the changes, not of the image.
+///
+/// # Errors
+/// A missing container; those of reading its layers.
+pub fn changes(store: &Store, record: &ContainerRecord) -> Result<Vec<(RelPath, Change)>> {
+    let path = containers::dir(store, &record.id).join("upper");
+    let fds = FdCache::new(FDS);
+    let upper = DirLayer::open(&path, fds).map_err(crate::union::Error::from)?;
+    let stack = Stack::new(None, layers(store, record)?)?;
+    let walk = Walk { roots: stack.roots() };
+    let mut out = BTreeMap::new();
+    let lowers = lookup::merged_roots(&stack)?;
+    walk.directory(upper.handle(), &RelPath::root(), &Dirs { upper: None, lowers }, &mut out)?;
+    Ok(sorted(out))
+}
+
+/// The layers of a container, top first.
+///
+/// # Errors
+/// A layer that is missing or damaged.
+pub fn layers(store: &Store, record: &ContainerRecord) -> Result<Vec<Arc<dyn Layer>>> {
+    let open = |diff_id| -> Result<Arc<dyn Layer>> { Ok(Arc::new(store.layers().get(diff_id)?)) };
+    record.layers.iter().rev().map(open).collect()
+}
+
+/// Byte order of the components, so that `a/b` stands right behind `a`.
+fn sorted(changes: BTreeMap<RelPath, Change>) -> Vec<(RelPath, Change)> {
+    changes.into_iter().collect()
+}
+
+struct Walk {
+    roots: Roots,
+}
+
+impl Walk {
+    fn directory(
+        &self,
+        upper: &Arc<DirHandle>,
+        at: &RelPath,
+        below: &Dirs,
+        out: &mut BTreeMap<RelPath, Change>,
+    ) -> Result<()> {
+        let mut items: Vec<(NameBuf, ItemKind)> = Vec::new();
+        dir::list(upper, &mut |item: Item<'_>| {
+            items.push((item.name.to_buf(), item.what));
+            Ok(())
+        })
+        .map_err(crate::union::Error::from)?;
+        for (name, what) in items {
+            let path = at.child(name.as_name());
+            let lower = lookup::walk(below, &self.roots, name.as_name(), &mut ())?;
+            match what {
+                ItemKind::Whiteout => {
+                    if lower.is_some() {
+                        out.insert(path, Change::Deleted);
+                    }
+                }
+                ItemKind::Object(_, Kind::Dir) => self.subdirectory(upper, &name, &path, lower, out)?,
+                ItemKind::Object(..) if lower.is_none() && is_runtime_file(upper, &name, &path)? => {}
+                ItemKind::Object(..) => {
+                    out.insert(path, if lower.is_some() { Change::Changed } else { Change::Added });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn subdirectory(
+        &self,
+        upper: &Arc<DirHandle>,
+        name: &NameBuf,
+        path: &RelPath,
+        lower: Option<lookup::Target>,
+        out: &mut BTreeMap<RelPath, Change>,
+    ) -> Result<()> {
+        let found = dir::look(upper, name.as_name()).map_err(crate::union::Error::from)?;
+        let dir::Found::Dir(handle, stat, beside) = found else { return Ok(()) };
+        let opaque = dir::dir_marks(&handle, beside).map_err(crate::union::Error::from)?.opaque;
+        let was_dir = lower.as_ref().filter(|t| t.kind() == Kind::Dir);
+        let inside = Dirs {
+            upper: None,
+            lowers: match was_dir {
+                Some(target) if !opaque => target.lowers.clone().into(),
+                _ => Arc::new([]),
+            },
+        };
+        let before = out.len();
+        self.directory(&handle, path, &inside, out)?;
+        if let (Some(target), true) = (was_dir, opaque) {
+            self.hidden_children(&handle, path, target, out)?;
+        }
+        // A directory that was only copied up on the way to a runtime file is no change.
+        let untouched = was_dir.is_some_and(|target| {
+            let s = &target.stat;
+            (s.mode, s.uid, s.gid) == (stat.mode, stat.uid, stat.gid)
+        });
+        if !(untouched && !opaque && out.len() == before && holds_runtime_files(path)) {
+            out.insert(path.clone(), if lower.is_some() { Change::Changed } else { Change::Added });
+        }
+        Ok(())
+    }
+
+    /// What an opaque directory hides and does not have itself is deleted; what it has, is changed and not added.
+    fn hidden_children(
+        &self,
+        handle: &Arc<DirHandle>,
+        path: &RelPath,
+        lower: &lookup::Target,
+        out: &mut BTreeMap<RelPath, Change>,
+    ) -> Result<()> {
+        let below = Dirs { upper: None, lowers: lower.lowers.clone().into() };
+        let mut names = Vec::new();
+        for lower in below.lowers.iter() {
+            lower
+                .obj
+                .list(&mut |item| {
+                    names.push(item.name.to_buf());
+                    Ok::<(), layer::Error>(())
+                })
+                .map_err(crate::union::Error::from)?;
+        }
+        for name in names {
+            if lookup::walk(&below, &self.roots, name.as_name(), &mut ())?.is_none() {
+                continue;
+            }
+            let here = matches!(
+                dir::look(handle, name.as_name()).map_err(crate::union::Error::from)?,
+                dir::Found::Dir(..) | dir::Found::Other(_)
+            );
+            out.insert(path.child(name.as_name()), if here { Change::Changed } else { Change::Deleted });
+        }
+        Ok(())
+    }
+}
+
+fn is_runtime_file(dir: &Arc<DirHandle>, name: &NameBuf, path: &RelPath) -> Result<bool> {
+    if !RUNTIME_FILES.contains(&path.to_bytes().as_slice()) {
+        return Ok(false);
+    }
+    let fd = dir.fd().map_err(crate::union::Error::from)?;
+    let stat = sys::attr::stat_at(&*fd, name.as_name())?;
+    Ok(stat.is_some_and(|s| s.kind() == Kind::File && s.size == 0))
+}
+
+fn holds_runtime_files(path: &RelPath) -> bool {
+    path.to_bytes() == b"etc"
+}
+
+/// The paths in a container's upper directory that are no change of the container's, for a commit to leave out.
+///
+/// # Errors
+/// As [`changes`].
+pub fn runtime_paths(store: &Store, record: &ContainerRecord) -> Result<Vec<RelPath>> {
+    let changed: Vec<RelPath> = changes(store, record)?.into_iter().map(|(path, _)| path).collect();
+    let all = RUNTIME_FILES.iter().copied().chain([&b"etc"[..]]).filter_map(|p| RelPath::parse(p).ok());
+    Ok(all.filter(|path| !changed.contains(path)).collect())
+}
