@@ -6,6 +6,7 @@ pub mod images;
 pub mod inspect;
 pub mod load;
 pub mod remove;
+pub mod save;
 pub mod tag;
 
 #[cfg(test)]
