@@ -18,6 +18,7 @@ pub mod mmap;
 pub mod name;
 pub mod open;
 pub mod process;
+pub mod writeback;
 pub mod xattr;
 
 pub use rustix::io::Errno;

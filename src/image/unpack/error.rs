@@ -20,7 +20,7 @@ pub struct Error {
     /// How far the tar was read, in bytes.
     pub offset: u64,
     /// What happened.
-    pub what: What,
+    pub what: Box<What>,
 }
 
 /// What was wrong with a layer.
@@ -55,7 +55,7 @@ pub enum What {
     Reserved(&'static str),
     /// The entry does not fit to those before it.
     #[error(transparent)]
-    Tree(#[from] TreeError),
+    Tree(TreeError),
     /// A limit was met.
     #[error(transparent)]
     Limit(#[from] Exceeded),
@@ -68,7 +68,7 @@ impl Error {
     pub(super) fn new(options: &ImportOptions<'_>, what: impl Into<What>) -> Self {
         let digest = options.expected_diff_id.or(options.expected_blob.map(|(digest, _)| digest));
         let layer = digest.map_or_else(|| "(digest not known yet)".to_owned(), |digest| digest.short());
-        Self { layer, entry: None, offset: 0, what: what.into() }
+        Self { layer, entry: None, offset: 0, what: Box::new(what.into()) }
     }
 
     pub(super) fn at(mut self, entry: Option<&[u8]>, offset: u64) -> Self {
@@ -93,7 +93,18 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.what)
+        Some(&*self.what)
+    }
+}
+
+impl From<TreeError> for What {
+    fn from(e: TreeError) -> Self {
+        match e {
+            TreeError::Steps { limit } => {
+                What::Limit(Exceeded { name: "steps", limit, found: limit.saturating_add(1) })
+            }
+            e => What::Tree(e),
+        }
     }
 }
 

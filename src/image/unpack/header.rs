@@ -56,7 +56,7 @@ fn id(field: &[u8], what: &str) -> Result<u32, What> {
 impl Block {
     /// Takes a block that is not all zeros.
     pub(super) fn new(bytes: &[u8; BLOCK]) -> Result<Self, What> {
-        let header = Header::from_bytes(bytes).clone();
+        let header = *Header::from_bytes(bytes);
         header.verify_checksum().map_err(|_| What::Header("the checksum is wrong".into()))?;
         Ok(Self { header })
     }

@@ -5,6 +5,7 @@
 
 use super::What;
 use crate::layer::pack::SparseRun;
+use crate::layer::pack::Xattr;
 use crate::sys::attr::Time;
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
@@ -20,7 +21,7 @@ pub(super) struct Pax {
     pub mtime: Option<Time>,
     pub atime: Option<Time>,
     pub ctime: Option<Time>,
-    pub xattrs: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub xattrs: Vec<Xattr>,
     pub sparse: PaxSparse,
 }
 
@@ -60,8 +61,11 @@ fn bad(what: &str) -> What {
     What::Header(format!("extended header: {what}"))
 }
 
+/// Key, value, and what stands behind the record.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
 /// Splits the next record off; `None` at the end.
-fn record(data: &[u8]) -> Result<Option<(&[u8], &[u8], &[u8])>, What> {
+fn record(data: &[u8]) -> Result<Option<Record<'_>>, What> {
     // Some writers pad with NULs.
     if data.iter().all(|&b| b == 0) {
         return Ok(None);

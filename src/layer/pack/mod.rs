@@ -39,6 +39,7 @@ pub use tree::Item as TreeItem;
 pub use tree::SparseRun;
 pub use tree::Tree;
 pub use tree::TreeError;
+pub use tree::Xattr;
 pub use verify::Damage;
 pub use writer::OBJECT_MIN;
 pub use writer::PackWriter;

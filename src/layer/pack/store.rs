@@ -403,6 +403,11 @@ impl PackStore {
     pub(super) fn dirs(&self) -> &Dirs {
         &self.dirs
     }
+
+    #[cfg(test)]
+    pub(super) fn dirs_shared(&self) -> Arc<Dirs> {
+        self.dirs.clone()
+    }
 }
 
 /// Removes whatever has this name; the bytes of a regular file count as freed.

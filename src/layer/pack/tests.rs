@@ -1,1 +1,229 @@
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::io::Write;
 
+use super::format::Bytes;
+use super::testing::Scratch;
+use super::testing::content;
+use super::testing::names;
+use super::*;
+use crate::path::RelPath;
+use crate::sys;
+
+fn path(text: &str) -> RelPath {
+    RelPath::parse(text.as_bytes()).unwrap()
+}
+
+/// Writes a pack of made-up "tar" bytes around two small files, a sparse one and a large one.
+fn prepare(store: &PackStore, seed: u8) -> (Prepared, Vec<u8>) {
+    let mut writer = store.writer().unwrap();
+    let mut tree = Tree::new(1000);
+    let mut bytes = Vec::new();
+    for (name, len) in
+        [("a", 0), ("d/b", 10), ("d/big", OBJECT_MIN as usize), ("d/huge", 2 << 20), ("d/again", OBJECT_MIN as usize)]
+    {
+        let header = [seed; 64];
+        writer.tar(&header).unwrap();
+        bytes.extend_from_slice(&header);
+        let body = vec![seed ^ 0x55; len];
+        writer.begin_body(len as u64).unwrap();
+        body.chunks(100_000).for_each(|part| writer.body(part).unwrap());
+        bytes.extend_from_slice(&body);
+        let body = writer.end_body().unwrap();
+        let sparse = (name == "d/b").then(|| vec![SparseRun { at: 5, len: 10 }].into());
+        let size = if sparse.is_some() { 100 } else { len as u64 };
+        let xattrs = vec![(b"user.x"[..].into(), b"y"[..].into())];
+        tree.add(&path(name), Attrs { xattrs, ..Attrs::default() }, TreeItem::File { body, size, sparse }).unwrap();
+    }
+    tree.add(&path("s"), Attrs::default(), TreeItem::Symlink(b"text"[..].into())).unwrap();
+    tree.whiteout(&path("w")).unwrap();
+    writer.tar(b"end").unwrap();
+    bytes.extend_from_slice(b"end");
+    (writer.finish(Digest::of(&bytes), &tree).unwrap(), bytes)
+}
+
+fn publish(store: &PackStore, seed: u8) -> Digest {
+    let (prepared, _) = prepare(store, seed);
+    let id = prepared.diff_id();
+    store.publish(vec![prepared]).unwrap();
+    id
+}
+
+#[test]
+fn what_was_written_is_read() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let (prepared, bytes) = prepare(&store, 1);
+    let id = prepared.diff_id();
+    assert!(!store.has(&id).unwrap());
+    assert!(store.collect_garbage(&BTreeSet::new()).unwrap().busy);
+    store.publish(vec![prepared]).unwrap();
+    let layer = store.open(&id).unwrap();
+    assert_eq!(names(&layer), ["!w", "a", "d/", "d/again", "d/b", "d/big", "d/huge", "s"]);
+    assert_eq!(content(&layer, "d/big"), vec![0x54; OBJECT_MIN as usize]);
+    assert_eq!(content(&layer, "d/b")[..20], [[0; 5].as_slice(), &[0x54; 10], &[0; 5]].concat());
+    let mut back = Vec::new();
+    layer.tar_stream().read_to_end(&mut back).unwrap();
+    assert!(back == bytes);
+    store.verify(&id, &mut |damage| panic!("{damage}")).unwrap();
+    assert_eq!(store.list().unwrap(), [id]);
+}
+
+#[test]
+fn what_is_dropped_leaves_nothing() {
+    let scratch = Scratch::new();
+    drop(prepare(&scratch.store(), 1));
+    let mut writer = scratch.store().writer().unwrap();
+    writer.begin_body(5 << 20).unwrap();
+    writer.body(&[1; 100]).unwrap();
+    assert!(writer.end_body().is_err(), "the body is not complete");
+    drop(writer);
+    assert_eq!(scratch.leftovers(), 0);
+}
+
+#[test]
+fn garbage_is_what_nobody_keeps() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let (a, b) = (publish(&store, 1), publish(&store, 2));
+    std::fs::write(scratch.0.join("tmp/left"), b"12345").unwrap();
+    let done = store.collect_garbage(&BTreeSet::from([a])).unwrap();
+    assert_eq!((done.busy, done.packs, done.objects, done.unfinished), (false, 1, 2, 1));
+    assert_eq!((store.has(&a).unwrap(), store.has(&b).unwrap()), (true, false));
+    store.verify(&a, &mut |damage| panic!("{damage}")).unwrap();
+    store.remove(&a).unwrap();
+    assert_eq!(store.collect_garbage(&BTreeSet::new()).unwrap().objects, 2);
+    assert_eq!(scratch.leftovers(), 0);
+}
+
+#[test]
+fn a_crash_while_publishing_leaves_the_layer_or_only_garbage() {
+    for stop in 1.. {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let (prepared, _) = prepare(&store, 1);
+        let id = prepared.diff_id();
+        let mut calls = 0;
+        let result = sys::gate::with_hook(
+            move |_| {
+                calls += 1;
+                (calls >= stop).then_some(Errno::NOSPC)
+            },
+            || store.publish(vec![prepared]),
+        );
+        if store.has(&id).unwrap() {
+            store.verify(&id, &mut |damage| panic!("{stop}: {damage}")).unwrap();
+        }
+        let keep = store.list().unwrap().into_iter().collect();
+        store.collect_garbage(&keep).unwrap();
+        assert_eq!(scratch.leftovers(), 2 * keep.len(), "{stop}");
+        if result.is_ok() {
+            break;
+        }
+        assert_eq!(publish(&store, 1), id, "the next try works");
+        store.verify(&id, &mut |damage| panic!("{stop}: {damage}")).unwrap();
+    }
+}
+
+#[test]
+fn damage_of_stored_files_is_found() {
+    let files = |dir: &std::path::Path| {
+        let mut todo = vec![dir.to_owned()];
+        let mut found = Vec::new();
+        while let Some(dir) = todo.pop() {
+            for entry in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap()) {
+                if entry.file_type().unwrap().is_dir() { todo.push(entry.path()) } else { found.push(entry.path()) }
+            }
+        }
+        found
+    };
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let id = publish(&store, 1);
+    let damages = || {
+        let mut found = 0;
+        store.verify(&id, &mut |_| found += 1).unwrap();
+        found
+    };
+    assert_eq!(damages(), 0);
+    for file in files(&scratch.0) {
+        let good = std::fs::read(&file).unwrap();
+        let mut flipped = good.clone();
+        flipped[good.len() / 2] ^= 1;
+        let longer = [&good[..], b"x"].concat();
+        for bad in [&flipped[..], &good[..good.len() / 2], b"", &longer] {
+            replace(&file, bad);
+            assert!(damages() > 0, "{}", file.display());
+        }
+        if file.extension().is_none_or(|e| e != "idx") {
+            std::fs::remove_file(&file).unwrap();
+            assert!(damages() > 0, "{}", file.display());
+        }
+        replace(&file, &good);
+        assert_eq!(damages(), 0, "{}", file.display());
+    }
+}
+
+fn replace(file: &std::path::Path, bytes: &[u8]) {
+    let _ = std::fs::remove_file(file);
+    std::fs::File::create(file).unwrap().write_all(bytes).unwrap();
+}
+
+/// Does everything with a layer that can be done, for as far as it can.
+fn use_it(layer: &PackLayer) {
+    fn walk(object: &Obj, depth: u32) {
+        let _ = (object.stat(), object.marks(), object.readlink(), object.location());
+        for name in object.xattrs().unwrap_or_default() {
+            let _ = object.xattr(&name);
+        }
+        if let Ok(content) = object.open() {
+            let _ = content.read_at(&mut [0; 100], 0);
+            let _ = content.read_at(&mut [0; 100], content.len().saturating_sub(50));
+            let _ = (content.seek_data(0), content.seek_hole(0));
+        }
+        let mut below = Vec::new();
+        let _ = object.list(&mut |item| {
+            if let Ok(Seen::Found(child, _)) = object.lookup(item.name) {
+                below.push(child);
+            }
+            Ok(())
+        });
+        // A damaged directory may contain itself.
+        if depth > 0 {
+            below.iter().take(20).for_each(|child| walk(child, depth - 1));
+        }
+    }
+    if let Ok(root) = layer.root() {
+        walk(&root, 3);
+    }
+    let _ = std::io::copy(&mut layer.tar_stream().take(10 << 20), &mut std::io::sink());
+}
+
+#[test]
+fn no_damage_of_the_index_is_a_panic() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let id = publish(&store, 1);
+    let good = std::fs::read(scratch.0.join(format!("packs/{}.idx", id.hex()))).unwrap();
+    let open = |bytes: Vec<u8>| Index::open(Bytes::Owned(bytes), "test");
+    assert!(open(good.clone()).is_ok());
+    for len in 0..good.len() {
+        assert!(open(good[..len].to_vec()).is_err(), "{len}");
+    }
+    let end = good.len() - format::CHECKSUM_LEN;
+    let pack = std::fs::File::open(scratch.0.join(format!("packs/{}.pack", id.hex()))).unwrap();
+    for at in 0..good.len() {
+        for flip in [0x01, 0x80, 0xff] {
+            let mut bytes = good.clone();
+            bytes[at] ^= flip;
+            assert!(open(bytes.clone()).is_err(), "{at}");
+            // Once more, by someone who has mended the checksum.
+            let checksum = Digest::of(&bytes[..end]);
+            bytes[end..].copy_from_slice(checksum.as_bytes());
+            if let Ok(index) = open(bytes) {
+                let fd = OwnedFd::from(pack.try_clone().unwrap());
+                use_it(&PackLayer::new(index, fd, store.dirs_shared()));
+            }
+        }
+    }
+}

@@ -22,6 +22,9 @@ use crate::sys::attr::Time;
 /// The most symlinks that one path may lead through, as in the kernel.
 const MAX_SYMLINKS: u32 = 40;
 
+/// A raw name and its value.
+pub type Xattr = (Box<[u8]>, Box<[u8]>);
+
 /// Owner, permissions and times.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attrs {
@@ -38,7 +41,7 @@ pub struct Attrs {
     /// Last change of the attributes, where the tar tells it; else `mtime` counts.
     pub ctime: Option<Time>,
     /// Extended attributes by raw name; sorted when the index is written.
-    pub xattrs: Vec<(Box<[u8]>, Box<[u8]>)>,
+    pub xattrs: Vec<Xattr>,
 }
 
 /// A run of data in a sparse file.

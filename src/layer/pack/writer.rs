@@ -31,6 +31,10 @@ const COLLECT_MAX: u64 = 1 << 20;
 /// How much of the pack file is written at a time.
 const BUFFER: usize = 256 * 1024;
 
+/// After how many bytes the kernel is asked to begin writing a file: the disk then works while the layer is still read.
+/// Asking for every small file costs more than it gains (measured: 4 MiB was the fastest of none, all, and this).
+const WRITEBACK: u64 = 4 << 20;
+
 /// A file in `tmp/` that is removed when it is dropped.
 #[derive(Debug)]
 struct Unfinished {
@@ -38,6 +42,8 @@ struct Unfinished {
     name: Option<NameBuf>,
     fd: OwnedFd,
     len: u64,
+    /// Up to here the kernel was asked to begin writing.
+    begun: u64,
 }
 
 impl Unfinished {
@@ -47,12 +53,16 @@ impl Unfinished {
         let name = NameBuf::new(hex_of(&random).as_bytes())
             .map_err(|_| sys::Error::new("openat", "a random name", Errno::INVAL))?;
         let fd = sys::open::create_at(&dirs.tmp, name.as_name(), 0o400)?;
-        Ok(Self { dirs: dirs.clone(), name: Some(name), fd, len: 0 })
+        Ok(Self { dirs: dirs.clone(), name: Some(name), fd, len: 0, begun: 0 })
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         sys::data::write_all_at(&self.fd, bytes, self.len)?;
         self.len += bytes.len() as u64;
+        if self.len - self.begun >= WRITEBACK {
+            sys::writeback::start(&self.fd, self.begun, self.len - self.begun);
+            self.begun = self.len;
+        }
         Ok(())
     }
 
