@@ -212,12 +212,12 @@ impl Importer for StoreImporter<'_> {
 
 /// Whether an import failed because of the bytes or because of the store. The archive says which layer it is.
 fn classify(e: unpack::Error) -> ImportError {
-    if let What::Store(_) = e.what {
+    if let What::Store(_) = *e.what {
         return ImportError::Store(Box::new(e));
     }
     match e.entry {
         Some(entry) => ImportError::Layer(format!("entry '{entry}': {}", e.what).into()),
-        None => ImportError::Layer(Box::new(e.what)),
+        None => ImportError::Layer(e.what),
     }
 }
 
