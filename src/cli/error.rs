@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::engine;
 use crate::image::archive;
+use crate::image::archive::write::WriteError;
 use crate::store;
 use crate::sys::Errno;
 
@@ -103,6 +104,7 @@ impl From<engine::Error> for CliError {
                 };
                 Self::new(&e).hint(hint)
             }
+            engine::Error::Save(WriteError::Write(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => e.into(),
             other => Self::new(other),
         }
     }

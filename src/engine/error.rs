@@ -1,6 +1,7 @@
 //! Errors of use cases.
 
 use crate::image::archive;
+use crate::image::archive::write::WriteError;
 use crate::image::reference::BadReference;
 use crate::store;
 
@@ -29,6 +30,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// An archive could not be written.
+    #[error(transparent)]
+    Save(#[from] WriteError),
     /// A word is no name of an image.
     #[error("{name:?}: {source}")]
     Name {

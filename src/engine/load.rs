@@ -217,7 +217,7 @@ fn classify(e: unpack::Error) -> ImportError {
     }
     match e.entry {
         Some(entry) => ImportError::Layer(format!("entry '{entry}': {}", e.what).into()),
-        None => ImportError::Layer(Box::new(e.what)),
+        None => ImportError::Layer(e.what),
     }
 }
 

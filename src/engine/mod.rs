@@ -11,6 +11,7 @@ pub mod load;
 pub mod mounting;
 pub mod remove;
 pub mod run;
+pub mod save;
 pub mod tag;
 
 #[cfg(test)]

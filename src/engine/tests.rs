@@ -174,6 +174,24 @@ fn an_image_is_loaded_listed_tagged_and_removed() {
 }
 
 #[test]
+fn a_saved_image_is_the_loaded_one() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let id = load(&store, scratch.input(), &Quiet).unwrap()[0].id;
+    let words = ["x:1".to_owned(), "x:2".to_owned()];
+    let mut archive = Vec::new();
+    save::save(&store, &words, &mut archive).unwrap();
+    remove(&store, &id.hex(), false).unwrap();
+    std::fs::write(scratch.path.join("image.tar"), &archive).unwrap();
+    let loaded = load(&store, scratch.input(), &Quiet).unwrap();
+    assert_eq!((loaded[0].id, loaded[0].names.len()), (id, 2));
+    let mut again = Vec::new();
+    save::save(&store, &words, &mut again).unwrap();
+    assert_eq!(archive, again);
+    assert!(save::save(&store, &["nope".to_owned()], std::io::sink()).is_err());
+}
+
+#[test]
 fn an_image_in_use_is_not_removed() {
     let scratch = Scratch::new();
     let store = scratch.store();

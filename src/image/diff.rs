@@ -41,7 +41,7 @@ use crate::sys::open::Access;
 pub struct DiffOptions<'a> {
     /// Whether the upper directory itself gets an entry (`./`), so that a change of the root's attributes is kept.
     pub root: bool,
-    /// Paths that are left out, with all below them unless that is listed on its own.
+    /// Paths that are left out, with all below them.
     pub skip: &'a [RelPath],
 }
 
@@ -106,7 +106,7 @@ pub fn write_diff(upper: &OwnedFd, out: &mut dyn Write, options: DiffOptions<'_>
             continue;
         };
         let path = level.path.child(name.as_name());
-        if options.skip.contains(&path) && !options.skip.iter().any(|other| is_below(other, &path)) {
+        if options.skip.contains(&path) {
             continue;
         }
         let Some(child) = diff.entry(level.dir(upper)?, &path, name.as_name())? else { continue };

@@ -200,7 +200,12 @@ fn containers_have_unique_names_and_pin_their_image() {
     let ended = State::Exited { code: 3, finished: 9 };
     store.update_container(&index, &"a".repeat(64), |r| r.state = ended.clone()).unwrap();
     assert_eq!(store.find_container("one").unwrap().state, ended);
-    store.change_images(&index, |images| Ok::<_, Error>(*images = images::Images::default())).unwrap();
+    store
+        .change_images(&index, |images| {
+            *images = images::Images::default();
+            Ok::<_, Error>(())
+        })
+        .unwrap();
     drop(index);
     let guard = store.try_collecting().unwrap().unwrap();
     store.collect(&guard).unwrap();

@@ -6,6 +6,7 @@ mod images;
 mod inspect;
 mod load;
 mod rmi;
+mod save;
 mod tag;
 
 use clap::Subcommand;
@@ -21,6 +22,8 @@ pub enum Command {
     /// List images
     #[command(visible_alias = "ls")]
     Images(images::Args),
+    /// Save images to an archive that 'docker load' and 'podman load' read
+    Save(save::Args),
     /// Remove images
     Rmi(rmi::Args),
     /// Give an image one more name
@@ -39,6 +42,7 @@ impl Command {
         match self {
             Command::Load(args) => load::run(&args, context).map_err(CliError::in_run),
             Command::Images(args) => images::run(&args, context),
+            Command::Save(args) => save::run(&args, context),
             Command::Rmi(args) => rmi::run(&args, context),
             Command::Tag(args) => tag::run(&args, context),
             Command::History(args) => history::run(&args, context),

@@ -15,6 +15,7 @@ pub mod oci;
 pub mod outer;
 pub mod source;
 pub mod stream;
+pub mod write;
 
 #[cfg(test)]
 mod tests;
