@@ -74,7 +74,9 @@ fn open_image(request: &Request, reference: &str, root: Option<&PathBuf>, upper:
         Upper::None => None,
         Upper::At { upper, work } => Some(Changes { upper: upper.clone(), work: work.clone() }),
         Upper::Fresh => {
-            return Err("name directories for the changes (upperdir= and workdir=), or use 'mica mount --rw'".to_owned());
+            return Err(
+                "name directories for the changes (upperdir= and workdir=), or use 'mica mount --rw'".to_owned()
+            );
         }
     };
     let text = |e: micafs::store::Error| e.to_string();

@@ -42,7 +42,7 @@ impl CliError {
     /// The exit code of a command that loads or runs something.
     #[must_use]
     pub fn in_run(mut self) -> Self {
-        if self.code == EXIT_FAILURE {
+        if self.code == EXIT_FAILURE && !self.quiet {
             self.code = EXIT_MICA;
         }
         self
@@ -51,6 +51,11 @@ impl CliError {
     /// Fails with what was printed already.
     pub fn reported() -> Self {
         Self { quiet: true, ..Self::new("") }
+    }
+
+    /// Ends with the exit code of what was run.
+    pub fn ended(code: u8) -> Self {
+        Self { code, ..Self::reported() }
     }
 
     /// Prints the failure without ending the command.
@@ -105,8 +110,26 @@ impl From<engine::Error> for CliError {
                 Self::new(&e).hint(hint)
             }
             engine::Error::Save(WriteError::Write(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => e.into(),
+            engine::Error::Run(ref source) => Self { code: source.exit_code(), ..Self::new(&e) },
+            engine::Error::Mount(said) => from_helper(&said),
+            engine::Error::Umount(ref source) => {
+                let hint = source.hint();
+                hint.map_or_else(|| Self::new(&e), |hint| Self::new(&e).hint(hint))
+            }
+            engine::Error::NoHelper => Self::new(&e).hint("install mount.mica beside mica, or in /sbin"),
             other => Self::new(other),
         }
+    }
+}
+
+/// What the mount helper printed: `mica: what`, and perhaps `mica: hint: what to do`.
+fn from_helper(said: &str) -> CliError {
+    let lines = || said.lines().map(|line| line.strip_prefix("mica: ").unwrap_or(line));
+    let what: Vec<&str> = lines().filter(|line| !line.starts_with("hint: ")).collect();
+    let error = CliError::new(what.join("; "));
+    match lines().find_map(|line| line.strip_prefix("hint: ")) {
+        Some(hint) => error.hint(hint),
+        None => error,
     }
 }
 

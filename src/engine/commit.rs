@@ -74,7 +74,10 @@ fn store_changes(store: &Store, record: &ContainerRecord) -> Result<Digest> {
         });
         let options = unpack::ImportOptions::default();
         let imported = unpack::import_layer(reader, store.layers().packs(), &options).map_err(|e| fail(&e));
-        (write.join().unwrap_or_else(|_| Err(Error::Commit("the writer of the layer hit a defect".to_owned()))), imported)
+        (
+            write.join().unwrap_or_else(|_| Err(Error::Commit("the writer of the layer hit a defect".to_owned()))),
+            imported,
+        )
     });
     // A reader that gave up breaks the pipe: its reason is the one to tell.
     let imported = imported?;
@@ -84,7 +87,8 @@ fn store_changes(store: &Store, record: &ContainerRecord) -> Result<Digest> {
 
 fn new_config(mut config: ImageConfig, record: &ContainerRecord, request: &Request, layer: Digest) -> Result<Vec<u8>> {
     let (secs, nanos) = env::now();
-    let created = jiff::Timestamp::new(secs, i32::try_from(nanos).unwrap_or(0)).map_err(|e| Error::Commit(e.to_string()))?;
+    let created =
+        jiff::Timestamp::new(secs, i32::try_from(nanos).unwrap_or(0)).map_err(|e| Error::Commit(e.to_string()))?;
     let created = Some(created.to_string());
     let text = |s: &str| (!s.is_empty()).then(|| s.to_owned());
     config.created.clone_from(&created);

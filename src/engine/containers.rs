@@ -167,11 +167,7 @@ pub fn remove(store: &Store, word: &str, force: bool) -> Result<String> {
     for mount in crate::mount::table::mica_mounts().map_err(Error::Umount)? {
         // A container that `mica mount --rw` shows elsewhere is in use there.
         if mount.source == *record.id {
-            return Err(Error::Conflict(format!(
-                "container {} is mounted at {}",
-                record.name,
-                mount.target.display()
-            )));
+            return Err(Error::Conflict(format!("container {} is mounted at {}", record.name, mount.target.display())));
         }
     }
     store.remove_container(&record.id)?;
@@ -194,8 +190,8 @@ fn checked_name(name: String) -> Result<String> {
 /// A name nobody chose: a quality and a mineral.
 fn made_up_name() -> Result<String> {
     const QUALITIES: [&str; 16] = [
-        "bright", "calm", "clear", "deep", "early", "fine", "gentle", "keen", "light", "loyal", "quick", "quiet", "rare",
-        "steady", "thin", "warm",
+        "bright", "calm", "clear", "deep", "early", "fine", "gentle", "keen", "light", "loyal", "quick", "quiet",
+        "rare", "steady", "thin", "warm",
     ];
     const MINERALS: [&str; 16] = [
         "agate", "beryl", "biotite", "calcite", "feldspar", "fluorite", "garnet", "gneiss", "gypsum", "jade", "opal",

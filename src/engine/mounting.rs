@@ -11,6 +11,7 @@ use super::Result;
 use crate::mount::helper;
 use crate::mount::table;
 use crate::mount::umount;
+use crate::path::Escaped;
 use crate::store::Store;
 use crate::sys::mount::Detach;
 
@@ -80,4 +81,29 @@ pub fn is_mounted(target: &Path) -> Result<bool> {
         Ok(table::topmost(&entries, &place).is_some_and(table::Entry::is_union))
     };
     look().map_err(Error::Umount)
+}
+
+/// A mount of mica, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountRow {
+    /// Where it is.
+    pub target: String,
+    /// The image, the container's id, or what else was mounted.
+    pub source: String,
+    /// Nothing can be changed through it.
+    pub read_only: bool,
+}
+
+/// The unions of mica that this process can reach, hostile bytes in their names escaped.
+///
+/// # Errors
+/// [`Error::Umount`] when the mount table cannot be read.
+pub fn list() -> Result<Vec<MountRow>> {
+    use std::os::unix::ffi::OsStrExt;
+    let row = |entry: table::Entry| MountRow {
+        target: Escaped(entry.target.as_os_str().as_bytes()).to_string(),
+        source: Escaped(entry.source.as_bytes()).to_string(),
+        read_only: entry.has_flag("ro"),
+    };
+    Ok(table::mica_mounts().map_err(Error::Umount)?.into_iter().map(row).collect())
 }

@@ -64,7 +64,8 @@ pub fn start_time(pid: u32) -> Result<Option<u64>> {
     // The command's name stands in parentheses and may hold anything: the fields are counted from the last one. A process that is
     // dead but not reaped (state Z) is gone for everybody else.
     let text = String::from_utf8_lossy(&text);
-    let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    let fields: Vec<&str> =
+        text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
     match (fields.first(), fields.get(19).and_then(|f| f.parse().ok())) {
         (Some(&("Z" | "X")), _) => Ok(None),
         (_, Some(ticks)) => Ok(Some(ticks)),

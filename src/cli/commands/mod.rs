@@ -1,13 +1,21 @@
 //! The commands, one file each.
 
 mod check;
+mod commit;
+mod diff;
 mod history;
 mod images;
 mod inspect;
 mod load;
+mod mount;
+mod mounts;
+mod ps;
+mod rm;
 mod rmi;
+mod run;
 mod save;
 mod tag;
+mod umount;
 
 use clap::Subcommand;
 
@@ -34,6 +42,23 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Check that the store is whole
     Check(check::Args),
+    /// Mount an image as a directory
+    Mount(mount::Args),
+    /// Take a mount away
+    #[command(alias = "unmount")]
+    Umount(umount::Args),
+    /// List the mounts
+    Mounts(mounts::Args),
+    /// Run a command in a new container
+    Run(Box<run::Args>),
+    /// List containers
+    Ps(ps::Args),
+    /// Remove containers
+    Rm(rm::Args),
+    /// List what a container changed: A added, C changed, D deleted
+    Diff(diff::Args),
+    /// Make an image of a container's changes
+    Commit(commit::Args),
 }
 
 impl Command {
@@ -48,6 +73,14 @@ impl Command {
             Command::History(args) => history::run(&args, context),
             Command::Inspect(args) => inspect::run(&args, context),
             Command::Check(args) => check::run(&args, context),
+            Command::Mount(args) => mount::run(&args, context),
+            Command::Umount(args) => umount::run(&args, context),
+            Command::Mounts(args) => mounts::run(&args, context),
+            Command::Run(args) => run::run(*args, context).map_err(CliError::in_run),
+            Command::Ps(args) => ps::run(&args, context),
+            Command::Rm(args) => rm::run(&args, context),
+            Command::Diff(args) => diff::run(&args, context),
+            Command::Commit(args) => commit::run(&args, context),
         }
     }
 }

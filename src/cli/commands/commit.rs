@@ -1,0 +1,41 @@
+//! `mica commit`
+
+use std::io::Write;
+
+use crate::cli::Context;
+use crate::cli::error::CliError;
+use crate::engine;
+use crate::engine::commit::Request;
+use crate::engine::commit::commit;
+use crate::image::reference::Reference;
+
+/// Arguments of `mica commit`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Who made the change
+    #[arg(short, long, value_name = "NAME", default_value = "")]
+    author: String,
+    /// What was changed
+    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    message: String,
+    /// Print only the id
+    #[arg(short, long)]
+    quiet: bool,
+    /// Name, id, or the beginning of an id
+    container: String,
+    /// The name of the new image
+    #[arg(value_name = "NAME[:TAG]")]
+    image: Option<String>,
+}
+
+pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
+    let parse =
+        |name: &String| Reference::parse(name).map_err(|source| engine::Error::Name { name: name.clone(), source });
+    let name = args.image.as_ref().map(parse).transpose()?;
+    let store = context.store()?;
+    let request =
+        Request { container: args.container.clone(), name, message: args.message.clone(), author: args.author.clone() };
+    let id = commit(&store, &request)?;
+    writeln!(context.out, "{id}")?;
+    Ok(())
+}
