@@ -59,7 +59,9 @@ pub fn run(store: &Store, request: &Request) -> Result<ExitStatus> {
 
 fn new_container(config: &ImageConfig, request: &Request) -> Result<NewContainer> {
     let over = &request.overrides;
-    let spec = spec::from_image(PathBuf::new(), &image_config(config), over).map_err(Error::Run)?;
+    // Only the command is taken from it: the host name is the id, which is not known yet.
+    let checked = spec::Overrides { hostname: "none".to_owned(), ..over.clone() };
+    let spec = spec::from_image(PathBuf::new(), &image_config(config), &checked).map_err(Error::Run)?;
     let text = |words: &[OsString]| words.iter().map(|w| w.to_string_lossy().into_owned()).collect::<Vec<_>>();
     let mut effective = config.config.clone().unwrap_or_default();
     if let Some(entrypoint) = &over.entrypoint {
