@@ -137,7 +137,9 @@ impl Union {
         if node.in_upper() {
             return Ok(());
         }
-        match node.body.read().real.clone() {
+        // Not in the `match` itself: its guard would be held over the whole copy-up.
+        let real = node.body.read().real.clone();
+        match real {
             Real::Dir(dirs) => self.copy_up_dir(node, dirs),
             Real::Lower(lower) => self.copy_up_file(node, &lower, copy),
             Real::Upper { .. } => Ok(()),
@@ -218,6 +220,7 @@ impl Union {
 
     /// Makes the copy in upper the node's object, also for handles that are open.
     fn take_over(&self, node: &Node, id: ObjectId, held: Option<Arc<OwnedFd>>, lower: Stat) {
+        self.table().note_copy(id, node.ino);
         let mut body = node.body.write();
         // The lower file's other names keep showing this node while it is known.
         body.nlink_shift += i64::from(lower.nlink) - i64::from(held.is_none());

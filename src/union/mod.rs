@@ -176,7 +176,8 @@ impl Union {
             // A directory that is merged keeps the number of its topmost lower one, whatever is copied up.
             (Some(InUpper::Dir(_)), Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (Some(InUpper::Other(_)), _) => {
-                (None, self.origin_of(&self.dirs_of(parent)?, name)?.or(self.stack.upper_ino(own)))
+                let known = self.table.copy_of(own).map_or_else(|| self.origin_of(&self.dirs_of(parent)?, name), |ino| Ok(Some(ino)));
+                (None, known?.or(self.stack.upper_ino(own)))
             }
             (Some(InUpper::Dir(_)), None) => (None, self.stack.upper_ino(own)),
             (None, Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),

@@ -33,6 +33,8 @@ use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::PERM_MASK;
+use crate::sys::attr::S_ISGID;
+use crate::sys::attr::S_ISUID;
 
 /// Who asks for a new object.
 #[derive(Debug, Clone, Copy, Default)]
@@ -262,7 +264,7 @@ impl Union {
 
     /// Keeps an object of upper usable for those who have it open, before its name goes.
     pub(super) fn detach(&self, node: &Node) -> Result<()> {
-        if let Real::Dir(Dirs { upper: Some(handle), .. }) = &node.body.read().real {
+        if let Some(handle) = node.dirs().and_then(|dirs| dirs.upper) {
             return Ok(handle.pin()?);
         }
         if !node.in_upper() {
@@ -360,6 +362,8 @@ fn dress_for(parent: &Arc<DirHandle>, mode: u32, caller: Caller, is_dir: bool) -
         Ok::<_, Error>(sys::xattr::get(&*fd, b"system.posix_acl_default")?.is_some())
     })?;
     let mode = if default_acl { mode } else { mode & !caller.umask };
-    let (gid, mode) = copy_up::inherit(&stat, caller.gid, mode & PERM_MASK, is_dir);
+    // As the kernel: a new directory takes no set-id bits but its parent's.
+    let mode = mode & if is_dir { PERM_MASK & !(S_ISUID | S_ISGID) } else { PERM_MASK };
+    let (gid, mode) = copy_up::inherit(&stat, caller.gid, mode, is_dir);
     Ok(Dress { uid: caller.uid, gid, mode })
 }

@@ -124,6 +124,8 @@ pub struct Table {
     /// Numbers given out to objects that have none of their own, by what tells them apart.
     dynamic: Mutex<FxHashMap<(Option<u16>, ObjectId), u64>>,
     next_dynamic: AtomicU64,
+    /// Copies in upper that go by the number of what they were copied from, as long as their node is known.
+    copies: Mutex<FxHashMap<ObjectId, u64>>,
     /// Forgotten nodes that were still referred to by a child at that moment.
     zombies: Mutex<Vec<u64>>,
 }
@@ -134,6 +136,7 @@ impl Default for Table {
             shards: std::array::from_fn(|_| Mutex::default()),
             dynamic: Mutex::default(),
             next_dynamic: AtomicU64::new(super::stack::DYNAMIC),
+            copies: Mutex::default(),
             zombies: Mutex::default(),
         }
     }
@@ -192,6 +195,16 @@ impl Table {
         *self.dynamic.lock().entry((layer, id)).or_insert_with(|| self.next_dynamic.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Notes that the object `id` in upper is the copy that node `ino` stands for.
+    pub(super) fn note_copy(&self, id: ObjectId, ino: u64) {
+        self.copies.lock().insert(id, ino);
+    }
+
+    /// The node that the object `id` in upper is the copy of, if one is known.
+    pub(super) fn copy_of(&self, id: ObjectId) -> Option<u64> {
+        self.copies.lock().get(&id).copied()
+    }
+
     /// Takes back `count` references; the node goes when none is left and no child refers to it.
     pub fn forget(&self, ino: u64, count: u64) {
         if ino == ROOT {
@@ -205,6 +218,18 @@ impl Table {
                 self.sweep(ino);
             }
         }
+    }
+
+    /// What is left to do for a node that goes: its copy loses its number here. Returns its parent.
+    fn left(&self, node: &Node) -> Option<u64> {
+        let body = node.body.read();
+        if let Real::Upper { id, .. } = &body.real {
+            let mut copies = self.copies.lock();
+            if copies.get(id) == Some(&node.ino) {
+                copies.remove(id);
+            }
+        }
+        body.place.as_ref().map(|(parent, _)| parent.ino)
     }
 
     /// Removes a node without references, then its parent if that waited only for it, and some that waited longer.
@@ -232,7 +257,7 @@ impl Table {
                 if ino >= super::stack::DYNAMIC {
                     self.dynamic.lock().retain(|_, n| *n != ino);
                 }
-                let parent = node.body.read().place.as_ref().map(|(parent, _)| parent.ino);
+                let parent = self.left(&node);
                 drop(node);
                 queue.extend(parent);
             }

@@ -143,7 +143,7 @@ impl Union {
             self.detach(replaced)?;
         }
         let (moved, redirect) = self.moved(node, old, from, Arc::ptr_eq(old, new))?;
-        if node.kind != Kind::Dir && copy_up::is_impure(&from.site.dir, upper)? {
+        if moved.redirect || (node.kind != Kind::Dir && copy_up::is_impure(&from.site.dir, upper)?) {
             copy_up::set_impure(&to.site.dir, upper)?;
         }
         let mut exec = Exec::new(upper, Some(from.site.clone()), Some(to.site.clone()));
@@ -172,7 +172,8 @@ impl Union {
         }
         let same = Arc::ptr_eq(old, new);
         let (first, second) = (self.moved(a, old, from, same)?, self.moved(b, new, to, same)?);
-        if copy_up::is_impure(&from.site.dir, upper)? || copy_up::is_impure(&to.site.dir, upper)? {
+        let redirect = first.0.redirect || second.0.redirect;
+        if redirect || copy_up::is_impure(&from.site.dir, upper)? || copy_up::is_impure(&to.site.dir, upper)? {
             copy_up::set_impure(&from.site.dir, upper)?;
             copy_up::set_impure(&to.site.dir, upper)?;
         }
