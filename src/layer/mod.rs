@@ -13,6 +13,7 @@ pub mod dir;
 pub mod error;
 pub mod handle;
 pub mod marks;
+pub mod mem;
 
 use std::fmt::Debug;
 use std::sync::Arc;
