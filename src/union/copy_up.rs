@@ -24,6 +24,7 @@ use super::work::Upper;
 use super::xattr;
 use crate::layer::Obj;
 use crate::layer::ObjectId;
+use crate::layer::dir;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::Probe;
 use crate::sys;
@@ -88,19 +89,12 @@ impl Source<'_> {
     }
 }
 
-/// Whether a directory of upper may hold objects with an origin record.
-pub(super) fn is_impure(dir: &Arc<DirHandle>, upper: &Upper) -> Result<bool> {
-    dir.remember(Probe::Impure, || match upper.mark_name(IMPURE) {
-        None => Ok(false),
-        Some(name) => Ok(sys::xattr::get(&*dir.fd()?, &name)?.is_some()),
-    })
-}
-
 /// Notes that a directory of upper holds an object with an origin record.
 pub(super) fn set_impure(dir: &Arc<DirHandle>, upper: &Upper) -> Result<()> {
-    let Some(name) = upper.mark_name(IMPURE).filter(|_| !matches!(is_impure(dir, upper), Ok(true))) else {
+    let Some(name) = upper.mark_name(IMPURE) else { return Ok(()) };
+    if dir::is_impure(dir)? {
         return Ok(());
-    };
+    }
     sys::xattr::set(&*dir.fd()?, &name, b"y", SetMode::Any)?;
     dir.learn(Probe::Impure, true);
     Ok(())

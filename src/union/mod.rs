@@ -219,7 +219,7 @@ impl Union {
     /// The number that an object in upper keeps from the lower object it was copied from.
     fn origin_of(&self, parent: &Dirs, name: Name<'_>) -> Result<Option<u64>> {
         let (Some(handle), Some(upper)) = (&parent.upper, &self.stack.upper) else { return Ok(None) };
-        if !copy_up::is_impure(handle, upper)? {
+        if !crate::layer::dir::is_impure(handle)? {
             return Ok(None);
         }
         let fd = crate::sys::open::path_at(&*handle.fd()?, name)?;

@@ -190,7 +190,7 @@ impl Union {
         Ok(Entry { node, attr })
     }
 
-    fn link_to(&self, node: &Node, fd: &OwnedFd, spot: &Spot) -> Result<()> {
+    pub(super) fn link_to(&self, node: &Node, fd: &OwnedFd, spot: &Spot) -> Result<()> {
         let upper = self.upper()?;
         // By its name where it has one: linking a descriptor needs a privilege on old kernels, or /proc.
         let old = self.upper_place(node).ok().map(|(dir, name)| Site { dir, name });

@@ -9,7 +9,6 @@ use rustc_hash::FxHashMap;
 
 use super::Result;
 use super::Union;
-use super::copy_up;
 use super::lookup::Dirs;
 use super::node::Node;
 use crate::layer;
@@ -118,10 +117,7 @@ impl Union {
     fn gather(&self, dirs: &Dirs) -> Result<Names> {
         let mut names = Names::default();
         if let Some(upper) = &dirs.upper {
-            let impure = match &self.stack().upper {
-                Some(u) => copy_up::is_impure(upper, u)?,
-                None => false,
-            };
+            let impure = dir::is_impure(upper)?;
             let ino = |id| self.table().copy_of(id).or(self.stack().upper_ino(id));
             names.add_layer(true, impure, ino, |each| dir::list(upper, each))?;
         }
