@@ -179,7 +179,7 @@ impl Union {
                 let known = self.table.copy_of(own).map_or_else(|| self.origin_of(&self.dirs_of(parent)?, name), |ino| Ok(Some(ino)));
                 (None, known?.or(self.stack.upper_ino(own)))
             }
-            (Some(InUpper::Dir(_)), None) => (None, self.stack.upper_ino(own)),
+            (Some(InUpper::Dir(_)), None) => (None, self.table.copy_of(own).or(self.stack.upper_ino(own))),
             (None, Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (None, None) => return refused(Errno::IO),
         };

@@ -223,10 +223,15 @@ impl Table {
     /// What is left to do for a node that goes: its copy loses its number here. Returns its parent.
     fn left(&self, node: &Node) -> Option<u64> {
         let body = node.body.read();
-        if let Real::Upper { id, .. } = &body.real {
+        let id = match &body.real {
+            Real::Upper { id, .. } => Some(*id),
+            Real::Dir(dirs) => dirs.upper.as_ref().map(|handle| handle.id()),
+            Real::Lower(_) => None,
+        };
+        if let Some(id) = id {
             let mut copies = self.copies.lock();
-            if copies.get(id) == Some(&node.ino) {
-                copies.remove(id);
+            if copies.get(&id) == Some(&node.ino) {
+                copies.remove(&id);
             }
         }
         body.place.as_ref().map(|(parent, _)| parent.ino)

@@ -18,7 +18,7 @@ use super::node::Node;
 use super::node::Real;
 use super::plan;
 use super::plan::Move;
-
+use super::plan::UpperSeen;
 use crate::layer::dir;
 use crate::layer::marks::Redirect;
 use crate::path::Name;
@@ -137,7 +137,9 @@ impl Union {
     /// A redirect needs an xattr, and a whiteout that comes into being with the rename: an AUFS mark beside the old name, set
     /// before, would cut off the directory's lower part at once.
     fn can_redirect(&self) -> bool {
-        self.stack().upper.as_ref().is_some_and(|u| u.abilities.marks.is_some() && u.abilities.rename_whiteout)
+        self.stack().upper.as_ref().is_some_and(|u| {
+            u.abilities.marks.is_some() && u.abilities.rename_whiteout && u.abilities.exchange
+        })
     }
 
     /// What was found before the locks must still be there.
@@ -177,6 +179,9 @@ impl Union {
         let done = exec.run(&plan::rename(from.seen, to.seen, moved, upper.abilities));
         if let (Err(_), Some(replaced)) = (&done, replaced) {
             self.reattach(replaced);
+            if to.seen.upper == (UpperSeen::Dir { empty: false }) {
+                self.now_opaque(replaced);
+            }
         }
         done?;
         if let Some(replaced) = replaced {
@@ -185,6 +190,15 @@ impl Union {
         drop(inside);
         self.placed(node, new, to, moved, to.seen.below);
         Ok(())
+    }
+
+    /// A directory was made opaque, and perhaps emptied, to be replaced, and then was not: nothing lies below it any more.
+    fn now_opaque(&self, node: &Node) {
+        let mut body = node.body.write();
+        if let Real::Dir(Dirs { upper: Some(handle), lowers }) = &mut body.real {
+            self.table().note_copy(handle.id(), node.ino);
+            *lowers = Arc::new([]);
+        }
     }
 
     fn exchange_at(
