@@ -2,6 +2,7 @@
 //!
 //! `MICA_CASES` raises the number of random cases, `MICA_SEED` repeats a run; a failure prints both, shrunk.
 
+mod client;
 mod crash;
 mod layers;
 mod model;

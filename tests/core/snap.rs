@@ -78,7 +78,11 @@ fn add_dir(fd: &std::os::fd::OwnedFd, path: &RelPath, tree: &mut Tree) -> sys::R
     })?;
     for name in names {
         let path = path.child(name.as_name());
-        let object = sys::open::path_at(fd, name.as_name())?;
+        let object = match sys::open::path_at(fd, name.as_name()) {
+            // The kernel's overlayfs lists whiteouts of a directory that only one layer has.
+            Err(e) if e.errno() == sys::Errno::NOENT => continue,
+            other => other?,
+        };
         let stat = sys::attr::fstat(&object)?;
         let data = match stat.kind() {
             Kind::Dir => {

@@ -264,10 +264,13 @@ impl World {
             return;
         }
         self.pins.forget_all(self.union.as_ref().unwrap());
+        if remount || self.setup.limits.no_marks {
+            // Listed: where no mark can be set, a copy keeps its number only as long as its node is known.
+            self.shown_before.clear();
+        }
         if !remount {
             return;
         }
-        self.shown_before.clear();
         let union = self.union.take().unwrap();
         assert_eq!(union.table().len(), 1, "nodes are left after everything was forgotten: {:?}", union.table());
         drop(union);
@@ -384,7 +387,10 @@ impl World {
             let shown = self.before.get(&self.path(*at));
             shown.is_some_and(|s| s.kind == Kind::Dir && !self.born.contains(&s.ino))
         };
+        let linked = |at: &At| self.before.get(&self.path(*at)).is_some_and(|s| self.linked.contains(&s.ino));
         match (op, ours) {
+            // The copy of a hard-linked lower file whose name in upper is gone: no name can be given to it any more.
+            (Op::Rename(a, b, _), Err(Errno::XDEV)) if linked(a) || linked(b) => true,
             // A directory with a lower part is not renamed without redirects: `mv` copies it.
             (Op::Rename(a, b, flag), Err(Errno::XDEV)) => {
                 let no_redirects = !self.setup.redirect || self.setup.limits != Limits::default();
