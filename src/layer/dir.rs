@@ -173,6 +173,22 @@ fn redirect_value(fd: &OwnedFd) -> Result<Option<Redirect>> {
     Ok(None)
 }
 
+/// Whether a directory may hold copied or moved objects, whose numbers or lower parts lie elsewhere.
+///
+/// # Errors
+/// The kernel's.
+pub fn is_impure(dir: &Arc<DirHandle>) -> Result<bool> {
+    dir.remember(Probe::Impure, || {
+        let fd = dir.fd()?;
+        for family in [marks::Family::Trusted, marks::Family::User] {
+            if sys::xattr::get(&*fd, &family.name("impure"))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+}
+
 /// What the directory says about the layers below it.
 ///
 /// # Errors

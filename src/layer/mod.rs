@@ -13,6 +13,7 @@ pub mod dir;
 pub mod error;
 pub mod handle;
 pub mod marks;
+pub mod mem;
 pub mod pack;
 
 use std::fmt::Debug;

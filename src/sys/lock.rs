@@ -49,3 +49,11 @@ pub fn try_lock(fd: impl AsFd, kind: LockKind) -> Result<bool> {
         Err(e) => Err(Error::new("flock", format!("{kind:?}, non-blocking"), e)),
     }
 }
+
+/// Gives the lock back, also when a process forked meanwhile holds a copy of the descriptor.
+///
+/// # Errors
+/// The kernel's.
+pub fn unlock(fd: impl AsFd) -> Result<()> {
+    rustix::fs::flock(&fd, FlockOperation::Unlock).map_err(|e| Error::new("flock", "LOCK_UN", e))
+}

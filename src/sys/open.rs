@@ -127,6 +127,14 @@ pub fn tmpfile(dir: impl AsFd, mode: u32) -> Result<Option<OwnedFd>> {
     }
 }
 
+/// An empty file in memory, without a name (`memfd_create`, Linux 3.17); what tests build on, no mount needs it.
+///
+/// # Errors
+/// The kernel's.
+pub fn anonymous() -> Result<OwnedFd> {
+    rustix::fs::memfd_create(c"mica", rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| Error::bare("memfd_create", e))
+}
+
 /// A second descriptor of the same open file.
 ///
 /// # Errors

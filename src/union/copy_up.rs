@@ -25,6 +25,7 @@ use super::work::Upper;
 use super::xattr;
 use crate::layer::Obj;
 use crate::layer::ObjectId;
+use crate::layer::dir;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::Probe;
 use crate::sys;
@@ -91,19 +92,12 @@ impl Source<'_> {
     }
 }
 
-/// Whether a directory of upper may hold objects with an origin record.
-pub(super) fn is_impure(dir: &Arc<DirHandle>, upper: &Upper) -> Result<bool> {
-    dir.remember(Probe::Impure, || match upper.mark_name(IMPURE) {
-        None => Ok(false),
-        Some(name) => Ok(sys::xattr::get(&*dir.fd()?, &name)?.is_some()),
-    })
-}
-
 /// Notes that a directory of upper holds an object with an origin record.
 pub(super) fn set_impure(dir: &Arc<DirHandle>, upper: &Upper) -> Result<()> {
-    let Some(name) = upper.mark_name(IMPURE).filter(|_| !matches!(is_impure(dir, upper), Ok(true))) else {
+    let Some(name) = upper.mark_name(IMPURE) else { return Ok(()) };
+    if dir::is_impure(dir)? {
         return Ok(());
-    };
+    }
     sys::xattr::set(&*dir.fd()?, &name, b"y", SetMode::Any)?;
     dir.learn(Probe::Impure, true);
     Ok(())
@@ -140,6 +134,7 @@ impl Union {
         if node.in_upper() {
             return Ok(());
         }
+        // Not in the `match` itself: its guard would be held over the whole copy-up.
         let real = node.body.read().real.clone();
         match real {
             Real::Dir(dirs) => self.copy_up_dir(node, dirs),
@@ -188,9 +183,6 @@ impl Union {
         let times = sys::attr::fstat(&*site.dir.fd()?)?;
         built.publish(&site)?;
         restore_times(&site, &times);
-        if !built.recorded {
-            self.table().note_copy(built.id, node.ino);
-        }
         self.take_over(node, built.id, None, stat);
         Ok(())
     }
@@ -224,6 +216,7 @@ impl Union {
 
     /// Makes the copy in upper the node's object, also for handles that are open.
     fn take_over(&self, node: &Node, id: ObjectId, held: Option<Arc<OwnedFd>>, lower: Stat) {
+        self.table().note_copy(id, node.ino);
         let mut body = node.body.write();
         // The lower file's other names keep showing this node while it is known.
         body.nlink_shift += i64::from(lower.nlink) - i64::from(held.is_none());

@@ -117,7 +117,10 @@ impl<'a> Exec<'a> {
                 source.fill(made, self.upper).map(drop)
             }
             Step::Opaque(at) => self.mark_opaque(at),
-            Step::Twin(like, at) => self.make_twin(like, at),
+            Step::Empty(at) => {
+                let (dir, name) = self.at(at)?;
+                Ok(sys::name::clear(sys::open::dir_at(&*dir, name.as_name())?)?)
+            }
             Step::Redirect(at) => self.redirect(at),
             Step::Rename(from, to, mode) => {
                 let (a, b) = (self.at(from)?, self.at(to)?);
@@ -237,17 +240,6 @@ impl<'a> Exec<'a> {
             Err(e) if e.errno() != Errno::EXIST => Err(e.into()),
             _ => Ok(()),
         }
-    }
-
-    fn make_twin(&mut self, like: At, at: At) -> Result<()> {
-        let (dir, name) = self.at(like)?;
-        let stat = sys::attr::stat_at(&*dir, name.as_name())?.ok_or(Error::Refused(Errno::NOENT))?;
-        let (dir, name) = self.at(at)?;
-        sys::name::mkdir(&*dir, name.as_name(), 0o700)?;
-        let twin = sys::open::path_at(&*dir, name.as_name())?;
-        self.set_opaque(&twin)?;
-        sys::attr::chown(&twin, Some(stat.uid), Some(stat.gid))?;
-        Ok(sys::attr::chmod(&twin, stat.mode)?)
     }
 
     fn redirect(&mut self, at: At) -> Result<()> {

@@ -101,12 +101,13 @@ struct Walk<'a, O: Observer> {
 
 impl<O: Observer> Walk<'_, O> {
     fn run(mut self, dirs: &Dirs) -> Result<Option<Target>> {
-        if let Some(upper) = &dirs.upper {
-            self.ask_upper(upper, !dirs.lowers.is_empty())?;
-        }
         let mut lowers = dirs.lowers.clone();
-        if let Some(moved) = self.redirect_from_upper(dirs)? {
-            lowers = moved;
+        if let Some(upper) = &dirs.upper {
+            match self.ask_upper(upper, !lowers.is_empty())? {
+                None => {}
+                Some(Redirect::Sibling(name)) => self.name = name,
+                Some(Redirect::Path(path)) => lowers = self.follow_from(&path, 0)?,
+            }
         }
         let mut at = 0;
         while let Some(lower) = lowers.get(at) {
@@ -114,7 +115,9 @@ impl<O: Observer> Walk<'_, O> {
                 break;
             }
             at += 1;
-            let redirect = self.ask_lower(lower, at < lowers.len())?;
+            // Also below the last of these there may be a layer to which a redirect leads.
+            let more_below = self.roots.0.last().is_some_and(|bottom| bottom.layer > lower.layer);
+            let redirect = self.ask_lower(lower, more_below)?;
             if let Some(Redirect::Path(path)) = redirect {
                 lowers = self.follow(&path, lower.layer)?;
                 at = 0;
@@ -123,7 +126,8 @@ impl<O: Observer> Walk<'_, O> {
         Ok(self.found)
     }
 
-    fn ask_upper(&mut self, dir: &Arc<DirHandle>, more_below: bool) -> Result<()> {
+    /// Asks upper; returns the redirect that the layers below are to be asked by.
+    fn ask_upper(&mut self, dir: &Arc<DirHandle>, merged: bool) -> Result<Option<Redirect>> {
         let name = self.name.as_name();
         match dir::look(dir, name)? {
             dir::Found::Miss => self.observer.verdict(Sheet::Upper, name, || Verdict::Miss),
@@ -142,7 +146,8 @@ impl<O: Observer> Walk<'_, O> {
                 self.found = Some(Target { stat, upper: Some(InUpper::Other(false)), lowers: Vec::new() });
             }
             dir::Found::Dir(handle, stat, beside_whiteout) => {
-                let marks = if more_below || O::EXHAUSTIVE {
+                // A directory that is not merged itself may hold one that was moved here with its lower part.
+                let marks = if merged || O::EXHAUSTIVE || (!self.roots.0.is_empty() && dir::is_impure(dir)?) {
                     dir::dir_marks(&handle, beside_whiteout)?
                 } else {
                     Marks::default()
@@ -151,25 +156,10 @@ impl<O: Observer> Walk<'_, O> {
                 let location = handle.path();
                 self.observer.verdict(Sheet::Upper, name, || Verdict::Found { stat, marks: marks.clone(), location });
                 self.found = Some(Target { stat, upper: Some(InUpper::Dir(handle)), lowers: Vec::new() });
+                return Ok(marks.redirect);
             }
         }
-        Ok(())
-    }
-
-    /// A redirect of the upper directory that was just found: where to go on.
-    fn redirect_from_upper(&mut self, dirs: &Dirs) -> Result<Option<Arc<[Lower]>>> {
-        let Some(Target { upper: Some(InUpper::Dir(handle)), .. }) = &self.found else { return Ok(None) };
-        if self.decided || dirs.lowers.is_empty() {
-            return Ok(None);
-        }
-        match dir::dir_marks(handle, false)?.redirect {
-            None => Ok(None),
-            Some(Redirect::Sibling(name)) => {
-                self.name = name;
-                Ok(None)
-            }
-            Some(Redirect::Path(path)) => self.follow_from(&path, 0).map(Some),
-        }
+        Ok(None)
     }
 
     /// Asks one lower layer; returns the redirect that the layers below are to be asked by.

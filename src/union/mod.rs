@@ -176,13 +176,13 @@ impl Union {
             // A directory that is merged keeps the number of its topmost lower one, whatever is copied up.
             (Some(InUpper::Dir(_)), Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (Some(InUpper::Other(_)), _) => {
-                let origin = match self.table.copied_from(own) {
-                    None => self.origin_of(&self.dirs_of(parent)?, name)?,
-                    known => known,
-                };
-                (None, origin.or(self.stack.upper_ino(own)))
+                let known = self
+                    .table
+                    .copy_of(own)
+                    .map_or_else(|| self.origin_of(&self.dirs_of(parent)?, name), |ino| Ok(Some(ino)));
+                (None, known?.or(self.stack.upper_ino(own)))
             }
-            (Some(InUpper::Dir(_)), None) => (None, self.stack.upper_ino(own)),
+            (Some(InUpper::Dir(_)), None) => (None, self.table.copy_of(own).or(self.stack.upper_ino(own))),
             (None, Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (None, None) => return refused(Errno::IO),
         };
@@ -222,7 +222,7 @@ impl Union {
     /// The number that an object in upper keeps from the lower object it was copied from.
     fn origin_of(&self, parent: &Dirs, name: Name<'_>) -> Result<Option<u64>> {
         let (Some(handle), Some(upper)) = (&parent.upper, &self.stack.upper) else { return Ok(None) };
-        if !copy_up::is_impure(handle, upper)? {
+        if !crate::layer::dir::is_impure(handle)? {
             return Ok(None);
         }
         let fd = crate::sys::open::path_at(&*handle.fd()?, name)?;

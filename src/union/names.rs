@@ -33,6 +33,8 @@ use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::PERM_MASK;
+use crate::sys::attr::S_ISGID;
+use crate::sys::attr::S_ISUID;
 
 /// Who asks for a new object.
 #[derive(Debug, Clone, Copy, Default)]
@@ -188,7 +190,7 @@ impl Union {
         Ok(Entry { node, attr })
     }
 
-    fn link_to(&self, node: &Node, fd: &OwnedFd, spot: &Spot) -> Result<()> {
+    pub(super) fn link_to(&self, node: &Node, fd: &OwnedFd, spot: &Spot) -> Result<()> {
         let upper = self.upper()?;
         // By its name where it has one: linking a descriptor needs a privilege on old kernels, or /proc.
         let old = self.upper_place(node).ok().map(|(dir, name)| Site { dir, name });
@@ -360,6 +362,8 @@ fn dress_for(parent: &Arc<DirHandle>, mode: u32, caller: Caller, is_dir: bool) -
         Ok::<_, Error>(sys::xattr::get(&*fd, b"system.posix_acl_default")?.is_some())
     })?;
     let mode = if default_acl { mode } else { mode & !caller.umask };
-    let (gid, mode) = copy_up::inherit(&stat, caller.gid, mode & PERM_MASK, is_dir);
+    // As the kernel: a new directory takes no set-id bits but its parent's.
+    let mode = mode & if is_dir { PERM_MASK & !(S_ISUID | S_ISGID) } else { PERM_MASK };
+    let (gid, mode) = copy_up::inherit(&stat, caller.gid, mode, is_dir);
     Ok(Dress { uid: caller.uid, gid, mode })
 }

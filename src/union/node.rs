@@ -129,8 +129,8 @@ pub struct Table {
     /// Numbers given out to objects that have none of their own, by what tells them apart.
     dynamic: Mutex<FxHashMap<(Option<u16>, ObjectId), u64>>,
     next_dynamic: AtomicU64,
-    /// Nodes whose copy in upper carries no record of where it came from, by the copy.
-    copied: Mutex<FxHashMap<ObjectId, u64>>,
+    /// Copies in upper that go by the number of what they were copied from, as long as their node is known.
+    copies: Mutex<FxHashMap<ObjectId, u64>>,
     /// Forgotten nodes that were still referred to by a child at that moment.
     zombies: Mutex<Vec<u64>>,
 }
@@ -141,7 +141,7 @@ impl Default for Table {
             shards: std::array::from_fn(|_| Mutex::default()),
             dynamic: Mutex::default(),
             next_dynamic: AtomicU64::new(super::stack::DYNAMIC),
-            copied: Mutex::default(),
+            copies: Mutex::default(),
             zombies: Mutex::default(),
         }
     }
@@ -200,14 +200,14 @@ impl Table {
         *self.dynamic.lock().entry((layer, id)).or_insert_with(|| self.next_dynamic.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Remembers, while the node is known, that an object in upper is its copy.
-    pub(super) fn note_copy(&self, copy: ObjectId, ino: u64) {
-        self.copied.lock().insert(copy, ino);
+    /// Notes that the object `id` in upper is the copy that node `ino` stands for.
+    pub(super) fn note_copy(&self, id: ObjectId, ino: u64) {
+        self.copies.lock().insert(id, ino);
     }
 
-    /// The node that an object in upper was copied up for, where its disk form does not say so.
-    pub(super) fn copied_from(&self, copy: ObjectId) -> Option<u64> {
-        self.copied.lock().get(&copy).copied()
+    /// The node that the object `id` in upper is the copy of, if one is known.
+    pub(super) fn copy_of(&self, id: ObjectId) -> Option<u64> {
+        self.copies.lock().get(&id).copied()
     }
 
     /// Takes back `count` references; the node goes when none is left and no child refers to it.
@@ -223,6 +223,23 @@ impl Table {
                 self.sweep(ino);
             }
         }
+    }
+
+    /// What is left to do for a node that goes: its copy loses its number here. Returns its parent.
+    fn left(&self, node: &Node) -> Option<u64> {
+        let body = node.body.read();
+        let id = match &body.real {
+            Real::Upper { id, .. } => Some(*id),
+            Real::Dir(dirs) => dirs.upper.as_ref().map(|handle| handle.id()),
+            Real::Lower(_) => None,
+        };
+        if let Some(id) = id {
+            let mut copies = self.copies.lock();
+            if copies.get(&id) == Some(&node.ino) {
+                copies.remove(&id);
+            }
+        }
+        body.place.as_ref().map(|(parent, _)| parent.ino)
     }
 
     /// Removes a node without references, then its parent if that waited only for it, and some that waited longer.
@@ -250,10 +267,7 @@ impl Table {
                 if ino >= super::stack::DYNAMIC {
                     self.dynamic.lock().retain(|_, n| *n != ino);
                 }
-                if let Real::Upper { id, .. } = node.body.read().real {
-                    self.copied.lock().remove(&id);
-                }
-                let parent = node.body.read().place.as_ref().map(|(parent, _)| parent.ino);
+                let parent = self.left(&node);
                 drop(node);
                 queue.extend(parent);
             }

@@ -57,8 +57,8 @@ pub enum Step {
     Fill,
     /// Marks the directory at this place opaque.
     Opaque(At),
-    /// Makes an empty opaque directory with the attributes of the one at the first place.
-    Twin(At, At),
+    /// Removes all that a directory holds on disk: only whiteouts, in a directory that shows nothing.
+    Empty(At),
     /// Notes where the lower part of the directory at this place lies.
     Redirect(At),
     /// Renames.
@@ -124,13 +124,13 @@ use RenameMode::NoReplace;
 use RenameMode::Replace;
 use Step::Discard;
 use Step::Dress;
+use Step::Empty;
 use Step::Fill;
 use Step::Link;
 use Step::Make;
 use Step::Opaque;
 use Step::Rename;
 use Step::Rmdir;
-use Step::Twin;
 use Step::Unlink;
 
 /// Makes something new at a name that does not show. `direct` builds it in place where nothing is in the way: the caller knows
@@ -216,12 +216,11 @@ pub fn rename(from: Observed, to: Observed, moved: Move, can: Abilities) -> Plan
         before.push(Opaque(Old));
     }
     if to.upper == (UpperSeen::Dir { empty: false }) {
-        // The kernel replaces only a directory that is empty on disk: swap in an empty twin first, which shows the same.
-        before.extend([Twin(New, Work(1))]);
-        if can.exchange {
-            before.extend([Rename(Work(1), New, Exchange), Discard(Work(1))]);
-        } else {
-            before.extend([Make(NewMark, What::Mark), Rename(New, Work(0), NoReplace), Discard(Work(0))]);
+        // The kernel replaces only a directory that is empty on disk. Once it is opaque, its whiteouts hide nothing.
+        before.push(if can.marks.is_some() { Opaque(New) } else { Make(NewMark, What::Mark) });
+        before.push(Empty(New));
+        if can.marks.is_none() {
+            after.push(Unlink(NewMark));
         }
     }
     let onto_named = to.upper == UpperSeen::Whiteout(Form::Named);

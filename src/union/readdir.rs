@@ -9,7 +9,6 @@ use rustc_hash::FxHashMap;
 
 use super::Result;
 use super::Union;
-use super::copy_up;
 use super::lookup::Dirs;
 use super::node::Node;
 use crate::layer;
@@ -130,11 +129,9 @@ impl Union {
     fn gather(&self, dirs: &Dirs) -> Result<Names> {
         let mut names = Names::default();
         if let Some(upper) = &dirs.upper {
-            let impure = match &self.stack().upper {
-                Some(u) => copy_up::is_impure(upper, u)?,
-                None => false,
-            };
-            names.add_layer(true, impure, |id| self.stack().upper_ino(id), |each| dir::list(upper, each))?;
+            let impure = dir::is_impure(upper)?;
+            let ino = |id| self.table().copy_of(id).or(self.stack().upper_ino(id));
+            names.add_layer(true, impure, ino, |each| dir::list(upper, each))?;
         }
         for lower in dirs.lowers.iter() {
             let ino = |id| self.stack().lower_ino(lower.layer, id);
@@ -149,7 +146,7 @@ struct Seen {
     /// Its number and kind; `None` for a whiteout.
     object: Option<(u64, Kind)>,
     in_upper: bool,
-    /// The number must be looked up: it may be that of a lower object.
+    /// The number must be looked up: it may be that of a lower object (copied up, or a directory moved by a redirect).
     ask: bool,
     /// The order in which names were first seen.
     order: usize,
@@ -175,7 +172,7 @@ impl Names {
             match item.what {
                 ItemKind::Whiteout => whiteouts.push(item.name.to_buf()),
                 ItemKind::Object(id, kind) => {
-                    let ask = in_upper && impure && kind != Kind::Dir;
+                    let ask = in_upper && impure;
                     self.add_object(item.name.to_buf(), (number(id).unwrap_or(0), kind), in_upper, ask);
                 }
             }

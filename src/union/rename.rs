@@ -18,12 +18,13 @@ use super::node::Node;
 use super::node::Real;
 use super::plan;
 use super::plan::Move;
-
+use super::plan::UpperSeen;
 use crate::layer::dir;
 use crate::layer::marks::Redirect;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::path::RelPath;
+use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
 
@@ -76,15 +77,38 @@ impl Union {
             return refused(Errno::NOTEMPTY);
         }
         let _names = lock_two(old, new);
-        let (from, to) = (self.spot(old, old_name)?, self.spot(new, new_name)?);
+        let (mut from, mut to) = (self.spot(old, old_name)?, self.spot(new, new_name)?);
         self.still_same(&from, old, old_name, Some(&first))?;
         self.still_same(&to, new, new_name, second.as_ref())?;
+        self.bring_alias(&first, &mut from, old)?;
+        if let Some(second) = second.as_ref().filter(|_| flags.exchange) {
+            self.bring_alias(second, &mut to, new)?;
+        }
         match (&second, flags.exchange) {
             (Some(second), true) => self.exchange_at((old, &first, &from), (new, second, &to))?,
             _ => self.move_to((old, &first, &from), (new, second.as_ref(), &to))?,
         }
         changed(old);
         changed(new);
+        Ok(())
+    }
+
+    /// A lower name of a file that was copied up under another of its names is nothing in upper yet: gives the copy this
+    /// name, too.
+    fn bring_alias(&self, node: &Arc<Node>, spot: &mut Spot, parent: &Arc<Node>) -> Result<()> {
+        let in_lower = spot.target.as_ref().is_some_and(|t| t.upper.is_none());
+        if node.kind == Kind::Dir || !in_lower {
+            return Ok(());
+        }
+        let fd = self.hold(node)?;
+        if sys::attr::fstat(&*fd)?.nlink == 0 {
+            // No name can be given to what has none left: let the caller copy it.
+            return refused(Errno::XDEV);
+        }
+        self.link_to(node, &fd, spot)?;
+        node.body.write().nlink_shift -= 1;
+        let name = spot.site.name.clone();
+        *spot = self.spot(parent, name.as_name())?;
         Ok(())
     }
 
@@ -110,8 +134,13 @@ impl Union {
         Ok(())
     }
 
+    /// A redirect needs an xattr, and a whiteout that comes into being with the rename: an AUFS mark beside the old name, set
+    /// before, would cut off the directory's lower part at once.
     fn can_redirect(&self) -> bool {
-        self.stack().upper.as_ref().is_some_and(|u| u.abilities.marks.is_some())
+        self.stack()
+            .upper
+            .as_ref()
+            .is_some_and(|u| u.abilities.marks.is_some() && u.abilities.rename_whiteout && u.abilities.exchange)
     }
 
     /// What was found before the locks must still be there.
@@ -143,7 +172,7 @@ impl Union {
             self.detach(replaced)?;
         }
         let (moved, redirect) = self.moved(node, old, from, Arc::ptr_eq(old, new))?;
-        if node.kind != Kind::Dir && copy_up::is_impure(&from.site.dir, upper)? {
+        if moved.redirect || (node.kind != Kind::Dir && dir::is_impure(&from.site.dir)?) {
             copy_up::set_impure(&to.site.dir, upper)?;
         }
         let mut exec = Exec::new(upper, Some(from.site.clone()), Some(to.site.clone()));
@@ -151,6 +180,9 @@ impl Union {
         let done = exec.run(&plan::rename(from.seen, to.seen, moved, upper.abilities));
         if let (Err(_), Some(replaced)) = (&done, replaced) {
             self.reattach(replaced);
+            if to.seen.upper == (UpperSeen::Dir { empty: false }) {
+                self.now_opaque(replaced);
+            }
         }
         done?;
         if let Some(replaced) = replaced {
@@ -159,6 +191,15 @@ impl Union {
         drop(inside);
         self.placed(node, new, to, moved, to.seen.below);
         Ok(())
+    }
+
+    /// A directory was made opaque, and perhaps emptied, to be replaced, and then was not: nothing lies below it any more.
+    fn now_opaque(&self, node: &Node) {
+        let mut body = node.body.write();
+        if let Real::Dir(Dirs { upper: Some(handle), lowers }) = &mut body.real {
+            self.table().note_copy(handle.id(), node.ino);
+            *lowers = Arc::new([]);
+        }
     }
 
     fn exchange_at(
@@ -172,7 +213,8 @@ impl Union {
         }
         let same = Arc::ptr_eq(old, new);
         let (first, second) = (self.moved(a, old, from, same)?, self.moved(b, new, to, same)?);
-        if copy_up::is_impure(&from.site.dir, upper)? || copy_up::is_impure(&to.site.dir, upper)? {
+        let redirect = first.0.redirect || second.0.redirect;
+        if redirect || dir::is_impure(&from.site.dir)? || dir::is_impure(&to.site.dir)? {
             copy_up::set_impure(&from.site.dir, upper)?;
             copy_up::set_impure(&to.site.dir, upper)?;
         }

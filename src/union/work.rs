@@ -54,7 +54,20 @@ pub struct Upper {
     prefix: String,
     counter: AtomicU64,
     /// Held as long as the mount lives.
-    _locks: [OwnedFd; 2],
+    _locks: [Locked; 2],
+}
+
+/// A lock of a directory. It is given back when dropped, not when the last copy of its descriptor is closed: a process that was
+/// forked at that moment and has not yet called `exec` holds one.
+#[derive(Debug)]
+struct Locked(OwnedFd);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if let Err(e) = sys::lock::unlock(&self.0) {
+            log::warn!("a lock was not given back: {e}");
+        }
+    }
 }
 
 /// The folder inside the work directory that is mica's to empty; the kernel's overlayfs uses the same name.
@@ -145,10 +158,10 @@ impl Upper {
     }
 }
 
-fn take_lock(dir: &OwnedFd, path: &Path) -> Result<OwnedFd> {
+fn take_lock(dir: &OwnedFd, path: &Path) -> Result<Locked> {
     let fd = sys::open::list_dir(dir)?;
     if sys::lock::try_lock(&fd, LockKind::Exclusive)? {
-        return Ok(fd);
+        return Ok(Locked(fd));
     }
     Err(Error::Setup(format!("{} is in use by another mica mount", path.display())))
 }

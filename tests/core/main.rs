@@ -1,8 +1,20 @@
-//! What holds for the core without mounting anything, and the rules of the house.
+//! What holds for the core without mounting anything, and the rules of the house: the union core against a plain directory,
+//! under faults, and from many threads.
+//!
+//! `MICA_CASES` raises the number of random cases, `MICA_SEED` repeats a run; a failure prints both, shrunk.
 
 mod arch;
 mod arch_lexer;
+mod client;
+mod crash;
 mod fixtures;
+mod layers;
+mod model;
+mod ops;
+mod regress;
+mod snap;
 
 #[path = "../support/mod.rs"]
 mod support;
+mod threads;
+mod world;

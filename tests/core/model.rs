@@ -1,0 +1,104 @@
+//! Random operations on random layers, against the plain directory.
+
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+use proptest::test_runner::RngAlgorithm;
+use proptest::test_runner::TestRng;
+use proptest::test_runner::TestRunner;
+
+use crate::layers::Store;
+use crate::layers::any_layer;
+use crate::ops::Op;
+use crate::ops::any_op;
+use crate::world::Limits;
+use crate::world::Setup;
+use crate::world::World;
+
+/// Why these tests cannot run here, if so.
+pub fn skip() -> bool {
+    let root = sys_is_root();
+    if !root {
+        eprintln!("skipped: making whiteouts, devices and trusted attributes needs root");
+    }
+    !root
+}
+
+fn sys_is_root() -> bool {
+    micafs::sys::process::effective_uid() == 0
+}
+
+pub fn cases(usual: u32) -> u32 {
+    std::env::var("MICA_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(usual)
+}
+
+fn seed() -> u64 {
+    let fresh = || u64::from_ne_bytes(micafs::env::random().unwrap());
+    std::env::var("MICA_SEED").ok().and_then(|v| v.parse().ok()).unwrap_or_else(fresh)
+}
+
+fn run(usual: u32, stores: &'static [Store], links: bool, redirect: bool, limits: Limits) {
+    if skip() {
+        return;
+    }
+    let seed = seed();
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_ne_bytes());
+    let config = Config { cases: cases(usual), failure_persistence: None, max_shrink_iters: 3000, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let layers = prop::collection::vec(any_layer(stores, links), 1..4);
+    let ops = prop::collection::vec(any_op(), 1..40);
+    let result = runner.run(&(layers, ops), |(layers, ops)| {
+        let mut world = World::new(Setup { layers, redirect, limits });
+        ops.iter().for_each(|op: &Op| world.step(op));
+        world.finish();
+        Ok(())
+    });
+    if let Err(e) = result {
+        let text = format!("{e}");
+        panic!("MICA_SEED={seed}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+}
+
+#[test]
+fn directories_with_redirects_off() {
+    run(60, &[Store::Dir], false, false, Limits::default());
+}
+
+#[test]
+fn directories_with_redirects_on() {
+    run(60, &[Store::Dir], false, true, Limits::default());
+}
+
+#[test]
+fn every_kind_of_layer() {
+    run(60, &[Store::Dir, Store::Aufs, Store::Mem], false, true, Limits::default());
+}
+
+#[test]
+fn layers_with_hard_links() {
+    run(60, &[Store::Dir, Store::Mem], true, true, Limits::default());
+}
+
+#[test]
+fn an_upper_without_device_whiteouts() {
+    let limits = Limits { no_devices: true, ..Limits::default() };
+    run(40, &[Store::Dir, Store::Aufs], false, true, limits);
+}
+
+#[test]
+fn an_upper_without_devices_and_exchange() {
+    let limits = Limits { no_devices: true, no_exchange: true, ..Limits::default() };
+    run(40, &[Store::Dir], false, true, limits);
+}
+
+#[test]
+fn an_upper_without_exchange() {
+    let limits = Limits { no_exchange: true, ..Limits::default() };
+    run(40, &[Store::Dir], false, true, limits);
+}
+
+#[test]
+fn an_upper_without_anything() {
+    let limits = Limits { no_devices: true, no_exchange: true, no_marks: true };
+    run(40, &[Store::Dir], false, false, limits);
+}
