@@ -15,7 +15,7 @@ use crate::arch_lexer::without_tests;
 /// it in this table, so there can be no circle.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("path", &[]),
-    ("digest", &[]),
+    ("digest", &["path"]),
     ("sys", &["path"]),
     ("env", &["path", "sys"]),
     ("layer", &["path", "digest", "sys", "env"]),
@@ -114,7 +114,8 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 /// Where a file stands, or `None` for test code and for `lib.rs`, which only lists the modules.
 fn placed(path: &Path, text: String) -> Option<Source> {
     let parts: Vec<_> = path.iter().filter_map(|part| part.to_str()).collect();
-    if parts.iter().any(|part| matches!(*part, "tests" | "tests.rs")) || path == Path::new("src/lib.rs") {
+    if parts.iter().any(|part| matches!(*part, "tests" | "tests.rs" | "testing.rs")) || path == Path::new("src/lib.rs")
+    {
         return None;
     }
     let (module, depth) = match parts.as_slice() {
@@ -166,7 +167,7 @@ fn violations(source: &Source) -> Vec<String> {
 
 /// What a module other than `env` takes of `std::env`, beyond arguments and places that are no variables.
 fn environment(used: &[Token<'_>]) -> Vec<usize> {
-    const FREE: [&str; 6] = ["args", "args_os", "current_exe", "current_dir", "split_paths", "join_paths"];
+    const FREE: [&str; 7] = ["consts", "args", "args_os", "current_exe", "current_dir", "split_paths", "join_paths"];
     let text = |at: usize| used.get(at).map_or("", |t| t.text);
     let mut found = Vec::new();
     for at in (0..used.len()).filter(|at| text(*at) == "std" && text(at + 1) == "::") {

@@ -73,7 +73,7 @@ fn an_upper_directory_becomes_a_layer() {
     let mut back = Vec::new();
     layer.tar_stream().read_to_end(&mut back).unwrap();
     assert!(back == tar);
-    assert_eq!(diff(&upper, DiffOptions { root: false }).1.entries, stats.entries - 1);
+    assert_eq!(diff(&upper, DiffOptions { root: false, ..DiffOptions::default() }).1.entries, stats.entries - 1);
 }
 
 #[test]
