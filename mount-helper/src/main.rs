@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use micafs::mount::Error;
+use micafs::logging;
 use micafs::mount::dialect;
 use micafs::mount::dialect::Command;
 use micafs::mount::help;
@@ -40,6 +41,7 @@ fn run(argv: &[OsString]) -> Result<(), Error> {
         Command::Fake(request) => drop(point::check(request)?),
         Command::Mount(request) => {
             request.warnings.iter().for_each(|warning| eprintln!("mica: {warning}"));
+            logging::init("mount.mica", !request.foreground);
             launch(request, images::open, |opened, serving| {
                 let served = serve::serve(opened.union.clone(), &request.options, serving);
                 opened.release();
