@@ -28,6 +28,7 @@ use crate::layer::ObjectId;
 use crate::layer::dir;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::Probe;
+use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
@@ -164,17 +165,19 @@ impl Union {
             Kind::Symlink => What::Symlink,
             kind => What::Node(kind, stat.rdev),
         };
-        // A file with several lower names keeps its number only while mounted: on disk the copy is a file of its own.
-        let origin = if stat.nlink > 1 { None } else { self.stack().origin_record(lower.layer, lower.obj.id()) };
+        // A file with several lower names keeps its number over a remount only if all of them move to upper with it.
+        let others = if stat.nlink > 1 { lower.obj.names()? } else { Some(Vec::new()) };
+        let origin = others.as_ref().and_then(|_| self.stack().origin_record(lower.layer, lower.obj.id()));
         let source = Source { obj: &lower.obj, stat, copy, origin };
         let upper = self.upper()?;
         // Data is copied with no directory locked; then the name is looked at again, which may have moved or gone.
         let mut built = Built::make(upper, &source, what)?;
+        let names = others.as_ref().map(|paths| self.link_others(lower, &built, paths, node)).transpose()?;
         let place = node.body.read().place.clone();
         let Some((parent, _)) = place else { return self.adopt_orphan(node, &mut built, stat) };
-        let names = parent.names.write();
+        let locked = parent.names.write();
         let Some(site) = self.site_of(node)?.filter(|_| still_there(node, &parent)) else {
-            drop(names);
+            drop(locked);
             return self.adopt_orphan(node, &mut built, stat);
         };
         if built.recorded {
@@ -184,6 +187,10 @@ impl Union {
         built.publish(&site)?;
         restore_times(&site, &times);
         self.take_over(node, built.id, None, stat);
+        if names.is_some() {
+            // Every name that shows is one of the copy now, and the filesystem counts them.
+            node.body.write().nlink_shift = 0;
+        }
         Ok(())
     }
 
@@ -234,7 +241,7 @@ fn still_there(node: &Node, parent: &Arc<Node>) -> bool {
 }
 
 /// A copy-up must not change its parent's times: image diffs would list it.
-fn restore_times(site: &Site, times: &Stat) {
+pub(super) fn restore_times(site: &Site, times: &Stat) {
     let restored = site
         .dir
         .fd()
@@ -246,13 +253,14 @@ fn restore_times(site: &Site, times: &Stat) {
 }
 
 /// A complete copy in the work directory, removed again unless it is published.
-struct Built<'a> {
+pub(super) struct Built<'a> {
     upper: &'a Upper,
-    name: Option<crate::path::NameBuf>,
+    /// Its name in work, until it is published.
+    pub(super) name: Option<NameBuf>,
     made: OwnedFd,
     id: ObjectId,
     /// The copy carries a record of its origin.
-    recorded: bool,
+    pub(super) recorded: bool,
 }
 
 impl<'a> Built<'a> {

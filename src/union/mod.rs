@@ -18,6 +18,7 @@ mod copy_up;
 mod data;
 pub mod error;
 mod exec;
+mod links;
 pub mod lookup;
 mod names;
 pub mod node;
