@@ -229,26 +229,24 @@ impl Union {
         self.copy_up(parent, Copy::All)?;
         let _names = parent.names.write();
         let target = self.check_removable(parent, name, want_dir)?;
-        let victim = self.intern(parent, name, target)?;
-        let guard = Forget(self, victim.node.ino);
+        let held = Held::new(self, self.intern(parent, name, target)?);
+        let victim = held.node()?;
         // Nobody may make a name in a directory that is about to go.
-        let inside = want_dir.then(|| victim.node.names.write());
-        if want_dir && !self.shows_nothing(&self.dirs_of(&victim.node)?)? {
+        let _inside = want_dir.then(|| victim.names.write());
+        if want_dir && !self.shows_nothing(&self.dirs_of(victim)?)? {
             return refused(Errno::NOTEMPTY);
         }
         let spot = self.spot(parent, name)?;
-        self.detach(&victim.node)?;
+        self.detach(victim)?;
         let done = Exec::new(upper, None, Some(spot.site.clone())).run(&plan::remove(spot.seen, upper.abilities));
         match done {
-            Ok(_) => self.lost_name(&victim.node, parent, name),
+            Ok(_) => self.lost_name(victim, parent, name),
             Err(e) => {
-                self.reattach(&victim.node);
+                self.reattach(victim);
                 return Err(e);
             }
         }
         changed(parent);
-        drop(inside);
-        drop(guard);
         Ok(())
     }
 
@@ -333,12 +331,28 @@ impl Union {
     }
 }
 
-/// Drops the reference that an inner lookup took.
-pub(super) struct Forget<'a>(pub &'a Union, pub u64);
+/// A node with the reference that an inner lookup took; gives both back, the node first.
+pub(super) struct Held<'a> {
+    union: &'a Union,
+    node: Option<Arc<Node>>,
+    ino: u64,
+}
 
-impl Drop for Forget<'_> {
+impl<'a> Held<'a> {
+    pub(super) fn new(union: &'a Union, entry: Entry) -> Self {
+        Self { union, ino: entry.node.ino, node: Some(entry.node) }
+    }
+
+    pub(super) fn node(&self) -> Result<&Arc<Node>> {
+        self.node.as_ref().ok_or(Error::Refused(Errno::STALE))
+    }
+}
+
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.forget(self.1, 1);
+        // A node that somebody still refers to is not removed from the table.
+        self.node = None;
+        self.union.forget(self.ino, 1);
     }
 }
 

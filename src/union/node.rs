@@ -3,8 +3,10 @@
 //! A node is an identity, not a name (the design's decision 4): a lower object, or an upper one, or a lower one that was copied
 //! up, which stays the same node. It lives until the kernel forgets it.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -32,6 +34,8 @@ pub struct Node {
     pub kind: Kind,
     /// References the kernel holds.
     lookups: AtomicU64,
+    /// Whether it waits in [`Table::zombies`].
+    waits: AtomicBool,
     pub(super) body: RwLock<Body>,
     /// Held over this node's own copy-up, also while data is copied; never together with another node's, except an
     /// ancestor's. See the lock order in [`super`].
@@ -85,6 +89,7 @@ impl Node {
             ino,
             kind,
             lookups: AtomicU64::new(0),
+            waits: AtomicBool::new(false),
             body: RwLock::new(Body { place, real, io: None, opens: 0, nlink_shift: 0, fresh: false }),
             copy: Mutex::new(()),
             names: RwLock::new(()),
@@ -126,8 +131,8 @@ pub struct Table {
     next_dynamic: AtomicU64,
     /// Copies in upper that go by the number of what they were copied from, as long as their node is known.
     copies: Mutex<FxHashMap<ObjectId, u64>>,
-    /// Forgotten nodes that were still referred to by a child at that moment.
-    zombies: Mutex<Vec<u64>>,
+    /// Forgotten nodes that somebody still referred to at that moment: a child, or an operation under way. Oldest first.
+    zombies: Mutex<VecDeque<u64>>,
 }
 
 impl Default for Table {
@@ -237,13 +242,27 @@ impl Table {
         body.place.as_ref().map(|(parent, _)| parent.ino)
     }
 
+    /// Removes every forgotten node that nobody refers to any more; needed only when no more is forgotten.
+    pub fn collect(&self) {
+        let waiting = self.zombies.lock().len();
+        self.sweep_all(Vec::new(), waiting);
+    }
+
     /// Removes a node without references, then its parent if that waited only for it, and some that waited longer.
     fn sweep(&self, ino: u64) {
-        let mut queue = vec![ino];
+        self.sweep_all(vec![ino], 4);
+    }
+
+    fn sweep_all(&self, mut queue: Vec<u64>, waiting: usize) {
         {
             let mut zombies = self.zombies.lock();
-            let keep = zombies.len().saturating_sub(2);
-            queue.extend(zombies.drain(keep..));
+            let count = waiting.min(zombies.len());
+            for ino in zombies.drain(..count) {
+                if let Some(node) = self.get(ino) {
+                    node.waits.store(false, Ordering::Relaxed);
+                    queue.push(ino);
+                }
+            }
         }
         while let Some(ino) = queue.pop() {
             let mut shard = self.shard(ino).lock();
@@ -252,8 +271,11 @@ impl Table {
                 continue;
             }
             if Arc::strong_count(node) > 1 {
+                let queued = node.waits.swap(true, Ordering::Relaxed);
                 drop(shard);
-                self.zombies.lock().push(ino);
+                if !queued {
+                    self.zombies.lock().push_back(ino);
+                }
                 continue;
             }
             let node = shard.remove(&ino);
