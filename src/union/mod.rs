@@ -13,6 +13,7 @@
 //! Over the copying of data and over `fsync` only the first kind is held, and only that node's: a copy-up of 10 GB does not delay a
 //! `touch` beside it.
 
+mod acl;
 pub mod attr;
 mod copy_up;
 mod data;
@@ -176,7 +177,10 @@ impl Union {
             // A directory that is merged keeps the number of its topmost lower one, whatever is copied up.
             (Some(InUpper::Dir(_)), Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (Some(InUpper::Other(_)), _) => {
-                let known = self.table.copy_of(own).map_or_else(|| self.origin_of(&self.dirs_of(parent)?, name), |ino| Ok(Some(ino)));
+                let known = self
+                    .table
+                    .copy_of(own)
+                    .map_or_else(|| self.origin_of(&self.dirs_of(parent)?, name), |ino| Ok(Some(ino)));
                 (None, known?.or(self.stack.upper_ino(own)))
             }
             (Some(InUpper::Dir(_)), None) => (None, self.table.copy_of(own).or(self.stack.upper_ino(own))),
