@@ -152,9 +152,10 @@ impl Union {
     /// A redirect needs an xattr, and a whiteout that comes into being with the rename: an AUFS mark beside the old name, set
     /// before, would cut off the directory's lower part at once.
     fn can_redirect(&self) -> bool {
-        self.stack().upper.as_ref().is_some_and(|u| {
-            u.abilities.marks.is_some() && u.abilities.rename_whiteout && u.abilities.exchange
-        })
+        self.stack()
+            .upper
+            .as_ref()
+            .is_some_and(|u| u.abilities.marks.is_some() && u.abilities.rename_whiteout && u.abilities.exchange)
     }
 
     /// What was found before the locks must still be there.
