@@ -127,12 +127,19 @@ const SHARDS: usize = 64;
 pub struct Table {
     shards: [Mutex<FxHashMap<u64, Arc<Node>>>; SHARDS],
     /// Numbers given out to objects that have none of their own, by what tells them apart.
-    dynamic: Mutex<FxHashMap<(Option<u16>, ObjectId), u64>>,
+    dynamic: Mutex<Dynamic>,
     next_dynamic: AtomicU64,
     /// Copies in upper that go by the number of what they were copied from, as long as their node is known.
     copies: Mutex<FxHashMap<ObjectId, u64>>,
     /// Forgotten nodes that somebody still referred to at that moment: a child, or an operation under way. Oldest first.
     zombies: Mutex<VecDeque<u64>>,
+}
+
+/// Numbers given out, by object and by number.
+#[derive(Debug, Default)]
+struct Dynamic {
+    numbers: FxHashMap<(Option<u16>, ObjectId), u64>,
+    objects: FxHashMap<u64, (Option<u16>, ObjectId)>,
 }
 
 impl Default for Table {
@@ -197,7 +204,12 @@ impl Table {
 
     /// A number for an object whose own is taken or does not fit; the same one as long as the object is known.
     pub(super) fn dynamic_ino(&self, layer: Option<u16>, id: ObjectId) -> u64 {
-        *self.dynamic.lock().entry((layer, id)).or_insert_with(|| self.next_dynamic.fetch_add(1, Ordering::Relaxed))
+        let Dynamic { numbers, objects } = &mut *self.dynamic.lock();
+        *numbers.entry((layer, id)).or_insert_with(|| {
+            let ino = self.next_dynamic.fetch_add(1, Ordering::Relaxed);
+            objects.insert(ino, (layer, id));
+            ino
+        })
     }
 
     /// Notes that the object `id` in upper is the copy that node `ino` stands for.
@@ -282,7 +294,8 @@ impl Table {
             drop(shard);
             if let Some(node) = node {
                 if ino >= super::stack::DYNAMIC {
-                    self.dynamic.lock().retain(|_, n| *n != ino);
+                    let Dynamic { numbers, objects } = &mut *self.dynamic.lock();
+                    objects.remove(&ino).and_then(|object| numbers.remove(&object));
                 }
                 let parent = self.left(&node);
                 drop(node);
