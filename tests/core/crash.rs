@@ -55,9 +55,11 @@ const SCENARIOS: &[(&str, Act, Act)] = &[
     ("rename lower over lower", |_| Ok(()), |c| c.rename("d/f", "file", Flag::None)),
     ("rename upper over lower", |c| c.write("d/u", "u"), |c| c.rename("d/u", "file", Flag::None)),
     ("rename lower onto a whiteout", |c| c.unlink("file"), |c| c.rename("d/f", "file", Flag::None)),
-    ("rename upper onto a whiteout", |c| c.unlink("file").and_then(|()| c.write("u", "u")), |c| {
-        c.rename("u", "file", Flag::None)
-    }),
+    (
+        "rename upper onto a whiteout",
+        |c| c.unlink("file").and_then(|()| c.write("u", "u")),
+        |c| c.rename("u", "file", Flag::None),
+    ),
     ("rename directory", |c| c.mkdir("u").and_then(|()| c.write("u/1", "1")), |c| c.rename("u", "d/u", Flag::None)),
     (
         "rename directory over empty merged",
@@ -300,7 +302,8 @@ fn one_fault(
     if done.is_err() {
         act(&mut client).map_err(|e| format!("{at}: the second try: {e:?}"))?;
     }
-    let live = snap::of_union(&client.union, &mut client.pins).map_err(|e| format!("{at}, again: not readable: {e}"))?;
+    let live =
+        snap::of_union(&client.union, &mut client.pins).map_err(|e| format!("{at}, again: not readable: {e}"))?;
     if essence(live) != *trees.1 {
         return Err(format!("{at}: the second try gives another tree"));
     }

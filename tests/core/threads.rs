@@ -134,6 +134,8 @@ impl Worker<'_> {
             Errno::INVAL,
             Errno::XDEV,
             Errno::PERM,
+            // The mode of a symlink.
+            Errno::OPNOTSUPP,
         ];
         if !fine.contains(&e.errno()) {
             self.faults.push(format!("{what}: {e:?}"));
@@ -220,7 +222,8 @@ fn many_threads_leave_a_sound_union() {
     let faults: Vec<String> = std::thread::scope(|scope| {
         let (union, progress) = (&union, &progress);
         let work = move |i: u64| {
-            let mut worker = Worker { union, dice: Dice(seed ^ (i + 1) << 40 | 1), pins: Pins::default(), faults: vec![] };
+            let mut worker =
+                Worker { union, dice: Dice(seed ^ (i + 1) << 40 | 1), pins: Pins::default(), faults: vec![] };
             for _ in 0..rounds {
                 worker.one();
                 progress.fetch_add(1, Ordering::Relaxed);
@@ -264,7 +267,8 @@ fn every_successful_create_is_seen() {
                 client.add(a.node.ino);
                 for i in 0..100 {
                     let name = micafs::path::NameBuf::new(format!("t{t}-{i}").as_bytes()).unwrap();
-                    let made = union.make(&a.node, name.as_name(), MakeKind::File, 0o600, Caller::default(), false).unwrap();
+                    let made =
+                        union.make(&a.node, name.as_name(), MakeKind::File, 0o600, Caller::default(), false).unwrap();
                     client.add(made.node.ino);
                     let found = union.lookup(&a.node, name.as_name()).unwrap().expect("what was made is found");
                     client.add(found.node.ino);

@@ -307,8 +307,10 @@ impl World {
         }
         drop(self.union.take());
         let at = self.scratch.dir("kernel");
-        let lowers: Vec<String> =
-            (0..self.setup.layers.len()).rev().map(|i| self.scratch.dir(&format!("lower{i}")).display().to_string()).collect();
+        let lowers: Vec<String> = (0..self.setup.layers.len())
+            .rev()
+            .map(|i| self.scratch.dir(&format!("lower{i}")).display().to_string())
+            .collect();
         let option = format!(
             "lowerdir={},upperdir={},workdir={},redirect_dir={},index=off,metacopy=off,xino=off",
             lowers.join(":"),
@@ -316,7 +318,8 @@ impl World {
             self.scratch.dir("work").display(),
             if self.setup.redirect { "on" } else { "off" }
         );
-        let mounted = std::process::Command::new("mount").args(["-t", "overlay", "mica-test", "-o", &option]).arg(&at).status();
+        let mounted =
+            std::process::Command::new("mount").args(["-t", "overlay", "mica-test", "-o", &option]).arg(&at).status();
         if !mounted.is_ok_and(|status| status.success()) {
             eprintln!("skipped: this kernel mounts no overlay with {option}");
             return;
@@ -394,20 +397,26 @@ impl World {
             // A directory with a lower part is not renamed without redirects: `mv` copies it.
             (Op::Rename(a, b, flag), Err(Errno::XDEV)) => {
                 let no_redirects = !self.setup.redirect || self.setup.limits != Limits::default();
-                (no_redirects || self.has_long(&[*a, *b]))
+                (no_redirects || self.has_long(&[*a, *b]) || self.long_in_layers())
                     && (lower_dir(a) || (*flag == Flag::Exchange && lower_dir(b)))
             }
             // Exchanging needs the upper filesystem's help.
             (Op::Rename(_, _, Flag::Exchange), Err(Errno::INVAL)) => self.setup.limits.no_exchange,
             // A `.wh.` mark of a name this long is too long itself.
-            (Op::Unlink(a) | Op::Rmdir(a), Err(Errno::NAMETOOLONG)) => {
-                self.setup.limits.no_devices && self.has_long(&[*a])
+            (Op::Unlink(a) | Op::Rmdir(a) | Op::Make(a, ..), Err(Errno::NAMETOOLONG)) => {
+                self.setup.limits != Limits::default() && self.has_long(&[*a])
             }
             (Op::Rename(a, b, _), Err(Errno::NAMETOOLONG)) => {
                 self.setup.limits != Limits::default() && self.has_long(&[*a, *b])
             }
             _ => false,
         }
+    }
+
+    /// Whether a redirect may become longer than the 256 bytes that are followed.
+    fn long_in_layers(&self) -> bool {
+        let mut entries = self.setup.layers.iter().flat_map(|l| &l.entries);
+        entries.any(|e| e.path.components().any(|c| c.as_bytes().len() > 250))
     }
 
     fn has_long(&self, ats: &[At]) -> bool {
@@ -428,7 +437,8 @@ impl World {
                     New::Device => MakeKind::Node(Kind::Char, sys::attr::makedev(1, 5)),
                 };
                 let caller = Caller { uid: if other { 1000 } else { 0 }, gid: if other { 1000 } else { 0 }, umask: 0 };
-                let entry = self.union().make(&parent, name, kind, crate::ops::mode(m), caller, false).map_err(errno)?;
+                let entry =
+                    self.union().make(&parent, name, kind, crate::ops::mode(m), caller, false).map_err(errno)?;
                 self.pins.add(entry.node.ino);
                 Ok(())
             }
@@ -544,7 +554,10 @@ impl World {
                 let n = self.union().copy_range(&a.node, x.into(), &b.node, y.into(), len.into()).map_err(errno)?;
                 let mut buf = vec![0; n];
                 assert_eq!(sys::data::read_at(&a.plain, &mut buf, x.into()).unwrap(), n, "copied behind the end");
-                assert!(n > 0 || len == 0 || sys::attr::fstat(&a.plain).unwrap().size <= x.into(), "nothing was copied");
+                assert!(
+                    n > 0 || len == 0 || sys::attr::fstat(&a.plain).unwrap().size <= x.into(),
+                    "nothing was copied"
+                );
                 sys::data::write_all_at(&b.plain, &buf, y.into()).unwrap();
                 Ok(())
             }
