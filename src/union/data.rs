@@ -121,11 +121,11 @@ impl Union {
                 body.place.clone()
             };
             let Some((parent, _)) = place else { return Ok(()) };
-            if let Some(handle) = parent.dirs().and_then(|d| d.upper) {
-                if let Err(e) = handle.fd().map_err(Error::from).and_then(|fd| Ok(sys::data::sync_dir(&*fd)?)) {
-                    at.body.write().fresh = true;
-                    return Err(e);
-                }
+            if let Some(handle) = parent.dirs().and_then(|d| d.upper)
+                && let Err(e) = handle.fd().map_err(Error::from).and_then(|fd| Ok(sys::data::sync_dir(&*fd)?))
+            {
+                at.body.write().fresh = true;
+                return Err(e);
             }
             at = parent;
         }

@@ -301,34 +301,15 @@ impl World {
 
     /// Mounts the same upper with the kernel's overlayfs and compares that, too.
     fn compare_with_kernel(&mut self) {
-        let kernel_form = self.setup.layers.iter().all(|l| l.store == Store::Dir) && !self.setup.layers.is_empty();
+        let kernel_form = self.setup.layers.iter().all(|l| l.store == Store::Dir);
         if !kernel_form || self.setup.limits != Limits::default() || !self.linked.is_empty() {
             return;
         }
         drop(self.union.take());
-        let at = self.scratch.dir("kernel");
-        let lowers: Vec<String> = (0..self.setup.layers.len())
-            .rev()
-            .map(|i| self.scratch.dir(&format!("lower{i}")).display().to_string())
-            .collect();
-        let option = format!(
-            "lowerdir={},upperdir={},workdir={},redirect_dir={},index=off,metacopy=off,xino=off",
-            lowers.join(":"),
-            self.scratch.dir("upper").display(),
-            self.scratch.dir("work").display(),
-            if self.setup.redirect { "on" } else { "off" }
-        );
-        let mounted =
-            std::process::Command::new("mount").args(["-t", "overlay", "mica-test", "-o", &option]).arg(&at).status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: this kernel mounts no overlay with {option}");
-            return;
-        }
-        let tree = snap::of_dir(&at);
-        let done = std::process::Command::new("umount").arg("-l").arg(&at).status();
-        assert!(done.is_ok_and(|s| s.success()), "umount {}", at.display());
+        let Some(kernel) = KernelMount::new(&self.setup, &self.scratch) else { return };
+        let tree = snap::of_dir(&kernel.0).unwrap();
         let plain = snap::of_dir(&self.plain).unwrap();
-        same("mounted by the kernel's overlayfs", &plain, &tree.unwrap(), &HashSet::new());
+        same("mounted by the kernel's overlayfs", &plain, &tree, &HashSet::new());
     }
 
     fn compare(&mut self, when: &str, touched: &HashSet<RelPath>) {
@@ -727,4 +708,63 @@ fn brief(s: &Shown) -> String {
         s.mtime,
         s.xattrs.iter().map(|(n, v)| (String::from_utf8_lossy(n).into_owned(), v.len(), v.first())).collect::<Vec<_>>()
     )
+}
+
+/// The kernel's overlayfs over the same directories; unmounted when dropped.
+struct KernelMount(PathBuf);
+
+impl KernelMount {
+    fn new(setup: &Setup, scratch: &Scratch) -> Option<Self> {
+        let at = scratch.dir("kernel");
+        let lower = |i| scratch.dir(&format!("lower{i}")).display().to_string();
+        let lowers: Vec<String> = (0..setup.layers.len()).rev().map(lower).collect();
+        let option = format!(
+            "lowerdir={},upperdir={},workdir={},redirect_dir={},index=off,metacopy=off,xino=off",
+            lowers.join(":"),
+            scratch.dir("upper").display(),
+            scratch.dir("work").display(),
+            if setup.redirect { "on" } else { "off" }
+        );
+        let mut mount = std::process::Command::new("mount");
+        let done = mount.args(["-t", "overlay", "mica-test", "-o", &option]).arg(&at).status();
+        if done.is_ok_and(|status| status.success()) {
+            return Some(KernelMount(at));
+        }
+        eprintln!("skipped: this kernel mounts no overlay with {option}");
+        None
+    }
+}
+
+impl Drop for KernelMount {
+    fn drop(&mut self) {
+        let done = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(std::thread::panicking() || done.is_ok_and(|s| s.success()), "umount {}", self.0.display());
+    }
+}
+
+/// Runs operations on a mount of the kernel's overlayfs and on a plain directory; what the kernel left in upper must then show
+/// the same through a union.
+pub fn read_what_the_kernel_wrote(setup: &Setup, ops: &[Op]) {
+    let scratch = Scratch::new();
+    setup.write_layers(&scratch);
+    let plain_root = scratch.0.join("plain");
+    let Some(kernel) = KernelMount::new(setup, &scratch) else { return };
+    for op in ops {
+        let tree = snap::of_dir(&plain_root).unwrap();
+        let dirs: Vec<&RelPath> = tree.iter().filter(|(_, s)| s.kind == Kind::Dir).map(|(path, _)| path).collect();
+        let path = |at: At| dirs[usize::from(at.0) % dirs.len()].child(layers::name(at.1).as_name());
+        // What the kernel's overlayfs refuses, the plain directory does not do either.
+        if plain(&kernel.0, op, path).is_ok() {
+            plain(&plain_root, op, path).expect("a plain directory allows what an overlay allows");
+        }
+    }
+    let by_kernel = snap::of_dir(&kernel.0).unwrap();
+    drop(kernel);
+    let union = setup.mount(&scratch);
+    let mut pins = Pins::default();
+    let ours = snap::of_union(&union, &mut pins).expect("a readable union");
+    same("an upper that the kernel wrote", &by_kernel, &ours, &HashSet::new());
+    pins.forget_all(&union);
+    union.table().collect();
+    assert_eq!(union.table().len(), 1, "nodes are left");
 }
