@@ -112,19 +112,32 @@ impl Setup {
         Self::new(layers.into_iter().map(|entries| LayerSpec { store: Store::Dir, entries }).collect())
     }
 
-    /// A union over the layers in `scratch`, which [`write_layers`] wrote.
+    /// A union over the layers in `scratch`, which [`Setup::write_layers`] wrote.
     pub fn mount(&self, scratch: &Scratch) -> Union {
         let fds = FdCache::new(8);
         let mut upper = Upper::open(&scratch.dir("upper"), &scratch.dir("work"), fds.clone(), true).expect("upper");
         self.limits.apply(&mut upper.abilities);
+        let stack = Stack::new(Some(upper), self.lowers(scratch, &fds)).expect("stack");
+        Union::new(stack, Options { redirect_dir: self.redirect }).expect("union")
+    }
+
+    /// A union for reading, with what was the upper as its top layer.
+    fn mount_frozen(&self, scratch: &Scratch) -> Union {
+        let fds = FdCache::new(8);
+        let mut layers: Vec<Arc<dyn Layer>> =
+            vec![Arc::new(DirLayer::open(&scratch.dir("upper"), fds.clone()).unwrap())];
+        layers.extend(self.lowers(scratch, &fds));
+        Union::new(Stack::new(None, layers).expect("stack"), Options::default()).expect("union")
+    }
+
+    fn lowers(&self, scratch: &Scratch, fds: &Arc<FdCache>) -> Vec<Arc<dyn Layer>> {
         let lowers = self.layers.iter().enumerate().rev().map(|(i, spec)| -> Arc<dyn Layer> {
             match spec.store {
                 Store::Mem => Arc::new(MemLayer::new(&format!("mem{i}"), &spec.entries).unwrap()),
                 _ => Arc::new(DirLayer::open(&scratch.0.join(format!("lower{i}")), fds.clone()).unwrap()),
             }
         });
-        let stack = Stack::new(Some(upper), lowers.collect()).expect("stack");
-        Union::new(stack, Options { redirect_dir: self.redirect }).expect("union")
+        lowers.collect()
     }
 
     pub fn write_layers(&self, scratch: &Scratch) {
@@ -286,7 +299,20 @@ impl World {
         self.drop_caches(true);
         self.compare("after a remount at the end", &HashSet::new());
         self.pins.forget_all(self.union.as_ref().unwrap());
+        self.compare_frozen();
         self.compare_with_kernel();
+    }
+
+    /// What was the upper shows the same as the top layer of a union that cannot be written.
+    fn compare_frozen(&self) {
+        let plain = snap::of_dir(&self.plain).unwrap();
+        let union = self.setup.mount_frozen(&self.scratch);
+        let mut pins = Pins::default();
+        let ours = snap::of_union(&union, &mut pins).expect("a readable union");
+        same("with the upper as a layer", &plain, &ours, &self.linked);
+        pins.forget_all(&union);
+        union.table().collect();
+        assert_eq!(union.table().len(), 1, "nodes are left");
     }
 
     fn close(&mut self, slot: usize) {
