@@ -5,8 +5,8 @@ mod images;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use micafs::mount::Error;
 use micafs::logging;
+use micafs::mount::Error;
 use micafs::mount::dialect;
 use micafs::mount::dialect::Command;
 use micafs::mount::help;

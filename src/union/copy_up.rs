@@ -308,10 +308,10 @@ impl<'a> Built<'a> {
     }
 
     fn remove(&mut self) {
-        if let Some(name) = self.name.take() {
-            if let Err(e) = sys::name::unlink(&*self.upper.work, name.as_name()) {
-                log::warn!("left {name} in the work directory: {e}");
-            }
+        if let Some(name) = self.name.take()
+            && let Err(e) = sys::name::unlink(&*self.upper.work, name.as_name())
+        {
+            log::warn!("left {name} in the work directory: {e}");
         }
     }
 }

@@ -39,17 +39,21 @@ impl Union {
             Kind::Dir => return refused(Errno::ISDIR),
             _ => return refused(Errno::INVAL),
         }
-        if write || truncate {
+        let io = if write || truncate {
             self.copy_up(node, if truncate { Copy::Prefix(0) } else { Copy::All })?;
             let fd = self.writable(node)?;
             if truncate {
                 sys::data::set_len(&*fd, 0)?;
             }
-        }
-        let io = self.backing(node)?;
+            Io::Upper(fd, true)
+        } else {
+            self.backing(node)?
+        };
         let mut body = node.body.write();
-        // Somebody may have opened it meanwhile; a backing that can be written is never replaced by one that cannot.
-        if body.io.is_none() {
+        // Somebody may have opened it meanwhile; a backing that can be written is never replaced by one that cannot, and one
+        // from below a copy-up that finished meanwhile is not kept: the next read opens the copy.
+        let better = matches!((&body.io, &io), (None, _) | (Some(Io::Upper(_, false)), Io::Upper(_, true)));
+        if better && !is_outdated(&io, &body.real) {
             body.io = Some(io);
         }
         body.opens += 1;
@@ -117,11 +121,11 @@ impl Union {
                 body.place.clone()
             };
             let Some((parent, _)) = place else { return Ok(()) };
-            if let Some(handle) = parent.dirs().and_then(|d| d.upper) {
-                if let Err(e) = handle.fd().map_err(Error::from).and_then(|fd| Ok(sys::data::sync_dir(&*fd)?)) {
-                    at.body.write().fresh = true;
-                    return Err(e);
-                }
+            if let Some(handle) = parent.dirs().and_then(|d| d.upper)
+                && let Err(e) = handle.fd().map_err(Error::from).and_then(|fd| Ok(sys::data::sync_dir(&*fd)?))
+            {
+                at.body.write().fresh = true;
+                return Err(e);
             }
             at = parent;
         }
@@ -208,11 +212,14 @@ impl Union {
             }
         };
         let mut body = node.body.write();
-        // A copy-up that finished meanwhile makes what was opened here the old file.
-        let outdated = matches!((&io, &body.real), (Io::Lower(_), Real::Upper { .. }));
-        if body.opens > 0 && body.io.is_none() && !outdated {
+        if body.opens > 0 && body.io.is_none() && !is_outdated(&io, &body.real) {
             body.io = Some(io.clone());
         }
         Ok(io)
     }
+}
+
+/// Whether a copy-up that finished meanwhile made what was opened the old file.
+fn is_outdated(io: &Io, real: &Real) -> bool {
+    matches!((io, real), (Io::Lower(_), Real::Upper { .. }))
 }

@@ -32,12 +32,19 @@ impl Union {
     ///
     /// # Errors
     /// Those of upper. Names that were linked already stay; they show what they showed before.
-    pub(super) fn link_others(&self, lower: &Lower, built: &Built<'_>, paths: &[RelPath], node: &Arc<Node>) -> Result<()> {
+    pub(super) fn link_others(
+        &self,
+        lower: &Lower,
+        built: &Built<'_>,
+        paths: &[RelPath],
+        node: &Arc<Node>,
+    ) -> Result<()> {
         for path in paths {
             let Some((dir, name)) = path.split_last() else { continue };
             let Some(parent) = self.directory_at(&dir)? else { continue };
             let _parent = Forget(self, parent.ino);
-            let own = node.body.read().place.as_ref().is_some_and(|(p, n)| Arc::ptr_eq(p, &parent) && n.as_name() == name);
+            let own =
+                node.body.read().place.as_ref().is_some_and(|(p, n)| Arc::ptr_eq(p, &parent) && n.as_name() == name);
             if own || !self.shows_lower(&parent, name, lower)? {
                 continue;
             }

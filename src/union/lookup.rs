@@ -257,10 +257,10 @@ impl<O: Observer> Walk<'_, O> {
 /// # Errors
 /// When a root's marks cannot be read.
 pub fn merged_roots(stack: &super::stack::Stack) -> Result<Arc<[Lower]>> {
-    if let Some(upper) = &stack.upper {
-        if dir::dir_marks(&upper.root, false)?.opaque {
-            return Ok(Arc::new([]));
-        }
+    if let Some(upper) = &stack.upper
+        && dir::dir_marks(&upper.root, false)?.opaque
+    {
+        return Ok(Arc::new([]));
     }
     let mut lowers = Vec::new();
     for lower in stack.roots.0.iter() {

@@ -13,6 +13,7 @@
 //! Over the copying of data and over `fsync` only the first kind is held, and only that node's: a copy-up of 10 GB does not delay a
 //! `touch` beside it.
 
+mod acl;
 pub mod attr;
 mod copy_up;
 mod data;

@@ -130,10 +130,10 @@ impl Union {
     }
 
     fn note_acl(&self, node: &Node, name: &[u8], set: bool) {
-        if name == b"system.posix_acl_default" {
-            if let Some(handle) = node.dirs().and_then(|d| d.upper) {
-                handle.learn(Probe::DefaultAcl, set);
-            }
+        if name == b"system.posix_acl_default"
+            && let Some(handle) = node.dirs().and_then(|d| d.upper)
+        {
+            handle.learn(Probe::DefaultAcl, set);
         }
     }
 

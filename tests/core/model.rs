@@ -6,6 +6,7 @@ use proptest::test_runner::RngAlgorithm;
 use proptest::test_runner::TestRng;
 use proptest::test_runner::TestRunner;
 
+use crate::layers::LayerSpec;
 use crate::layers::Store;
 use crate::layers::any_layer;
 use crate::ops::Op;
@@ -13,6 +14,7 @@ use crate::ops::any_op;
 use crate::world::Limits;
 use crate::world::Setup;
 use crate::world::World;
+use crate::world::read_what_the_kernel_wrote;
 
 /// Why these tests cannot run here, if so.
 pub fn skip() -> bool {
@@ -37,6 +39,14 @@ fn seed() -> u64 {
 }
 
 fn run(usual: u32, stores: &'static [Store], links: bool, redirect: bool, limits: Limits) {
+    try_cases(usual, stores, links, |layers, ops| {
+        let mut world = World::new(Setup { layers, redirect, limits });
+        ops.iter().for_each(|op| world.step(op));
+        world.finish();
+    });
+}
+
+fn try_cases(usual: u32, stores: &'static [Store], links: bool, body: impl Fn(Vec<LayerSpec>, &[Op])) {
     if skip() {
         return;
     }
@@ -48,14 +58,21 @@ fn run(usual: u32, stores: &'static [Store], links: bool, redirect: bool, limits
     let layers = prop::collection::vec(any_layer(stores, links), 1..4);
     let ops = prop::collection::vec(any_op(), 1..40);
     let result = runner.run(&(layers, ops), |(layers, ops)| {
-        let mut world = World::new(Setup { layers, redirect, limits });
-        ops.iter().for_each(|op: &Op| world.step(op));
-        world.finish();
+        body(layers, &ops);
         Ok(())
     });
     if let Err(e) = result {
         let text = format!("{e}");
         panic!("MICA_SEED={seed}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+}
+
+#[test]
+fn an_upper_that_the_kernel_wrote() {
+    for redirect in [false, true] {
+        try_cases(20, &[Store::Dir], false, |layers, ops| {
+            read_what_the_kernel_wrote(&Setup { layers, redirect, limits: Limits::default() }, ops);
+        });
     }
 }
 
