@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::Entry;
 use super::Result;
 use super::Union;
 use super::copy_up;
@@ -15,7 +16,7 @@ use super::copy_up::Copy;
 use super::exec::Site;
 use super::lookup;
 use super::lookup::Lower;
-use super::names::Forget;
+use super::names::Held;
 use super::names::changed;
 use super::node;
 use super::node::Node;
@@ -23,6 +24,7 @@ use crate::path::Name;
 use crate::path::RelPath;
 use crate::sys;
 use crate::sys::attr::Kind;
+use crate::sys::attr::Stat;
 
 impl Union {
     /// Gives the copy that was built in work every other name of `lower` that shows, and leaves the name of `node`'s place to the
@@ -41,20 +43,20 @@ impl Union {
     ) -> Result<()> {
         for path in paths {
             let Some((dir, name)) = path.split_last() else { continue };
-            let Some(parent) = self.directory_at(&dir)? else { continue };
-            let _parent = Forget(self, parent.ino);
+            let Some(held) = self.directory_at(&dir)? else { continue };
+            let parent = held.node()?;
             let own =
-                node.body.read().place.as_ref().is_some_and(|(p, n)| Arc::ptr_eq(p, &parent) && n.as_name() == name);
-            if own || !self.shows_lower(&parent, name, lower)? {
+                node.body.read().place.as_ref().is_some_and(|(p, n)| Arc::ptr_eq(p, parent) && n.as_name() == name);
+            if own || !self.shows_lower(parent, name, lower)? {
                 continue;
             }
-            self.copy_up(&parent, Copy::All)?;
+            self.copy_up(parent, Copy::All)?;
             let _names = parent.names.write();
             // Somebody may have changed the name before it was locked.
-            if !self.shows_lower(&parent, name, lower)? {
+            if !self.shows_lower(parent, name, lower)? {
                 continue;
             }
-            self.link_one(built, &parent, name)?;
+            self.link_one(built, parent, name)?;
         }
         Ok(())
     }
@@ -83,21 +85,18 @@ impl Union {
         }))
     }
 
-    /// The directory at a path, with one more reference; `None` when there is none. Symlinks are not followed: the paths are those
-    /// of the layer's own directories.
-    fn directory_at(&self, path: &RelPath) -> Result<Option<Arc<Node>>> {
-        let mut at = self.node(node::ROOT)?;
+    /// The directory at a path; `None` when there is none. Symlinks are not followed: the paths are those of the layer's own
+    /// directories.
+    fn directory_at(&self, path: &RelPath) -> Result<Option<Held<'_>>> {
+        // The root's references are not counted, so it can be held like any other.
+        let mut at = Held::new(self, Entry { node: self.node(node::ROOT)?, attr: Stat::default() });
         for name in path.components() {
-            // Given back when the step is done, also when it fails; the root's references are not counted.
-            let _above = Forget(self, at.ino);
-            match self.lookup(&at, name)? {
-                Some(entry) if entry.node.kind == Kind::Dir => at = entry.node,
-                Some(entry) => {
-                    self.forget(entry.node.ino, 1);
-                    return Ok(None);
-                }
-                None => return Ok(None),
+            let Some(entry) = self.lookup(at.node()?, name)? else { return Ok(None) };
+            let next = Held::new(self, entry);
+            if next.node()?.kind != Kind::Dir {
+                return Ok(None);
             }
+            at = next;
         }
         Ok(Some(at))
     }
