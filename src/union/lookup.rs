@@ -11,6 +11,7 @@ use super::error::Result;
 use super::observe::Observer;
 use super::observe::Sheet;
 use super::observe::Verdict;
+use crate::layer;
 use crate::layer::Marks;
 use crate::layer::Obj;
 use crate::layer::Seen;
@@ -123,7 +124,13 @@ impl<O: Observer> Walk<'_, O> {
                 at = 0;
             }
         }
-        Ok(self.found)
+        match &self.found {
+            Some(Target { upper: Some(InUpper::Other(true)), lowers, .. }) if lowers.is_empty() => {
+                let what = format!("the data of {} is in no layer below", self.name);
+                Err(layer::Error::Damaged { layer: "upper".to_owned(), what }.into())
+            }
+            _ => Ok(self.found),
+        }
     }
 
     /// Asks upper; returns the redirect that the layers below are to be asked by.
@@ -136,14 +143,16 @@ impl<O: Observer> Walk<'_, O> {
                 self.observer.verdict(Sheet::Upper, name, || Verdict::Whiteout);
             }
             dir::Found::Other(stat) => {
-                self.decided = true;
+                let marks = self.file_marks(dir, &stat)?;
+                self.decided = !marks.metacopy;
                 let location = || format!("{}/{name}", dir.path());
                 self.observer.verdict(Sheet::Upper, name, || Verdict::Found {
                     stat,
-                    marks: Marks::default(),
+                    marks: marks.clone(),
                     location: location(),
                 });
-                self.found = Some(Target { stat, upper: Some(InUpper::Other(false)), lowers: Vec::new() });
+                self.found = Some(Target { stat, upper: Some(InUpper::Other(marks.metacopy)), lowers: Vec::new() });
+                return Ok(marks.redirect);
             }
             dir::Found::Dir(handle, stat, beside_whiteout) => {
                 // A directory that is not merged itself may hold one that was moved here with its lower part.
@@ -160,6 +169,32 @@ impl<O: Observer> Walk<'_, O> {
             }
         }
         Ok(None)
+    }
+
+    /// A copy of the attributes alone carries an origin, so its directory says that it holds such: most files need no look.
+    fn file_marks(&self, dir: &Arc<DirHandle>, stat: &Stat) -> Result<Marks> {
+        if stat.kind() == Kind::File && !self.roots.0.is_empty() && dir::is_impure(dir)? {
+            return Ok(dir::file_marks(dir, self.name.as_name(), stat)?);
+        }
+        Ok(Marks::default())
+    }
+
+    /// The object below a copy of the attributes: its content is the file's, if it is a file at all.
+    fn take_data(&mut self, sheet: Sheet, lower: &Lower, obj: Obj, stat: Stat) {
+        self.decided = true;
+        if stat.kind() != Kind::File {
+            let name = self.name.as_name();
+            return self.observer.verdict(sheet, name, || Verdict::Shadowed { stat: Some(stat) });
+        }
+        let location = || obj.location();
+        self.observer.verdict(sheet, self.name.as_name(), || Verdict::Merged {
+            stat,
+            marks: Marks::default(),
+            location: location(),
+        });
+        if let Some(target) = &mut self.found {
+            target.lowers.push(Lower { layer: lower.layer, obj });
+        }
     }
 
     /// Asks one lower layer; returns the redirect that the layers below are to be asked by.
@@ -191,6 +226,10 @@ impl<O: Observer> Walk<'_, O> {
             }
             Seen::Found(obj, stat) => (obj, stat),
         };
+        if !self.decided && matches!(&self.found, Some(Target { upper: Some(InUpper::Other(_)), .. })) {
+            self.take_data(sheet, lower, obj, stat);
+            return Ok(None);
+        }
         let is_dir = stat.kind() == Kind::Dir;
         // A file below a directory hides everything below itself, too.
         if self.decided || (self.found.is_some() && !is_dir) {

@@ -54,6 +54,8 @@ pub(super) struct Body {
     pub real: Real,
     /// The open backing file, shared by all handles of the node.
     pub io: Option<Io>,
+    /// Where the content of a file in upper lies as long as only its attributes were copied up.
+    pub data: Option<Lower>,
     /// Handles that are open.
     pub opens: u32,
     /// What the union's link count is more, or less, than the object's own: names of a hard-linked lower file that still
@@ -90,11 +92,17 @@ impl Node {
             kind,
             lookups: AtomicU64::new(0),
             waits: AtomicBool::new(false),
-            body: RwLock::new(Body { place, real, io: None, opens: 0, nlink_shift: 0, fresh: false }),
+            body: RwLock::new(Body { place, real, io: None, data: None, opens: 0, nlink_shift: 0, fresh: false }),
             copy: Mutex::new(()),
             names: RwLock::new(()),
             listing: Mutex::new(None),
         }
+    }
+
+    /// A node of a file in upper whose content lies below.
+    pub(super) fn with_data(mut self, data: Option<Lower>) -> Self {
+        self.body.get_mut().data = data;
+        self
     }
 
     /// The directories this one is merged of; `None` for anything else.

@@ -108,7 +108,7 @@ impl Union {
         if is_private_xattr(name) && !FAMILIES.iter().any(|f| name.starts_with(f)) {
             return refused(Errno::PERM);
         }
-        self.copy_up(node, Copy::All)?;
+        self.copy_up(node, Copy::Attributes)?;
         sys::xattr::set(&*self.hold(node)?, &stored(name), value, mode)?;
         self.note_acl(node, name, true);
         Ok(())
@@ -123,7 +123,7 @@ impl Union {
         if self.getxattr(node, name)?.is_none() {
             return refused(Errno::NODATA);
         }
-        self.copy_up(node, Copy::All)?;
+        self.copy_up(node, Copy::Attributes)?;
         sys::xattr::remove(&*self.hold(node)?, &stored(name))?;
         self.note_acl(node, name, false);
         Ok(())
