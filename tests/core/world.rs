@@ -114,8 +114,17 @@ impl Setup {
 
     /// A union over the layers in `scratch`, which [`Setup::write_layers`] wrote.
     pub fn mount(&self, scratch: &Scratch) -> Union {
+        self.mount_with(scratch, true)
+    }
+
+    /// The same, with syncs.
+    pub fn mount_durable(&self, scratch: &Scratch) -> Union {
+        self.mount_with(scratch, false)
+    }
+
+    fn mount_with(&self, scratch: &Scratch, volatile: bool) -> Union {
         let fds = FdCache::new(8);
-        let mut upper = Upper::open(&scratch.dir("upper"), &scratch.dir("work"), fds.clone(), true).expect("upper");
+        let mut upper = Upper::open(&scratch.dir("upper"), &scratch.dir("work"), fds.clone(), volatile).expect("upper");
         self.limits.apply(&mut upper.abilities);
         let stack = Stack::new(Some(upper), self.lowers(scratch, &fds)).expect("stack");
         Union::new(stack, Options { redirect_dir: self.redirect }).expect("union")
