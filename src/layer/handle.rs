@@ -55,6 +55,9 @@ impl FdCache {
     }
 }
 
+/// How often a directory that is not where it was is looked for again.
+const RETRIES: usize = 8;
+
 /// Where a directory is found again.
 #[derive(Debug, Clone)]
 enum Place {
@@ -154,6 +157,17 @@ impl DirHandle {
     /// # Errors
     /// [`Error::Stale`] when another directory stands in its place now, else the kernel's.
     pub fn fd(self: &Arc<Self>) -> Result<Arc<OwnedFd>> {
+        for _ in 0..RETRIES {
+            match self.try_fd() {
+                // One of us may be renaming it, or a directory above: that one is pinned before it moves.
+                Err(e) if matches!(e, Error::Stale(_)) || matches!(e.errno(), Errno::NOENT | Errno::NOTDIR) => {}
+                other => return other,
+            }
+        }
+        self.try_fd()
+    }
+
+    fn try_fd(self: &Arc<Self>) -> Result<Arc<OwnedFd>> {
         // Up to the first directory that is open, then down again; not recursive, since depth is in the hands of users.
         let mut closed = Vec::new();
         let mut at = self.clone();
