@@ -5,9 +5,11 @@
 //! that is no directory lies below; a redirect changes the name for the layers below. Only the layers in which the parent
 //! directory exists are asked, and an error of a layer is an error of the lookup, never a miss.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::error::Result;
+use super::error::refused;
 use super::observe::Observer;
 use super::observe::Sheet;
 use super::observe::Verdict;
@@ -21,6 +23,7 @@ use crate::layer::marks::Redirect;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::path::RelPath;
+use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::Stat;
 
@@ -78,7 +81,7 @@ impl Target {
 #[derive(Debug, Clone)]
 pub struct Roots(pub Arc<[Lower]>);
 
-/// How many redirects one lookup follows before the layers are called damaged.
+/// How many redirects one lookup follows in all; more are `ELOOP`.
 const MAX_REDIRECTS: usize = 64;
 
 /// Looks `name` up in the directory that consists of `dirs`; `None` when the union has no such name.
@@ -86,7 +89,8 @@ const MAX_REDIRECTS: usize = 64;
 /// # Errors
 /// The first error of a layer that was asked.
 pub fn walk<O: Observer>(dirs: &Dirs, roots: &Roots, name: Name<'_>, observer: &mut O) -> Result<Option<Target>> {
-    Walk { roots, name: name.to_buf(), found: None, decided: false, redirects: 0, observer }.run(dirs)
+    let redirects = Cell::new(0);
+    Walk { roots, name: name.to_buf(), found: None, decided: false, redirects: &redirects, observer }.run(dirs)
 }
 
 struct Walk<'a, O: Observer> {
@@ -96,7 +100,8 @@ struct Walk<'a, O: Observer> {
     found: Option<Target>,
     /// Nothing below can change the answer; only an exhaustive observer still looks.
     decided: bool,
-    redirects: usize,
+    /// Redirects followed so far, by inner walks, too: hostile ones lead to each other.
+    redirects: &'a Cell<usize>,
     observer: &'a mut O,
 }
 
@@ -265,10 +270,10 @@ impl<O: Observer> Walk<'_, O> {
     /// The directories that hold the last name of `path` in the layers from number `first` on; that name becomes the one
     /// looked for.
     fn follow_from(&mut self, path: &RelPath, first: u16) -> Result<Arc<[Lower]>> {
-        self.redirects += 1;
+        self.redirects.set(self.redirects.get() + 1);
         let Some((parents, last)) = path.split_last() else { return Ok(Arc::new([])) };
-        if self.redirects > MAX_REDIRECTS {
-            return Ok(Arc::new([]));
+        if self.redirects.get() > MAX_REDIRECTS {
+            return refused(Errno::LOOP);
         }
         let mut dirs: Arc<[Lower]> = self.roots.0.iter().filter(|l| l.layer >= first).cloned().collect();
         for part in parents.components() {

@@ -133,6 +133,17 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    /// Drops the nodes above that nobody else holds in a loop: depth is in the hands of users.
+    fn drop(&mut self) {
+        let mut place = self.body.get_mut().place.take();
+        while let Some((parent, _)) = place {
+            let Some(mut parent) = Arc::into_inner(parent) else { break };
+            place = parent.body.get_mut().place.take();
+        }
+    }
+}
+
 const SHARDS: usize = 64;
 
 /// The nodes that the kernel, or a child of theirs, refers to.

@@ -78,44 +78,44 @@ fn an_upper_that_the_kernel_wrote() {
 
 #[test]
 fn directories_with_redirects_off() {
-    run(60, &[Store::Dir], false, false, Limits::default());
+    run(40, &[Store::Dir], false, false, Limits::default());
 }
 
 #[test]
 fn directories_with_redirects_on() {
-    run(60, &[Store::Dir], false, true, Limits::default());
+    run(40, &[Store::Dir], false, true, Limits::default());
 }
 
 #[test]
 fn every_kind_of_layer() {
-    run(60, &[Store::Dir, Store::Aufs, Store::Mem], false, true, Limits::default());
+    run(40, &[Store::Dir, Store::Aufs, Store::Mem], false, true, Limits::default());
 }
 
 #[test]
 fn layers_with_hard_links() {
-    run(60, &[Store::Dir, Store::Mem], true, true, Limits::default());
+    run(40, &[Store::Dir, Store::Mem], true, true, Limits::default());
 }
 
 #[test]
 fn an_upper_without_device_whiteouts() {
     let limits = Limits { no_devices: true, ..Limits::default() };
-    run(40, &[Store::Dir, Store::Aufs], false, true, limits);
+    run(30, &[Store::Dir, Store::Aufs], false, true, limits);
 }
 
 #[test]
 fn an_upper_without_devices_and_exchange() {
     let limits = Limits { no_devices: true, no_exchange: true, ..Limits::default() };
-    run(40, &[Store::Dir], false, true, limits);
+    run(25, &[Store::Dir], false, true, limits);
 }
 
 #[test]
 fn an_upper_without_exchange() {
     let limits = Limits { no_exchange: true, ..Limits::default() };
-    run(40, &[Store::Dir], false, true, limits);
+    run(25, &[Store::Dir], false, true, limits);
 }
 
 #[test]
 fn an_upper_without_anything() {
     let limits = Limits { no_devices: true, no_exchange: true, no_marks: true };
-    run(40, &[Store::Dir], false, false, limits);
+    run(25, &[Store::Dir], false, false, limits);
 }

@@ -314,3 +314,74 @@ fn a_layer_in_memory_reads_and_seeks() {
     assert!(matches!(layer.root().unwrap().lookup(Name::new(b"w").unwrap()).unwrap(), Seen::Whiteout));
     assert!(MemLayer::new("m", &[file("no/parent", "")]).is_err());
 }
+
+/// Data is on disk before the name that shows it, and a sync of a file reaches the names above it.
+#[test]
+fn a_copy_is_synced_before_it_is_published() {
+    needs_root!();
+    let setup = Setup::of_dirs(vec![vec![dir("d"), file("d/f", "x")]]);
+    let scratch = Scratch::new();
+    setup.write_layers(&scratch);
+    let mut c = Client::new(setup.mount_durable(&scratch));
+    let calls = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let log = calls.clone();
+    let hook = move |call: &micafs::sys::gate::Call<'_>| {
+        log.borrow_mut().push(call.name);
+        None
+    };
+    micafs::sys::gate::with_hook(hook, || {
+        c.chmod("d/f").unwrap();
+        let of = |name| calls.borrow().iter().rposition(|n| *n == name);
+        assert!(of("fsync").is_some() && of("fsync") < of("renameat2"), "{:?}", calls.borrow());
+        calls.borrow_mut().clear();
+        let node = c.find("d/f").unwrap();
+        c.union.fsync(&node, true).unwrap();
+        // The data, the directory that got the file, and the root that got the directory.
+        assert_eq!(*calls.borrow(), ["fdatasync", "fsync", "fsync"]);
+        calls.borrow_mut().clear();
+        c.union.fsync(&node, true).unwrap();
+        assert_eq!(*calls.borrow(), ["fdatasync"]);
+    });
+}
+
+/// Depth costs neither the stack nor more descriptors than the cache holds.
+#[test]
+fn directories_as_deep_as_one_likes() {
+    needs_root!();
+    let (_setup, _scratch, mut c) = client(vec![vec![]], false, Limits::default());
+    let name = Name::new(b"d").unwrap();
+    let mut chain = vec![c.union.node(ROOT).unwrap()];
+    for _ in 0..2000 {
+        let parent = chain.last().unwrap();
+        let made = c.union.make(parent, name, MakeKind::Dir, 0o755, Default::default(), false).unwrap();
+        c.pins.add(made.node.ino);
+        chain.push(made.node);
+    }
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    assert!(fds < 500, "{fds} descriptors");
+    while chain.len() > 1 {
+        chain.pop();
+        c.union.rmdir(chain.last().unwrap(), name).unwrap();
+    }
+    drop(chain);
+    c.pins.forget_all(&c.union);
+    c.union.table().collect();
+    assert_eq!(c.union.table().len(), 1, "nodes are left");
+}
+
+/// Redirects that lead to each other through hostile layers multiplied: a lookup never came back.
+#[test]
+fn redirects_that_lead_to_each_other_are_refused() {
+    needs_root!();
+    let redirected = |path: &str| {
+        let mut d = dir(path);
+        d.xattrs.push((b"trusted.overlay.redirect".to_vec(), b"/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a".to_vec()));
+        d
+    };
+    let mut layers = Vec::new();
+    for _ in 0..24 {
+        layers.push((1..24).map(|n| redirected(&vec!["a"; n].join("/"))).collect::<Vec<_>>());
+    }
+    let (_setup, _scratch, mut c) = client(layers, true, Limits::default());
+    assert_eq!(c.find("a").err(), Some(Errno::LOOP));
+}

@@ -1,7 +1,20 @@
 //! A union and a plain directory that start alike and go through the same operations.
 //!
-//! The plain directory is the model: `cp -a` of the layers, bottom to top, and then the kernel's own system calls. Where the
-//! union may differ is said here, at [`listed`] and [`World::compare`], and nowhere else.
+//! The plain directory is the model: `cp -a` of the layers, bottom to top, and then the kernel's own system calls.
+//!
+//! # Where the union may differ
+//! Results ([`World::is_listed`], [`alike`]):
+//! - a directory with a lower part is not renamed without redirects, nor where the redirect would be longer than 256 bytes,
+//!   nor where the upper filesystem lacks whiteout devices, exchanging or xattrs (`EXDEV`);
+//! - without `RENAME_EXCHANGE` nothing is exchanged (`EINVAL`); without whiteout devices (or, for directories, without an
+//!   exchange) names of more than 251 bytes cannot be whited out or taken by a new directory (`ENAMETOOLONG`);
+//! - the other lower name of a hard-linked file whose copy lost its own name cannot be renamed (`EXDEV`);
+//! - errors whose order the VFS decides before a filesystem is asked.
+//!
+//! What shows ([`World::compare`], [`World::drop_caches`]):
+//! - the names of a hard-linked *lower* file part, in content and number, when the node of its copy is forgotten; their link
+//!   count is that of the layer;
+//! - where upper takes no xattrs, a copy gets a number of its own when its node is forgotten.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -114,8 +127,17 @@ impl Setup {
 
     /// A union over the layers in `scratch`, which [`Setup::write_layers`] wrote.
     pub fn mount(&self, scratch: &Scratch) -> Union {
+        self.mount_with(scratch, true)
+    }
+
+    /// The same, with syncs.
+    pub fn mount_durable(&self, scratch: &Scratch) -> Union {
+        self.mount_with(scratch, false)
+    }
+
+    fn mount_with(&self, scratch: &Scratch, volatile: bool) -> Union {
         let fds = FdCache::new(8);
-        let mut upper = Upper::open(&scratch.dir("upper"), &scratch.dir("work"), fds.clone(), true).expect("upper");
+        let mut upper = Upper::open(&scratch.dir("upper"), &scratch.dir("work"), fds.clone(), volatile).expect("upper");
         self.limits.apply(&mut upper.abilities);
         let stack = Stack::new(Some(upper), self.lowers(scratch, &fds)).expect("stack");
         Union::new(stack, Options { redirect_dir: self.redirect }).expect("union")
