@@ -357,7 +357,8 @@ impl Object for FileObject {
     }
 
     fn marks(&self) -> Result<Marks> {
-        if self.kind != Kind::File {
+        // A copy of the attributes alone carries an origin, and its directory the mark that it holds such: most files need no look.
+        if self.kind != Kind::File || !is_impure(&self.parent)? {
             return Ok(Marks::default());
         }
         let fd = self.hold()?;

@@ -63,6 +63,8 @@ pub(super) enum Copy {
 /// What is copied.
 pub(super) struct Source<'a> {
     obj: &'a Obj,
+    /// Where the content lies.
+    content: &'a Obj,
     stat: Stat,
     copy: Copy,
     origin: Option<Vec<u8>>,
@@ -79,8 +81,8 @@ impl Source<'_> {
                 let mark = upper.mark_name(METACOPY).ok_or(Error::Refused(Errno::OPNOTSUPP))?;
                 sys::xattr::set(made, &mark, b"", SetMode::Any)?;
             }
-            (Kind::File, Copy::All) => self.obj.open()?.copy_to(made, u64::MAX)?,
-            (Kind::File, Copy::Prefix(len)) => self.obj.open()?.copy_to(made, len)?,
+            (Kind::File, Copy::All) => self.content.open()?.copy_to(made, u64::MAX)?,
+            (Kind::File, Copy::Prefix(len)) => self.content.open()?.copy_to(made, len)?,
             _ => {}
         }
         sys::attr::chown(made, Some(s.uid), Some(s.gid))?;
@@ -145,7 +147,11 @@ impl Union {
     ///
     /// Until the mark goes, the content below is the file's: a crash leaves the file of before.
     fn complete(&self, node: &Arc<Node>, copy: Copy) -> Result<()> {
-        if node.body.read().data.is_none() {
+        let done = {
+            let body = node.body.read();
+            body.data.is_none() || matches!(body.real, Real::Lower(_))
+        };
+        if done {
             return Ok(());
         }
         let _copying = node.copy.lock();
@@ -203,7 +209,8 @@ impl Union {
 
     fn copy_up_dir(&self, node: &Arc<Node>, dirs: Dirs) -> Result<()> {
         let Some(lower) = face(&dirs.lowers) else { return refused(Errno::IO) };
-        let source = Source { obj: &lower.obj, stat: lower.obj.stat()?, copy: Copy::All, origin: None };
+        let obj = &lower.obj;
+        let source = Source { obj, content: obj, stat: obj.stat()?, copy: Copy::All, origin: None };
         let (parent, name) = node.body.read().place.clone().ok_or(Error::Refused(Errno::NOENT))?;
         let _names = parent.names.write();
         let site = self.site_of(node)?.ok_or(Error::Refused(Errno::NOENT))?;
@@ -227,8 +234,10 @@ impl Union {
         let origin = others.as_ref().and_then(|_| self.stack().origin_record(lower.layer, lower.obj.id()));
         let attributes = self.may_leave_data(&stat, copy, origin.as_ref());
         let copy = if copy == Copy::Attributes && !attributes { Copy::All } else { copy };
-        let data = attributes.then(|| lower.clone());
-        let source = Source { obj: &lower.obj, stat, copy, origin };
+        // The lower file may itself be a copy of attributes, made by another union.
+        let content = node.body.read().data.clone().unwrap_or_else(|| lower.clone());
+        let data = attributes.then(|| content.clone());
+        let source = Source { obj: &lower.obj, content: &content.obj, stat, copy, origin };
         let upper = self.upper()?;
         // Data is copied with no directory locked; then the name is looked at again, which may have moved or gone.
         let mut built = Built::make(upper, &source, what)?;

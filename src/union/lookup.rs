@@ -90,7 +90,8 @@ const MAX_REDIRECTS: usize = 64;
 /// The first error of a layer that was asked.
 pub fn walk<O: Observer>(dirs: &Dirs, roots: &Roots, name: Name<'_>, observer: &mut O) -> Result<Option<Target>> {
     let redirects = Cell::new(0);
-    Walk { roots, name: name.to_buf(), found: None, decided: false, redirects: &redirects, observer }.run(dirs)
+    Walk { roots, name: name.to_buf(), found: None, decided: false, wants_data: false, redirects: &redirects, observer }
+        .run(dirs)
 }
 
 struct Walk<'a, O: Observer> {
@@ -100,6 +101,8 @@ struct Walk<'a, O: Observer> {
     found: Option<Target>,
     /// Nothing below can change the answer; only an exhaustive observer still looks.
     decided: bool,
+    /// What was found has only attributes: its content is to be found below.
+    wants_data: bool,
     /// Redirects followed so far, by inner walks, too: hostile ones lead to each other.
     redirects: &'a Cell<usize>,
     observer: &'a mut O,
@@ -129,13 +132,11 @@ impl<O: Observer> Walk<'_, O> {
                 at = 0;
             }
         }
-        match &self.found {
-            Some(Target { upper: Some(InUpper::Other(true)), lowers, .. }) if lowers.is_empty() => {
-                let what = format!("the data of {} is in no layer below", self.name);
-                Err(layer::Error::Damaged { layer: "upper".to_owned(), what }.into())
-            }
-            _ => Ok(self.found),
+        if self.wants_data {
+            let what = format!("the data of {} is in no layer below", self.name);
+            return Err(layer::Error::Damaged { layer: "with a metacopy".to_owned(), what }.into());
         }
+        Ok(self.found)
     }
 
     /// Asks upper; returns the redirect that the layers below are to be asked by.
@@ -149,7 +150,7 @@ impl<O: Observer> Walk<'_, O> {
             }
             dir::Found::Other(stat) => {
                 let marks = self.file_marks(dir, &stat)?;
-                self.decided = !marks.metacopy;
+                (self.decided, self.wants_data) = (!marks.metacopy, marks.metacopy);
                 let location = || format!("{}/{name}", dir.path());
                 self.observer.verdict(Sheet::Upper, name, || Verdict::Found {
                     stat,
@@ -178,19 +179,21 @@ impl<O: Observer> Walk<'_, O> {
 
     /// A copy of the attributes alone carries an origin, so its directory says that it holds such: most files need no look.
     fn file_marks(&self, dir: &Arc<DirHandle>, stat: &Stat) -> Result<Marks> {
-        if stat.kind() == Kind::File && !self.roots.0.is_empty() && dir::is_impure(dir)? {
-            return Ok(dir::file_marks(dir, self.name.as_name(), stat)?);
+        match stat.kind() {
+            Kind::File if !self.roots.0.is_empty() => Ok(dir::file_marks(dir, self.name.as_name(), stat)?),
+            _ => Ok(Marks::default()),
         }
-        Ok(Marks::default())
     }
 
     /// The object below a copy of the attributes: its content is the file's, if it is a file at all.
-    fn take_data(&mut self, sheet: Sheet, lower: &Lower, obj: Obj, stat: Stat) {
+    fn take_data(&mut self, sheet: Sheet, lower: &Lower, obj: Obj, stat: Stat) -> Result<Option<Redirect>> {
         self.decided = true;
         if stat.kind() != Kind::File {
-            let name = self.name.as_name();
-            return self.observer.verdict(sheet, name, || Verdict::Shadowed { stat: Some(stat) });
+            self.observer.verdict(sheet, self.name.as_name(), || Verdict::Shadowed { stat: Some(stat) });
+            return Ok(None);
         }
+        let marks = obj.marks()?;
+        (self.decided, self.wants_data) = (!marks.metacopy, marks.metacopy);
         let location = || obj.location();
         self.observer.verdict(sheet, self.name.as_name(), || Verdict::Merged {
             stat,
@@ -199,6 +202,18 @@ impl<O: Observer> Walk<'_, O> {
         });
         if let Some(target) = &mut self.found {
             target.lowers.push(Lower { layer: lower.layer, obj });
+        }
+        Ok(self.redirected(marks))
+    }
+
+    /// A redirect to a sibling is only another name; one to a path is the caller's to follow.
+    fn redirected(&mut self, marks: Marks) -> Option<Redirect> {
+        match marks.redirect {
+            Some(Redirect::Sibling(name)) => {
+                self.name = name;
+                None
+            }
+            other => other,
         }
     }
 
@@ -231,9 +246,8 @@ impl<O: Observer> Walk<'_, O> {
             }
             Seen::Found(obj, stat) => (obj, stat),
         };
-        if !self.decided && matches!(&self.found, Some(Target { upper: Some(InUpper::Other(_)), .. })) {
-            self.take_data(sheet, lower, obj, stat);
-            return Ok(None);
+        if self.wants_data && !self.decided {
+            return self.take_data(sheet, lower, obj, stat);
         }
         let is_dir = stat.kind() == Kind::Dir;
         // A file below a directory hides everything below itself, too.
@@ -242,8 +256,10 @@ impl<O: Observer> Walk<'_, O> {
             self.observer.verdict(sheet, name, || Verdict::Shadowed { stat: Some(stat) });
             return Ok(None);
         }
-        let marks = if is_dir && (more_below || O::EXHAUSTIVE) { obj.marks()? } else { Marks::default() };
-        self.decided = !is_dir || marks.opaque;
+        let may_have = is_dir || stat.kind() == Kind::File;
+        let marks = if may_have && (more_below || O::EXHAUSTIVE) { obj.marks()? } else { Marks::default() };
+        self.wants_data = marks.metacopy;
+        self.decided = if is_dir { marks.opaque } else { !marks.metacopy };
         let first = self.found.is_none();
         self.observer.verdict(sheet, name, || {
             let (marks, location) = (marks.clone(), obj.location());
@@ -254,13 +270,7 @@ impl<O: Observer> Walk<'_, O> {
             target.stat = stat;
         }
         target.lowers.push(Lower { layer: lower.layer, obj });
-        match marks.redirect {
-            Some(Redirect::Sibling(name)) => {
-                self.name = name;
-                Ok(None)
-            }
-            other => Ok(other),
-        }
+        Ok(self.redirected(marks))
     }
 
     fn follow(&mut self, path: &RelPath, above: u16) -> Result<Arc<[Lower]>> {
@@ -283,6 +293,7 @@ impl<O: Observer> Walk<'_, O> {
                 name: part.to_buf(),
                 found: None,
                 decided: false,
+                wants_data: false,
                 redirects: self.redirects,
                 observer: &mut (),
             };

@@ -191,7 +191,12 @@ impl Union {
             (None, Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (None, None) => return refused(Errno::IO),
         };
-        let data = top.filter(|_| matches!(target.upper, Some(InUpper::Other(true)))).cloned();
+        // Below a copy of the attributes alone, the last object has the content.
+        let data = match &target.upper {
+            Some(InUpper::Other(true)) => target.lowers.last().cloned(),
+            None if target.kind() == Kind::File && target.lowers.len() > 1 => target.lowers.last().cloned(),
+            _ => None,
+        };
         let id = top.filter(|_| layer.is_some()).map_or(own, |l| l.obj.id());
         let stat = target.stat;
         let kind = target.kind();

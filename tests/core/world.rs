@@ -140,7 +140,7 @@ impl Setup {
         let mut upper = Upper::open(&scratch.dir("upper"), &scratch.dir("work"), fds.clone(), volatile).expect("upper");
         self.limits.apply(&mut upper.abilities);
         let stack = Stack::new(Some(upper), self.lowers(scratch, &fds)).expect("stack");
-        Union::new(stack, Options { redirect_dir: self.redirect }).expect("union")
+        Union::new(stack, Options { redirect_dir: self.redirect, metacopy: self.redirect }).expect("union")
     }
 
     /// A union for reading, with what was the upper as its top layer.
@@ -767,10 +767,11 @@ impl KernelMount {
         let lower = |i| scratch.dir(&format!("lower{i}")).display().to_string();
         let lowers: Vec<String> = (0..setup.layers.len()).rev().map(lower).collect();
         let option = format!(
-            "lowerdir={},upperdir={},workdir={},redirect_dir={},index=off,metacopy=off,xino=off",
+            "lowerdir={},upperdir={},workdir={},redirect_dir={},index=off,metacopy={},xino=off",
             lowers.join(":"),
             scratch.dir("upper").display(),
             scratch.dir("work").display(),
+            if setup.redirect { "on" } else { "off" },
             if setup.redirect { "on" } else { "off" }
         );
         let mut mount = std::process::Command::new("mount");
