@@ -47,6 +47,11 @@ impl CliError {
         self
     }
 
+    /// Ends with this exit code and nothing more to say: the answer was printed, and the code is part of it.
+    pub fn answered(code: u8) -> Self {
+        Self { code, ..Self::reported() }
+    }
+
     /// Fails with what was printed already.
     pub fn reported() -> Self {
         Self { quiet: true, ..Self::new("") }
@@ -102,6 +107,16 @@ impl From<engine::Error> for CliError {
                     "stop the container first"
                 };
                 Self::new(&e).hint(hint)
+            }
+            engine::Error::NoRecord(_) => Self::new(&e)
+                .hint("was it mounted by another user or another program? give the image or the directories"),
+            engine::Error::NotInMount(_) => {
+                Self::new(&e).hint("say of what: mica explain IMAGE|CONTAINER|MOUNTPOINT PATH")
+            }
+            engine::Error::Mount(ref source) => {
+                let hint = source.hint();
+                let error = Self::new(&e);
+                hint.map_or(error, |hint| Self::new(&e).hint(hint))
             }
             other => Self::new(other),
         }

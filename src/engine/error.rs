@@ -1,5 +1,7 @@
 //! Errors of use cases.
 
+use std::path::PathBuf;
+
 use crate::image::archive;
 use crate::image::reference::BadReference;
 use crate::store;
@@ -40,6 +42,18 @@ pub enum Error {
     /// What is asked for would harm something else; the words are docker's.
     #[error("conflict: {0}")]
     Conflict(String),
+    /// A path could not be explained.
+    #[error(transparent)]
+    Explain(#[from] crate::explain::Error),
+    /// A mount, or what was said about one, is wrong.
+    #[error(transparent)]
+    Mount(#[from] crate::mount::Error),
+    /// A mount tells nothing of its layers.
+    #[error("nothing is known of the layers mounted on {}", .0.display())]
+    NoRecord(PathBuf),
+    /// A path is not where a union is mounted.
+    #[error("{} is not on a mount of mica", .0.display())]
+    NotInMount(PathBuf),
     /// A tag was asked for under a digest.
     #[error("refusing to create a tag with a digest reference")]
     TagIsDigest,

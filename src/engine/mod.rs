@@ -1,6 +1,7 @@
 //! Use cases, one file each: where the parts of mica meet. Nothing here prints; what takes long reports to a [`Progress`].
 
 pub mod error;
+pub mod explain;
 pub mod history;
 pub mod images;
 pub mod inspect;

@@ -47,3 +47,33 @@ pub fn open_files_limit() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     limit.current.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
 }
+
+/// When a process started, in the kernel's clock ticks since boot; `None` when there is no such process. Together with the
+/// process's number it names a process for good, since numbers are used again.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn start_time(pid: u32) -> Result<Option<u64>> {
+    let path = format!("/proc/{pid}/stat");
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return Ok(None),
+        Err(e) => return Err(Error::new("read", path, Errno::from_io_error(&e).unwrap_or(Errno::IO))),
+    };
+    // The command's name stands in parentheses and may hold anything: the fields are counted from the last one. A process that is
+    // dead but not reaped (state Z) is gone for everybody else.
+    let text = String::from_utf8_lossy(&text);
+    let fields: Vec<&str> =
+        text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    match (fields.first(), fields.get(19).and_then(|f| f.parse().ok())) {
+        (Some(&("Z" | "X")), _) => Ok(None),
+        (_, Some(ticks)) => Ok(Some(ticks)),
+        _ => Err(Error::new("read", path, Errno::INVAL)),
+    }
+}
+
+/// Whether the process `pid` that started at `start_time` still runs.
+pub fn is_running(pid: u32, start: u64) -> bool {
+    matches!(start_time(pid), Ok(Some(now)) if now == start)
+}

@@ -26,6 +26,7 @@ pub mod plan;
 pub mod readdir;
 mod rename;
 pub mod stack;
+pub mod view;
 pub mod work;
 mod xattr;
 

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod check;
+mod explain;
 mod history;
 mod images;
 mod inspect;
@@ -29,6 +30,8 @@ pub enum Command {
     History(history::Args),
     /// Show everything about images, as JSON
     Inspect(inspect::Args),
+    /// Show why a path looks as it does: what each layer says about it
+    Explain(explain::Args),
     /// Check that the store is whole
     Check(check::Args),
 }
@@ -43,6 +46,7 @@ impl Command {
             Command::Tag(args) => tag::run(&args, context),
             Command::History(args) => history::run(&args, context),
             Command::Inspect(args) => inspect::run(&args, context),
+            Command::Explain(args) => explain::run(&args, context),
             Command::Check(args) => check::run(&args, context),
         }
     }
