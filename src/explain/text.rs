@@ -1,5 +1,6 @@
 //! An explanation as a picture in text: for each name a column of layers, top to bottom.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::json::word;
@@ -97,7 +98,14 @@ pub fn picture(explanation: &Explanation, style: Style) -> String {
         width(|row| row.object.chars().count()),
     ];
     let mut out = headline(explanation, style);
-    for (component, column) in explanation.components.iter().zip(&columns) {
+    let mut shown = BTreeSet::new();
+    for (at, (component, column)) in explanation.components.iter().zip(&columns).enumerate() {
+        // Symlinks can lead through a place again and again; it is the same every time.
+        let is_answer =
+            at + 1 == explanation.components.len() && !matches!(explanation.outcome, Outcome::Unresolvable(_));
+        if !shown.insert(component.path.to_bytes()) && !is_answer {
+            continue;
+        }
         out.push('\n');
         out.push_str(&style.paint(Colour::Bold, &component.path.to_string()));
         if let Some(link) = &component.link {
@@ -126,17 +134,17 @@ fn headline(explanation: &Explanation, style: Style) -> String {
     let (colour, what) = match &explanation.outcome {
         Outcome::Found => {
             let layer = explanation.served().and_then(|served| explanation.layers.get(served.layer));
-            (Colour::Green, format!("served by {}", layer.map_or_else(String::new, |info| info.place.to_string())))
+            (Colour::Green, format!("is served by {}", layer.map_or_else(String::new, |info| info.place.to_string())))
         }
         Outcome::Hidden { layer, by } => {
             let has = explanation.layers.get(*layer).map_or_else(String::new, |info| info.place.to_string());
             let why = by.as_ref().map_or_else(|| "it does not show".to_owned(), |by| reason(by, &explanation.layers));
-            (Colour::Red, format!("hidden: {has} has it, but {why}"))
+            (Colour::Red, format!("is hidden: {has} has it, but {why}"))
         }
-        Outcome::Never => (Colour::Yellow, "never there: no layer has it".to_owned()),
+        Outcome::Never => (Colour::Yellow, "was never there: no layer has it".to_owned()),
         Outcome::Unresolvable(why) => (Colour::Red, format!("cannot be resolved: {why}")),
     };
-    format!("{slash}{asked} in {}: {}\n", Escaped(explanation.target.as_bytes()), style.paint(colour, &what))
+    format!("{slash}{asked} in {} {}\n", Escaped(explanation.target.as_bytes()), style.paint(colour, &what))
 }
 
 /// Why what lies below a cut does not show.

@@ -2,6 +2,7 @@
 
 mod arch;
 mod arch_lexer;
+mod explain;
 mod fixtures;
 
 #[path = "../support/mod.rs"]
