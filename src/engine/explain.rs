@@ -44,7 +44,7 @@ pub fn mounted(word: &OsStr, path: Option<&OsStr>, root: Option<&Path>) -> Resul
     };
     let record = record::of_device(entry.dev).ok_or_else(|| Error::NoRecord(entry.target.clone()))?;
     let asked = path.map_or_else(|| inside.as_os_str().as_bytes(), OsStr::as_bytes).to_vec();
-    Ok(Some((of_record(&entry, &record, root)?, asked)))
+    Ok(Some((of_record(&entry.target, &record, root)?, asked)))
 }
 
 /// The mount of a union at `path`; with `inside` also one in which `path` lies, and where in it. The part inside is taken as it is
@@ -82,7 +82,7 @@ fn around<'a>(entries: &'a [Entry], place: &Path) -> Option<(&'a Entry, PathBuf)
 }
 
 /// The stack that a mount's record tells of.
-fn of_record(entry: &Entry, record: &Record, root: Option<&Path>) -> Result<Subject> {
+pub(super) fn of_record(target: &Path, record: &Record, root: Option<&Path>) -> Result<Subject> {
     let fds = fd_cache();
     let packs = record.layers.iter().any(|layer| matches!(layer, LayerPlace::Pack(_)));
     let store = packs.then(|| open_store(record.root.as_ref().map(|root| root.0.as_path()).or(root))).transpose()?;
@@ -109,8 +109,8 @@ fn of_record(entry: &Entry, record: &Record, root: Option<&Path>) -> Result<Subj
         .as_ref()
         .map(|upper| -> Result<_> { Ok((sys::open::dir_path(&upper.0)?, upper.0.display().to_string())) });
     let name = match &record.source {
-        RecordSource::Image(name) | RecordSource::Container(name) => format!("{} ({name})", entry.target.display()),
-        RecordSource::Dirs => entry.target.display().to_string(),
+        RecordSource::Image(name) | RecordSource::Container(name) => format!("{} ({name})", target.display()),
+        RecordSource::Dirs => target.display().to_string(),
     };
     Ok(Subject::new(name, upper.transpose()?, sheets, fds)?)
 }

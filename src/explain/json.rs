@@ -21,8 +21,8 @@
 //! CUT    { "layer", "digest", "path": TEXT, "how": "whiteout" | "opaque" | "covered" }
 //! KIND   "file" | "dir" | "symlink" | "char" | "block" | "fifo" | "socket"
 //! ```
-//! A whiteout below another one is `shadowed` without `stat`. TEXT from file names is escaped as everywhere in mica: bytes that
-//! are no printable UTF-8 as `\xNN`, a backslash as `\\`. Fields may be added; those that are here keep their meaning.
+//! A whiteout below another one is `shadowed` without `stat`. All TEXT, of names and of commands, is escaped as everywhere in mica:
+//! bytes that are no printable UTF-8 as `\xNN`, a backslash as `\\`. Fields may be added; those that are here keep their meaning.
 
 use serde_json::Value;
 use serde_json::json;
@@ -57,7 +57,7 @@ pub fn document(explanation: &Explanation) -> Value {
     let served = explanation.served().map(|served| {
         let info = layers.get(served.layer);
         json!({
-            "layer": number(info), "digest": info.and_then(|i| i.digest), "created_by": info.and_then(|i| i.created_by.as_ref()),
+            "layer": number(info), "digest": info.and_then(|i| i.digest), "created_by": info.and_then(made_by),
             "location": served.location, "stat": stat(&served.stat), "marks": marks(&served.marks),
         })
     });
@@ -71,7 +71,7 @@ pub fn document(explanation: &Explanation) -> Value {
     };
     let stack = layers.iter().map(|info| {
         let label = text(info.label.as_bytes());
-        json!({ "layer": number(Some(info)), "digest": info.digest, "label": label, "created_by": info.created_by })
+        json!({ "layer": number(Some(info)), "digest": info.digest, "label": label, "created_by": made_by(info) })
     });
     json!({
         "schema": SCHEMA,
@@ -122,7 +122,7 @@ fn step(step: &Step, layers: &[LayerInfo]) -> Value {
         "location": place,
         "hidden_by": step.cut.as_ref().map(|by| cut(by, layers)),
         "error": error,
-        "created_by": info.and_then(|info| info.created_by.as_ref()),
+        "created_by": info.and_then(made_by),
     })
 }
 
@@ -187,6 +187,10 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Fifo => "fifo",
         Kind::Socket => "socket",
     }
+}
+
+fn made_by(info: &LayerInfo) -> Option<String> {
+    info.created_by.as_ref().map(|command| text(command.as_bytes()))
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -224,10 +224,8 @@ fn row(component: &Component, step: &Step, layers: &[LayerInfo], style: Style) -
         _ => String::new(),
     };
     let mut notes = notes(step, layers);
-    if !is_nothing(&step.verdict)
-        && let Some(command) = info.and_then(|info| info.created_by.as_deref())
-    {
-        notes.push(format!("[{}]", shorten(&one_line(command), style)));
+    if !is_nothing(&step.verdict) {
+        notes.extend(info.and_then(origin).map(|origin| format!("[{}]", shorten(&origin, style))));
     }
     Row {
         colour,
@@ -237,6 +235,14 @@ fn row(component: &Component, step: &Step, layers: &[LayerInfo], style: Style) -
         verdict: word(&step.verdict),
         object,
         note: notes.join("  "),
+    }
+}
+
+/// Where a layer comes from: the command that made it, or the directory that it is.
+fn origin(info: &LayerInfo) -> Option<String> {
+    match info.digest {
+        Some(_) => info.created_by.as_deref().map(one_line),
+        None => Some(Escaped(info.label.as_bytes()).to_string()),
     }
 }
 

@@ -264,10 +264,10 @@ pub fn merged_roots(stack: &super::stack::Stack) -> Result<Arc<[Lower]>> {
 
 /// [`merged_roots`] of a stack that is not put together.
 pub(super) fn merge(upper: Option<&Arc<DirHandle>>, roots: &Roots) -> Result<Arc<[Lower]>> {
-    if let Some(upper) = upper {
-        if dir::dir_marks(upper, false)?.opaque {
-            return Ok(Arc::new([]));
-        }
+    if let Some(upper) = upper
+        && dir::dir_marks(upper, false)?.opaque
+    {
+        return Ok(Arc::new([]));
     }
     let mut lowers = Vec::new();
     for lower in roots.0.iter() {

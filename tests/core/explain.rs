@@ -8,7 +8,9 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use micafs::explain;
 use micafs::explain::Outcome;
@@ -28,8 +30,12 @@ use sha2::Sha256;
 
 use crate::support::TempDir;
 use crate::support::bin::mica_command;
+use crate::support::bin::mount_helper;
 use crate::support::bin::output;
 use crate::support::bin::run_ok;
+use crate::support::guard::wait_for;
+use crate::support::require_root;
+use crate::support::skip;
 
 /// One entry of a layer's tar.
 enum Entry<'a> {
@@ -283,6 +289,58 @@ fn directories_are_explained_without_a_store() {
     let location = b["served"]["location"].as_str().map(PathBuf::from);
     assert_eq!(location, Some(dir.join("upper/b")));
     assert!(!dir.join("no-store").exists(), "nothing is made on the way");
+}
+
+/// A mount of two directories with an upper, taken away at the end.
+fn mounted(dir: &TempDir) -> Result<PathBuf, String> {
+    let helper = mount_helper()?;
+    ["top/d", "bottom/d", "upper", "work", "point"].into_iter().for_each(|name| drop(dir.dir(name)));
+    std::fs::write(dir.join("top/d/.wh.gone"), "").expect("write");
+    std::fs::write(dir.join("bottom/d/gone"), "gone").expect("write");
+    std::os::unix::fs::symlink("/d", dir.join("bottom/link")).expect("symlink");
+    let mut command = Command::new(helper);
+    command.args(["-o", "lowerdir=top:bottom,upperdir=upper,workdir=work", "point"]).current_dir(dir.path());
+    let out = output(&mut command);
+    if !out.status.success() {
+        return Err(format!("cannot mount: {}", String::from_utf8_lossy(&out.stderr)));
+    }
+    Ok(dir.join("point"))
+}
+
+#[test]
+fn a_mount_is_explained_while_it_serves_and_has_no_record_when_it_is_dead() {
+    require_root!();
+    let dir = TempDir::new("explain-mount");
+    let point = match mounted(&dir) {
+        Ok(point) => point,
+        Err(reason) => skip!("{reason}"),
+    };
+    std::fs::write(point.join("d/written"), "through the mount").expect("write");
+    let explain = |arguments: &[&str]| {
+        let mut command = mica_command(&dir.join("no-store"), ["explain", "--json"]);
+        let out = output(command.args(arguments).current_dir(dir.path()));
+        serde_json::from_slice::<serde_json::Value>(&out.stdout)
+            .map_err(|_| String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    for arguments in [["point", "/link/written"].as_slice(), &["point/link/written"]] {
+        let document = explain(arguments).expect("an explanation");
+        assert_eq!(document["served"]["layer"], "upper", "{document:#}");
+        let location = document["served"]["location"].as_str().map(PathBuf::from);
+        assert_eq!(location, Some(dir.join("upper/d/written")), "a link in the mount is the mount's");
+    }
+    let gone = explain(&["point/d/gone"]).expect("an explanation");
+    assert_eq!((&gone["status"], &gone["hidden"]["by"]["layer"]), (&"hidden".into(), &2.into()), "{gone:#}");
+
+    let record = micafs::mount::table::read()
+        .ok()
+        .and_then(|entries| micafs::mount::record::of_device(micafs::mount::table::topmost(&entries, &point)?.dev))
+        .expect("a record");
+    let pid = i32::try_from(record.pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill");
+    let why = wait_for(Duration::from_secs(10), || explain(&["point", "/d/gone"]).is_err());
+    assert!(why, "a dead mount is not explained");
+    let error = explain(&["point", "/d/gone"]).expect_err("no record");
+    assert!(error.contains("nothing is known of the layers"), "{error}");
 }
 
 /// Every path of every layer, whether or not it shows.
