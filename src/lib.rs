@@ -9,6 +9,7 @@ pub mod cli;
 pub mod digest;
 pub mod engine;
 pub mod env;
+pub mod explain;
 pub mod fuse;
 pub mod image;
 pub mod layer;

@@ -48,6 +48,11 @@ impl CliError {
         self
     }
 
+    /// Ends with this exit code and nothing more to say: the answer was printed, and the code is part of it.
+    pub fn answered(code: u8) -> Self {
+        Self { code, ..Self::reported() }
+    }
+
     /// Fails with what was printed already.
     pub fn reported() -> Self {
         Self { quiet: true, ..Self::new("") }
@@ -111,12 +116,18 @@ impl From<engine::Error> for CliError {
             }
             engine::Error::Save(WriteError::Write(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => e.into(),
             engine::Error::Run(ref source) => Self { code: source.exit_code(), ..Self::new(&e) },
-            engine::Error::Mount(said) => from_helper(&said),
-            engine::Error::Umount(ref source) => {
-                let hint = source.hint();
-                hint.map_or_else(|| Self::new(&e), |hint| Self::new(&e).hint(hint))
-            }
+            engine::Error::Helper(said) => from_helper(&said),
             engine::Error::NoHelper => Self::new(&e).hint("install mount.mica beside mica, or in /sbin"),
+            engine::Error::NoRecord(_) => Self::new(&e)
+                .hint("was it mounted by another user or another program? give the image or the directories"),
+            engine::Error::NotInMount(_) => {
+                Self::new(&e).hint("say of what: mica explain IMAGE|CONTAINER|MOUNTPOINT PATH")
+            }
+            engine::Error::Mount(ref source) => {
+                let hint = source.hint();
+                let error = Self::new(&e);
+                hint.map_or(error, |hint| Self::new(&e).hint(hint))
+            }
             other => Self::new(other),
         }
     }

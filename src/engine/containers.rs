@@ -99,7 +99,7 @@ pub fn mount_of(store: &Store, record: &ContainerRecord) -> Result<Option<PathBu
     if mounting::is_mounted(&rootfs)? {
         return Ok(Some(rootfs));
     }
-    let mounts = crate::mount::table::mica_mounts().map_err(Error::Umount)?;
+    let mounts = crate::mount::table::mica_mounts().map_err(Error::Mount)?;
     Ok(mounts.into_iter().find(|m| m.source == *record.id).map(|m| m.target))
 }
 
@@ -177,7 +177,7 @@ pub fn remove(store: &Store, word: &str, force: bool) -> Result<String> {
     if mounting::is_mounted(&rootfs)? {
         mounting::unmount(&rootfs, true)?;
     }
-    for mount in crate::mount::table::mica_mounts().map_err(Error::Umount)? {
+    for mount in crate::mount::table::mica_mounts().map_err(Error::Mount)? {
         // A container that `mica mount --rw` shows elsewhere is in use there.
         if mount.source == *record.id {
             return Err(Error::Conflict(format!("container {} is mounted at {}", record.name, mount.target.display())));

@@ -1,5 +1,7 @@
 //! Errors of use cases.
 
+use std::path::PathBuf;
+
 use crate::image::archive;
 use crate::image::archive::write::WriteError;
 use crate::image::reference::BadReference;
@@ -49,10 +51,7 @@ pub enum Error {
     NoHelper,
     /// The mount helper failed; its own words.
     #[error("{0}")]
-    Mount(String),
-    /// A mount could not be taken away or looked at.
-    #[error(transparent)]
-    Umount(crate::mount::Error),
+    Helper(String),
     /// A container could not be started.
     #[error(transparent)]
     Run(crate::run::Error),
@@ -68,6 +67,18 @@ pub enum Error {
     /// The union over a container's layers could not be read.
     #[error(transparent)]
     Union(#[from] crate::union::Error),
+    /// A path could not be explained.
+    #[error(transparent)]
+    Explain(#[from] crate::explain::Error),
+    /// A mount, or what was said about one, is wrong.
+    #[error(transparent)]
+    Mount(#[from] crate::mount::Error),
+    /// A mount tells nothing of its layers.
+    #[error("nothing is known of the layers mounted on {}", .0.display())]
+    NoRecord(PathBuf),
+    /// A path is not where a union is mounted.
+    #[error("{} is not on a mount of mica", .0.display())]
+    NotInMount(PathBuf),
     /// A tag was asked for under a digest.
     #[error("refusing to create a tag with a digest reference")]
     TagIsDigest,

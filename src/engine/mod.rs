@@ -4,6 +4,7 @@ pub mod commit;
 pub mod containers;
 pub mod diff;
 pub mod error;
+pub mod explain;
 pub mod history;
 pub mod images;
 pub mod inspect;

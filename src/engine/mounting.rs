@@ -27,7 +27,7 @@ pub enum What {
 /// Mounts `what` of `store` at `target`; returns when the mount answers. `options` are the helper's (`-o`).
 ///
 /// # Errors
-/// [`Error::NoHelper`]; [`Error::Mount`] with the helper's own words.
+/// [`Error::NoHelper`]; [`Error::Helper`] with the helper's own words.
 pub fn mount(store: &Store, what: &What, target: &Path, options: Option<&str>) -> Result<()> {
     let program = helper::find().ok_or(Error::NoHelper)?;
     let mut command = Command::new(&program);
@@ -52,7 +52,7 @@ pub fn mount(store: &Store, what: &What, target: &Path, options: Option<&str>) -
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::Mount(String::from_utf8_lossy(&output.stderr).into_owned()))
+    Err(Error::Helper(String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 /// The daemon leaves the caller's directory, so it must not be given a path relative to it.
@@ -64,23 +64,23 @@ fn absolute(path: &Path) -> Result<OsString> {
 /// Takes the mount at `target` away, if there is one; `lazy` also when it is in use.
 ///
 /// # Errors
-/// [`Error::Umount`].
+/// [`Error::Mount`].
 pub fn unmount(target: &Path, lazy: bool) -> Result<()> {
     let how = if lazy { Detach::Lazy } else { Detach::IfIdle };
-    umount::umount(target, how).map(drop).map_err(Error::Umount)
+    umount::umount(target, how).map(drop).map_err(Error::Mount)
 }
 
 /// Whether a union is mounted at `target`.
 ///
 /// # Errors
-/// [`Error::Umount`] when the mount table cannot be read.
+/// [`Error::Mount`] when the mount table cannot be read.
 pub fn is_mounted(target: &Path) -> Result<bool> {
     let look = || {
         let place = table::place(target)?;
         let entries = table::read()?;
         Ok(table::topmost(&entries, &place).is_some_and(table::Entry::is_union))
     };
-    look().map_err(Error::Umount)
+    look().map_err(Error::Mount)
 }
 
 /// A mount of mica, for people.
@@ -97,7 +97,7 @@ pub struct MountRow {
 /// The unions of mica that this process can reach, hostile bytes in their names escaped.
 ///
 /// # Errors
-/// [`Error::Umount`] when the mount table cannot be read.
+/// [`Error::Mount`] when the mount table cannot be read.
 pub fn list() -> Result<Vec<MountRow>> {
     use std::os::unix::ffi::OsStrExt;
     let row = |entry: table::Entry| MountRow {
@@ -105,5 +105,5 @@ pub fn list() -> Result<Vec<MountRow>> {
         source: Escaped(entry.source.as_bytes()).to_string(),
         read_only: entry.has_flag("ro"),
     };
-    Ok(table::mica_mounts().map_err(Error::Umount)?.into_iter().map(row).collect())
+    Ok(table::mica_mounts().map_err(Error::Mount)?.into_iter().map(row).collect())
 }

@@ -8,6 +8,13 @@ use super::load::load_with;
 use super::remove::Removed;
 use super::remove::remove;
 use super::*;
+use crate::explain::Outcome;
+use crate::explain::explain;
+use crate::explain::trace::How;
+use crate::mount::record::HostPath;
+use crate::mount::record::LayerPlace;
+use crate::mount::record::Record;
+use crate::mount::record::RecordSource;
 use crate::store::Store;
 use crate::store::containers::ContainerRecord;
 use crate::store::containers::State;
@@ -191,12 +198,8 @@ fn a_saved_image_is_the_loaded_one() {
     assert!(save::save(&store, &["nope".to_owned()], std::io::sink()).is_err());
 }
 
-#[test]
-fn an_image_in_use_is_not_removed() {
-    let scratch = Scratch::new();
-    let store = scratch.store();
-    let id = load(&store, scratch.input(), &Quiet).unwrap()[0].id;
-    let mut record = ContainerRecord {
+fn container_of(store: &Store, id: Digest) -> ContainerRecord {
+    ContainerRecord {
         id: "c".repeat(64),
         name: "n".to_owned(),
         image_id: id,
@@ -206,7 +209,15 @@ fn an_image_in_use_is_not_removed() {
         command: Vec::new(),
         state: State::Running { pid: 1, start_time: 1 },
         extra: serde_json::Map::new(),
-    };
+    }
+}
+
+#[test]
+fn an_image_in_use_is_not_removed() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let id = load(&store, scratch.input(), &Quiet).unwrap()[0].id;
+    let mut record = container_of(&store, id);
     store.create_container(&store.index().unwrap(), &record).unwrap();
     assert_eq!(remove(&store, "x:1", false).unwrap().len(), 1, "not its last name");
     for (force, word) in [(false, "x:2"), (true, "x:2"), (false, &*id.hex()), (true, &id.hex())] {
@@ -245,4 +256,41 @@ fn two_loads_and_removals_side_by_side_keep_the_store_whole() {
         }
     });
     assert_eq!(store.check().unwrap().problems, []);
+}
+
+#[test]
+fn a_container_and_a_mount_of_it_are_explained_alike() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let id = load(&store, scratch.input(), &Quiet).unwrap()[0].id;
+    let container = container_of(&store, id);
+    store.create_container(&store.index().unwrap(), &container).unwrap();
+    let upper = scratch.path.join("store/containers").join(&container.id).join("upper");
+    std::fs::create_dir(upper.join("etc")).unwrap();
+    std::fs::write(upper.join("etc/.wh.motd"), "").unwrap();
+
+    let record = Record {
+        pid: 1,
+        start_time: 1,
+        target: HostPath("/mnt".into()),
+        source: RecordSource::Container("n".to_owned()),
+        layers: container.layers.iter().rev().map(|id| LayerPlace::Pack(*id)).collect(),
+        root: Some(HostPath(scratch.path.join("store"))),
+        upper: Some(HostPath(upper.clone())),
+        work: None,
+    };
+    let subjects = [
+        explain::stored(&store, "n").unwrap(),
+        explain::of_record(std::path::Path::new("/mnt"), &record, None).unwrap(),
+    ];
+    for subject in &subjects {
+        let commands: Vec<_> = subject.layers().iter().map(|layer| layer.created_by.as_deref()).collect();
+        assert_eq!(commands, [None, Some("two"), Some("one")], "{}", subject.title());
+        let motd = explain(subject, b"/etc/motd", false).unwrap();
+        let Outcome::Hidden { layer: 1, by: Some(by) } = &motd.outcome else { panic!("{motd:#?}") };
+        assert_eq!((by.layer, by.how), (0, How::Whiteout));
+        let passwd = explain(subject, b"/etc/passwd", false).unwrap();
+        assert!(matches!(&passwd.outcome, Outcome::Hidden { layer: 2, by: Some(by) } if by.layer == 1), "{passwd:#?}");
+        assert!(explain(subject, b"/big", false).unwrap().served().unwrap().location.contains("object sha256:"));
+    }
 }

@@ -25,6 +25,7 @@ use super::error::Result;
 use super::mounted;
 use super::mounted::Mounted;
 use super::point;
+use super::record::Recorder;
 use super::request::Request;
 use crate::sys::daemon;
 use crate::sys::daemon::Ended;
@@ -57,6 +58,8 @@ pub struct Serving<'a> {
     pub ready: Ready<'a>,
     /// Where to leave what SIGUSR1 calls.
     pub statistics: &'a Statistics,
+    /// Tells others what the mount is made of, once the server knows.
+    pub recorder: &'a Recorder,
 }
 
 /// What SIGUSR1 calls.
@@ -214,10 +217,14 @@ fn carry<L>(
     prepare();
     let point = point::check(request)?;
     let layers = open(request).map_err(Error::Source)?;
+    let mut recorder = Recorder::prepare(request);
     let (mounted, fuse) = mounted::attach(request, &point)?;
+    recorder.mounted(&mounted);
     let served = settle(report).and_then(|()| {
         let ready = Ready { report, mounted: &mounted };
-        listening(&signals, &mounted, |statistics| serve(layers, Serving { fuse, ready, statistics }))
+        listening(&signals, &mounted, |statistics| {
+            serve(layers, Serving { fuse, ready, statistics, recorder: &recorder })
+        })
     });
     // The session can end before the mount does: an error, or a panic. A mount that nobody serves must not stay.
     let detached = mounted.detach();

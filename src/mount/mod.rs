@@ -17,6 +17,7 @@ pub mod launch;
 pub mod mounted;
 pub mod options;
 pub mod point;
+pub mod record;
 pub mod remount;
 pub mod request;
 pub mod serve;

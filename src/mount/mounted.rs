@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::path::PathBuf;
 
 use super::error::Error;
@@ -50,7 +51,7 @@ pub fn attach(request: &Request, point: &Point) -> Result<(Mounted, OwnedFd)> {
 }
 
 /// By mount(2), or by fusermount where that is not allowed.
-fn connect(request: &Request, target: &std::path::Path) -> Result<OwnedFd> {
+fn connect(request: &Request, target: &Path) -> Result<OwnedFd> {
     let access = request.access(sys::process::effective_uid());
     let kind = request.dialect.fs_type();
     let refused = match by_kernel(request, kind, access, target) {
@@ -60,7 +61,7 @@ fn connect(request: &Request, target: &std::path::Path) -> Result<OwnedFd> {
     fusermount::mount(kind, &request.fs_name(), access, target)?.ok_or(Error::Refused(refused))
 }
 
-fn by_kernel(request: &Request, kind: &str, access: Access, target: &std::path::Path) -> Result<OwnedFd> {
+fn by_kernel(request: &Request, kind: &str, access: Access, target: &Path) -> Result<OwnedFd> {
     let fuse = calls::open_fuse().map_err(|e| match e.errno() {
         Errno::NOENT | Errno::NODEV | Errno::NXIO => Error::NoDevice(e),
         _ => Error::Sys(e),
@@ -90,13 +91,19 @@ fn kernel_data(fuse: &OwnedFd, access: Access) -> String {
 }
 
 /// Found in the mount table, not by `stat`: nobody answers requests yet. Without `/proc` there is none.
-fn identity(request: &Request, target: &std::path::Path) -> Option<Identity> {
+fn identity(request: &Request, target: &Path) -> Option<Identity> {
     let entries = table::read().ok()?;
     let entry = table::topmost(&entries, target)?;
     (entry.kind == request.dialect.fs_type().as_bytes()).then_some(Identity { id: entry.id, dev: entry.dev })
 }
 
 impl Mounted {
+    /// Where the mount was made, and its device number; `None` when the caller made it, or without `/proc`.
+    pub fn place(&self) -> Option<(&Path, (u32, u32))> {
+        let (target, identity) = self.place.as_ref()?;
+        Some((target, identity.as_ref()?.dev))
+    }
+
     /// Whether the mount is still there, anywhere.
     pub fn is_connected(&self) -> bool {
         calls::is_connected(&self.connection)

@@ -104,10 +104,11 @@ pub fn serve(union: Arc<Union>, options: &MountOptions, serving: Serving<'_>) ->
         xattrs: !options.no_xattrs,
         max_write: options.max_write.unwrap_or(fuse::Config::default().max_write),
     };
-    let counted = union.clone();
+    let (counted, stacked) = (union.clone(), union.clone());
     serving.statistics.on_signal(move || log::info!("{} nodes known", counted.table().len()));
     let session =
         fuse::Session::new(serving.fuse, union, config).map_err(|e| format!("the FUSE handshake failed: {e}"))?;
+    let _record = serving.recorder.keep(stacked.stack());
     serving.ready.now();
     session.run().map_err(|e| format!("serving ended: {e}"))
 }

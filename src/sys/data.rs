@@ -174,7 +174,11 @@ pub fn copy_sparse(from: impl AsFd, to: impl AsFd, from_base: u64, len: u64) -> 
             let want = usize::try_from((hole - pos).min(8 << 20)).unwrap_or(8 << 20);
             let n = copy_range(&from, pos, &to, pos - from_base, want)?;
             if n == 0 {
-                return Err(Error::new("copy_file_range", format!("the file ends at {pos} instead of {end}"), Errno::IO));
+                return Err(Error::new(
+                    "copy_file_range",
+                    format!("the file ends at {pos} instead of {end}"),
+                    Errno::IO,
+                ));
             }
             pos += n as u64;
         }

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -141,4 +142,14 @@ pub fn anonymous() -> Result<OwnedFd> {
 /// The kernel's; `EMFILE` at the limit.
 pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(|e| Error::bare("fcntl", e))
+}
+
+/// Where the file behind an open descriptor is now, as the kernel names it; for people and records, never to be opened
+/// without the user's word. A removed file has ` (deleted)` behind its former path.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn path_of(fd: impl AsFd) -> Result<PathBuf> {
+    let link = proc_path(&fd);
+    std::fs::read_link(&link).map_err(|e| Error::new("readlink", link, Errno::from_io_error(&e).unwrap_or(Errno::IO)))
 }

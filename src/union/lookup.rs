@@ -312,13 +312,18 @@ impl<O: Observer> Walk<'_, O> {
 /// # Errors
 /// When a root's marks cannot be read.
 pub fn merged_roots(stack: &super::stack::Stack) -> Result<Arc<[Lower]>> {
-    if let Some(upper) = &stack.upper
-        && dir::dir_marks(&upper.root, false)?.opaque
+    merge(stack.upper.as_ref().map(|upper| &upper.root), &stack.roots)
+}
+
+/// [`merged_roots`] of a stack that is not put together.
+pub(super) fn merge(upper: Option<&Arc<DirHandle>>, roots: &Roots) -> Result<Arc<[Lower]>> {
+    if let Some(upper) = upper
+        && dir::dir_marks(upper, false)?.opaque
     {
         return Ok(Arc::new([]));
     }
     let mut lowers = Vec::new();
-    for lower in stack.roots.0.iter() {
+    for lower in roots.0.iter() {
         lowers.push(lower.clone());
         if lower.obj.marks()?.opaque {
             break;

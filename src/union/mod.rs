@@ -29,6 +29,7 @@ pub mod readdir;
 mod rename;
 mod settle;
 pub mod stack;
+pub mod view;
 pub mod work;
 mod xattr;
 

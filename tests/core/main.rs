@@ -7,6 +7,7 @@ mod arch;
 mod arch_lexer;
 mod client;
 mod crash;
+mod explain;
 mod fixtures;
 mod layers;
 mod model;

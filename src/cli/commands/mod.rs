@@ -3,6 +3,7 @@
 mod check;
 mod commit;
 mod diff;
+mod explain;
 mod history;
 mod images;
 mod inspect;
@@ -40,6 +41,8 @@ pub enum Command {
     History(history::Args),
     /// Show everything about images, as JSON
     Inspect(inspect::Args),
+    /// Show why a path looks as it does: what each layer says about it
+    Explain(explain::Args),
     /// Check that the store is whole
     Check(check::Args),
     /// Mount an image as a directory
@@ -72,6 +75,7 @@ impl Command {
             Command::Tag(args) => tag::run(&args, context),
             Command::History(args) => history::run(&args, context),
             Command::Inspect(args) => inspect::run(&args, context),
+            Command::Explain(args) => explain::run(&args, context),
             Command::Check(args) => check::run(&args, context),
             Command::Mount(args) => mount::run(&args, context),
             Command::Umount(args) => umount::run(&args, context),
