@@ -76,7 +76,7 @@ fn nothing_that_is_an_image() {
         refused(&area, &file, &[]);
     }
     let rootfs = fixture.file("rootfs.tar"); // a tar, but not of an image
-    let said = refused(&area, &rootfs, &["manifest.json"]);
+    let said = refused(&area, &rootfs, &["not an image archive"]);
     assert!(said.contains("hint: "), "{said}");
     let said = area.fails(["load", "-i", "/nosuch/file"], 125);
     assert!(said.contains("/nosuch/file"), "{said}");

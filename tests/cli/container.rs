@@ -75,8 +75,8 @@ fn exit_codes() {
     assert_eq!(code("exit 3"), 3);
     assert_eq!(code("exit 255"), 255);
     // A shell's report of a child that a signal killed.
-    assert_eq!(code("sh -c 'kill -9 $$'"), 137);
-    assert_eq!(code("sh -c 'kill -15 $$'"), 143);
+    assert_eq!(code("sh -c 'kill -9 $$'; exit $?"), 137);
+    assert_eq!(code("sh -c 'kill -15 $$'; exit $?"), 143);
     let said = area.fails(["run", "--rm", &image, "nosuch"], 127);
     assert!(said.contains("nosuch"), "{said}");
     let said = area.fails(["run", "--rm", &image, "/nosuch"], 127);
@@ -145,7 +145,7 @@ fn names_are_taken_once() {
     area.ok(["run", "--name", "one", &image, "true"]);
     let said = area.fails(["run", "--name", "one", &image, "true"], 125);
     assert!(said.contains("one") && said.contains("in use"), "{said}");
-    let said = area.fails(["run", "--name", "-bad/name", &image, "true"], 125);
+    let said = area.fails(["run", "--name=-bad/name", &image, "true"], 125);
     assert!(said.contains("bad/name") || said.contains("--name"), "{said}");
     assert_eq!(area.ok(["ps", "-a", "-q"]).lines().count(), 1);
     area.ok(["rm", "one"]);
