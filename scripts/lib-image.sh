@@ -178,11 +178,22 @@ apply_marks() {
 listing() {
   (
     cd "$1" || exit
-    find . -mindepth 1 -type d -printf '%p|d|%m|%U:%G|%T@\n' -o -mindepth 1 -printf '%p|%y|%m|%U:%G|%T@|%s|%n|%l\n' | LC_ALL=C sort
+    find . -mindepth 1 -type d -printf '%p|d|%m|%U:%G|%T@\n' -o -mindepth 1 -printf '%p|%y|%m|%U:%G|%T@|%s|%l\n' | LC_ALL=C sort
+    same_files
     find . -mindepth 1 -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum
     find . \( -type b -o -type c \) -exec stat -c '%n %t:%T' {} + | LC_ALL=C sort
     getfattr -R -P -h -d -m - -e hex . 2>/dev/null | LC_ALL=C sort
   )
+}
+
+# same_files: the names below the current folder that are hard links of each other: each with the first of its group. (Not
+# the number of links: of a file whose other name an upper layer hides, a union still shows the lower layer's number.)
+same_files() {
+  local inode path
+  local -A first=()
+  while IFS=$'\t' read -r -d '' path inode; do
+    if [ -n "${first[$inode]:-}" ]; then printf '%s = %s\n' "$path" "${first[$inode]}"; else first[$inode]=$path; fi
+  done < <(find . -mindepth 1 ! -type d -links +1 -printf '%p\t%i\0' | LC_ALL=C sort -z)
 }
 
 # check_against_umoci WORK DIR: the same image unpacked by umoci must be the same tree. Skipped, with a word, without umoci.

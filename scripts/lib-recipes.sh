@@ -183,6 +183,16 @@ recipe_debian() {
   odd_layers "$1"
 }
 
+# A small package that needs nothing but the C library, from the release that `debian` is.
+recipe_hello_deb() {
+  local path
+  mkdir -p "$1/out"
+  path=$(wget -qO- "$(mirror)/dists/$SUITE/main/binary-$(architecture)/Packages.gz" | gzip -dc | awk '
+    /^Package: / { found = $2 == "hello" } found && /^Filename: / { print $2 }') || true
+  [ -n "$path" ] || die "hello-deb needs Debian's mirror"
+  quietly wget -qO "$1/out/hello-deb.deb" "$(mirror)/$path" # (debootstrap brings wget)
+}
+
 # The benchmark's image: eight layers and about 600 MB, made by buildah, archived by buildah.
 recipe_deb_app() {
   local container=$1/buildah name=localhost/deb-app:1

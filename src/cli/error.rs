@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::engine;
 use crate::image::archive;
 use crate::image::archive::write::WriteError;
+use crate::layer;
 use crate::store;
 use crate::sys::Errno;
 
@@ -14,6 +15,8 @@ use crate::sys::Errno;
 pub const EXIT_MICA: u8 = 125;
 /// The exit code of all other commands.
 pub const EXIT_FAILURE: u8 = 1;
+/// What to do about a full disk.
+const MAKE_ROOM: &str = "make room: 'mica rmi' removes images";
 /// 128 and the number of SIGPIPE, as a program ends that the signal kills.
 const EXIT_PIPE: u8 = 141;
 
@@ -153,8 +156,15 @@ fn archive_hint(e: &archive::Error) -> Option<&'static str> {
         archive::Error::Mismatch { .. } | archive::Error::Layer { .. } => {
             Some("nothing was loaded; the archive is damaged or was changed, make it again")
         }
+        archive::Error::Store(cause) if is_full(&**cause) => Some(MAKE_ROOM),
         _ => None,
     }
+}
+
+/// Whether an error stands for a full disk.
+fn is_full(e: &(dyn std::error::Error + 'static)) -> bool {
+    let errno = e.downcast_ref::<layer::Error>().map(layer::Error::errno);
+    errno == Some(Errno::NOSPC) || e.source().is_some_and(is_full)
 }
 
 impl From<store::Error> for CliError {
@@ -171,7 +181,7 @@ impl From<store::Error> for CliError {
             store::Error::Damaged { .. } | store::Error::NoBlob(_) => {
                 error.hint("loading the image again repairs what is damaged")
             }
-            store::Error::Sys(e) if e.errno() == Errno::NOSPC => error.hint("make room: 'mica rmi' removes images"),
+            store::Error::Sys(e) if e.errno() == Errno::NOSPC => error.hint(MAKE_ROOM),
             store::Error::Sys(e) if e.errno() == Errno::ACCESS => {
                 error.hint("is it another user's store? --root DIR names one")
             }

@@ -48,8 +48,8 @@ impl Store {
         Ok(collected)
     }
 
-    /// Removes what killed processes left of documents and records, if no other process is at work. Cheap: it lists a few
-    /// directories and reads nothing. Unfinished layers wait for a whole collection.
+    /// Removes what killed processes left of layers, documents and records, if no other process is at work. Cheap: it lists a few
+    /// directories and reads nothing.
     ///
     /// # Errors
     /// The kernel's.
@@ -82,7 +82,7 @@ impl Store {
 
     /// Removes what killed processes left half done. Only under the exclusive lock.
     fn sweep(&self) -> Result<usize> {
-        let mut swept = self.sweep_blobs()?;
+        let mut swept = self.sweep_blobs()? + self.layers().sweep()?;
         for dir in [self.root(), self.containers_dir(), self.mounts_dir()] {
             swept += file::sweep(dir)?;
         }

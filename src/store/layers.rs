@@ -70,6 +70,11 @@ impl Layers {
         Ok(self.packs.list()?.into_iter().collect())
     }
 
+    /// Removes what killed writers left unfinished; how many files.
+    pub(super) fn sweep(&self) -> Result<usize> {
+        Ok(usize::try_from(self.packs.sweep()?).unwrap_or(usize::MAX))
+    }
+
     /// Removes every layer but those to `keep`, then the objects that none of these uses, then unfinished files. Only under the
     /// exclusive lock.
     pub(super) fn collect(&self, keep: &BTreeSet<Digest>) -> Result<Vec<Digest>> {

@@ -261,11 +261,17 @@ pub fn user_can_fuse() -> Verdict {
     if found { Ok(()) } else { Err(Box::new(Skip("no setuid fusermount3 here".to_owned()))) }
 }
 
-/// Runs the tests one after the other, and prints `N passed, N failed, N skipped`.
+/// Prints the line that the usual harness prints, which `scripts/test` adds up.
+fn summary(passed: usize, failed: usize, skipped: usize) {
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {verdict}. {passed} passed; {failed} failed; {skipped} ignored");
+}
+
+/// Runs the tests one after the other, and prints a summary.
 pub fn run<'a>(tests: impl Iterator<Item = &'a (&'static str, fn(&Area) -> Verdict)>) -> ExitCode {
     if let Err(e) = micafs::sys::mount::open_fuse() {
         println!("no FUSE here: {e}");
-        println!("mount: 0 passed, 0 failed, {} skipped", tests.count());
+        summary(0, 0, tests.count());
         return ExitCode::SUCCESS;
     }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
@@ -286,6 +292,6 @@ pub fn run<'a>(tests: impl Iterator<Item = &'a (&'static str, fn(&Area) -> Verdi
             }
         }
     }
-    println!("mount: {passed} passed, {failed} failed, {skipped} skipped");
+    summary(passed, failed, skipped);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

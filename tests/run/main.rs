@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let all: Vec<Case> = cases::ALL.iter().chain(hostile::ALL).chain(terminal::ALL).copied().collect();
     if let Some(why) = fixture::missing() {
         println!("skipped: {why}");
-        println!("0 passed, 0 failed, {} skipped", all.len());
+        summary(0, 0, all.len());
         return ExitCode::SUCCESS;
     }
     // Arguments that are no options choose cases by a part of their names, as with the usual harness.
@@ -45,6 +45,12 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{passed} passed, {failed} failed, 0 skipped");
+    summary(passed, failed, 0);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints the line that the usual harness prints, which `scripts/test` adds up.
+fn summary(passed: usize, failed: usize, skipped: usize) {
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {verdict}. {passed} passed; {failed} failed; {skipped} ignored");
 }

@@ -233,7 +233,7 @@ impl Walk {
     }
 
     fn finish(mut self) -> Snapshot {
-        for mut names in self.names.into_values() {
+        for mut names in self.names.into_values().filter(|names| names.len() > 1) {
             names.sort();
             let text = names.iter().map(|n| show(n)).collect::<Vec<_>>().join(" = ");
             for name in &names {

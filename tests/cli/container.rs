@@ -1,0 +1,259 @@
+//! `mica run` and its relatives: exit codes, signals, streams, names, and what is left behind: nothing.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::area::Area;
+use crate::area::Started;
+use crate::area::finish;
+use crate::area::is_alive;
+use crate::area::signal_pid;
+use crate::area::until;
+use crate::support::Fixture;
+use crate::support::guard::mounts_below;
+use crate::support::require_fixture;
+use crate::support::require_root;
+
+/// One line of `mica ps -a` for a container, by a template.
+pub fn ps(area: &Area, name: &str, template: &str) -> Option<String> {
+    let all = area.ok(["ps", "-a", "--format", &format!("{{{{.Names}}}} {template}")]);
+    all.lines().find_map(|line| line.strip_prefix(&format!("{name} ")).map(str::to_owned))
+}
+
+/// Starts a container that runs until it is ended; returns when its command runs.
+pub fn start(area: &Area, name: &str, image: &str, script: &str) -> Started {
+    let script = format!("{script}\necho up >/tmp/up; while :; do sleep 0.05; done");
+    let mica = Started::new(&mut area.mica(["run", "--name", name, image, "sh", "-c", &script]));
+    until("the container runs", || ps(area, name, "{{.State}}").as_deref() == Some("running"));
+    until("its command runs", || area.ok(["diff", name]).contains("/tmp/up"));
+    mica
+}
+
+/// The host's number of a running container's process 1, by its record.
+pub fn pid_of(area: &Area, name: &str) -> u32 {
+    let text = record(area, name);
+    let digits = text.split("\"pid\":").nth(1).expect("a pid").trim_start();
+    digits.split(|c: char| !c.is_ascii_digit()).next().and_then(|d| d.parse().ok()).expect("a number")
+}
+
+fn record(area: &Area, name: &str) -> String {
+    let id = ps_id(area, name);
+    let dir: PathBuf = area.store().join("containers").join(id);
+    let files = fs::read_dir(&dir).expect("a container").flatten().filter(|e| e.path().extension().is_some());
+    files.map(|e| fs::read_to_string(e.path()).unwrap_or_default()).collect()
+}
+
+fn ps_id(area: &Area, name: &str) -> String {
+    let all = area.ok(["ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.ID}}"]);
+    all.lines().find_map(|l| l.strip_prefix(&format!("{name} "))).expect("a container").to_owned()
+}
+
+/// Fails unless no container, mount or server of the area is left.
+#[track_caller]
+pub fn nothing_is_left(area: &Area) {
+    assert_eq!(area.ok(["ps", "-a", "-q"]), "");
+    assert_eq!(fs::read_dir(area.store().join("containers")).unwrap().count(), 0, "directories of containers");
+    assert_eq!(mounts_below(&area.store()), [PathBuf::new(); 0]);
+    until("no server is left", || area.servers().is_empty());
+    assert_eq!(fs::read_dir(area.store().join("mounts")).unwrap().count(), 0, "records of mounts");
+}
+
+fn busybox(label: &str, fixture: &Fixture) -> (Area, String) {
+    (Area::with(label, fixture), fixture.image())
+}
+
+#[test]
+fn exit_codes() {
+    require_root!();
+    let (area, image) = busybox("codes", &require_fixture!("busybox"));
+    let code = |script: &str| area.said(["run", "--rm", &image, "sh", "-c", script]).code();
+    assert_eq!(code("exit 0"), 0);
+    assert_eq!(code("exit 3"), 3);
+    assert_eq!(code("exit 255"), 255);
+    // A shell's report of a child that a signal killed.
+    assert_eq!(code("sh -c 'kill -9 $$'; exit $?"), 137);
+    assert_eq!(code("sh -c 'kill -15 $$'; exit $?"), 143);
+    let said = area.fails(["run", "--rm", &image, "nosuch"], 127);
+    assert!(said.contains("nosuch"), "{said}");
+    let said = area.fails(["run", "--rm", &image, "/nosuch"], 127);
+    assert!(said.contains("/nosuch"), "{said}");
+    let said = area.fails(["run", "--rm", &image, "/etc/passwd"], 126);
+    assert!(said.contains("/etc/passwd"), "{said}");
+    let said = area.fails(["run", "--rm", &image, "/etc"], 126);
+    assert!(said.contains("/etc"), "{said}");
+    let said = area.fails(["run", "--rm", "nosuch", "true"], 125);
+    assert!(said.contains("nosuch") && said.contains("hint: "), "{said}");
+    assert_eq!(area.said(["run", "--nosuchoption", &image, "true"]).code(), 125);
+    nothing_is_left(&area);
+}
+
+#[test]
+fn streams_are_the_callers() {
+    require_root!();
+    let (area, image) = busybox("streams", &require_fixture!("busybox"));
+    let said = area.said(["run", "--rm", &image, "sh", "-c", "echo out; echo err >&2"]);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("out\n", "err\n"));
+    for (option, expected) in [("-i", 3_000_000), ("--rm", 0)] {
+        let mut command = area.mica(["run", "--rm", option, &image, "wc", "-c"].iter().filter(|a| **a != "--rm"));
+        let mut mica = Started::new(command.stdin(Stdio::piped()));
+        let mut input = mica.child.stdin.take().unwrap();
+        let writer = std::thread::spawn(move || drop(input.write_all(&vec![b'x'; 3_000_000])));
+        let said = mica.finish();
+        writer.join().unwrap();
+        assert_eq!(said.out.trim(), expected.to_string(), "{option}: {said:?}");
+    }
+}
+
+#[test]
+fn a_signal_to_mica_reaches_the_container() {
+    require_root!();
+    let (area, image) = busybox("signal", &require_fixture!("busybox"));
+    let traps = "trap 'echo term; exit 143' TERM; trap 'echo int; exit 7' INT; trap 'echo usr1' USR1";
+    for (signal, code, text) in [(Signal::TERM, 143, "term\n"), (Signal::INT, 7, "int\n")] {
+        let mica = start(&area, "traps", &image, traps);
+        mica.signal(Signal::USR1);
+        std::thread::sleep(std::time::Duration::from_millis(300)); // else the two may come in either order
+        mica.signal(signal);
+        let said = mica.finish();
+        assert_eq!((said.code(), said.out.as_str()), (code, format!("usr1\n{text}").as_str()), "{said:?}");
+        assert!(ps(&area, "traps", "{{.Status}}").unwrap().starts_with(&format!("Exited ({code})")));
+        area.ok(["rm", "traps"]);
+    }
+    nothing_is_left(&area);
+}
+
+#[test]
+fn a_killed_container_is_137() {
+    require_root!();
+    let (area, image) = busybox("killed", &require_fixture!("busybox"));
+    let mica = start(&area, "victim", &image, "");
+    signal_pid(pid_of(&area, "victim"), Signal::KILL);
+    assert_eq!(mica.finish().code(), 137);
+    assert!(ps(&area, "victim", "{{.Status}}").unwrap().starts_with("Exited (137)"));
+    area.ok(["rm", "victim"]);
+    nothing_is_left(&area);
+}
+
+#[test]
+fn names_are_taken_once() {
+    require_root!();
+    let (area, image) = busybox("names", &require_fixture!("busybox"));
+    area.ok(["run", "--name", "one", &image, "true"]);
+    let said = area.fails(["run", "--name", "one", &image, "true"], 125);
+    assert!(said.contains("one") && said.contains("in use"), "{said}");
+    let said = area.fails(["run", "--name=-bad/name", &image, "true"], 125);
+    assert!(said.contains("bad/name") || said.contains("--name"), "{said}");
+    assert_eq!(area.ok(["ps", "-a", "-q"]).lines().count(), 1);
+    area.ok(["rm", "one"]);
+    nothing_is_left(&area);
+}
+
+#[test]
+fn two_at_once_do_not_see_each_other() {
+    require_root!();
+    let (area, image) = busybox("two", &require_fixture!("busybox"));
+    let first = start(&area, "first", &image, "echo 1 >/etc/mine");
+    let second = start(&area, "second", &image, "echo 2 >/etc/mine; rm /etc/passwd");
+    assert_eq!(area.ok(["ps", "-q"]).lines().count(), 2);
+    assert!(!area.ok(["diff", "first"]).contains("D /etc/passwd"));
+    assert!(area.ok(["diff", "second"]).contains("D /etc/passwd"));
+    for name in ["first", "second"] {
+        let said = area.fails(["rm", name], 1);
+        assert!(said.contains("running") && said.contains("hint: "), "{said}");
+        area.ok(["rm", "-f", name]);
+    }
+    assert_eq!((first.finish().code(), second.finish().code()), (137, 137));
+    nothing_is_left(&area);
+}
+
+#[test]
+fn an_image_in_use_is_not_removed() {
+    require_root!();
+    let (area, image) = busybox("inuse", &require_fixture!("busybox"));
+    let mica = start(&area, "user", &image, "");
+    let said = area.fails(["rmi", &image], 1);
+    assert!(said.contains("using"), "{said}");
+    let said = area.fails(["rmi", "-f", &image], 1);
+    assert!(said.contains("running container"), "{said}");
+    signal_pid(pid_of(&area, "user"), Signal::KILL);
+    mica.finish();
+    let said = area.fails(["rmi", &image], 1);
+    assert!(said.contains("using") && said.contains("hint: "), "{said}");
+    area.ok(["rm", "user"]);
+    area.ok(["rmi", &image]);
+    nothing_is_left(&area);
+}
+
+#[test]
+fn the_image_says_what_runs_and_the_command_line_changes_it() {
+    require_root!();
+    let (area, image) = busybox("config", &require_fixture!("busybox"));
+    let shell = finish(area.mica(["run", "--rm", "-i", &image]).stdin(Stdio::null()));
+    assert_eq!(shell.code(), 0, "its command is a shell, which ends with its input: {shell:?}");
+    let script = "echo $A $(id -u) $(pwd) $(hostname); cat /proc/1/comm; ls /proc/self/fd | wc -l";
+    let out = area.ok(["run", "--rm", "-e", "A=b", "-u", "7:8", "-w", "/tmp", "-h", "box", &image, "sh", "-c", script]);
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.first(), Some(&"b 7 /tmp box"));
+    assert_eq!(lines.get(1), Some(&"sh"));
+    assert_eq!(lines.get(2).map(|l| l.trim()), Some("4"), "no descriptor of ours: 0, 1, 2 and the listing's own");
+    let out = area.ok(["run", "--rm", "--read-only", &image, "sh", "-c", "touch /x 2>&1 || true"]);
+    assert!(out.contains("Read-only file system"), "{out}");
+    let host = area.new_dir("host");
+    fs::write(host.join("file"), "of the host").unwrap();
+    let volume = format!("{}:/mnt/host:ro", host.display());
+    let out = area.ok(["run", "--rm", "-v", &volume, &image, "sh", "-c", "cat /mnt/host/file; touch /mnt/host/x || true"]);
+    assert_eq!(out, "of the host");
+    nothing_is_left(&area);
+}
+
+#[test]
+fn the_container_dies_with_mica() {
+    require_root!();
+    let (area, image) = busybox("orphan", &require_fixture!("busybox"));
+    let mica = start(&area, "orphan", &image, "");
+    let pid = pid_of(&area, "orphan");
+    mica.signal(Signal::KILL);
+    mica.finish();
+    until("the container's process is gone", || !is_alive(pid));
+    assert!(ps(&area, "orphan", "{{.Status}}").unwrap().starts_with("Exited (137)"));
+    assert_eq!(mounts_below(&area.store()), [PathBuf::new(); 0], "the mount is gone");
+    until("its server is gone", || area.servers().is_empty());
+    area.ok(["diff", "orphan"]);
+    area.ok(["rm", "orphan"]);
+    nothing_is_left(&area);
+}
+
+#[test]
+fn a_server_that_is_killed_takes_nothing_else_along() {
+    require_root!();
+    let (area, image) = busybox("server", &require_fixture!("busybox"));
+    let mica = start(&area, "rootless", &image, "");
+    let servers = area.servers();
+    assert_eq!(servers.len(), 1);
+    servers.iter().for_each(|pid| signal_pid(*pid, Signal::KILL));
+    until("the server is gone", || servers.iter().all(|pid| !is_alive(*pid)));
+    // The shell may live on without its files; what counts is that everything can be cleared up.
+    area.ok(["ps", "-a"]);
+    area.ok(["rm", "-f", "rootless"]);
+    assert_ne!(mica.finish().code(), 0);
+    nothing_is_left(&area);
+    area.ok(["run", "--rm", &image, "true"]);
+    nothing_is_left(&area);
+}
+
+#[test]
+fn diff_and_commit_of_a_running_container() {
+    require_root!();
+    let (area, image) = busybox("live", &require_fixture!("busybox"));
+    let mica = start(&area, "live", &image, "echo text >/etc/new");
+    assert!(area.ok(["diff", "live"]).contains("A /etc/new"));
+    area.ok(["commit", "live", "new:1"]);
+    assert_eq!(area.ok(["run", "--rm", "new:1", "cat", "/etc/new"]), "text\n");
+    area.ok(["rm", "-f", "live"]);
+    mica.finish();
+    nothing_is_left(&area);
+}

@@ -1,0 +1,17 @@
+//! The promises of `mica`, kept by the built programs on real images: what a user types, and what comes of it.
+//!
+//! Each test has a store of its own in a temporary directory, and every mount and process of it is gone afterwards.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod area;
+mod bad_input;
+mod container;
+mod crash;
+mod install;
+mod load;
+mod mounted;
+mod terminal;
