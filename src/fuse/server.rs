@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -20,6 +21,7 @@ use fuser::INodeNo;
 use fuser::InitFlags;
 use fuser::KernelConfig;
 use fuser::LockOwner;
+use fuser::Notifier;
 use fuser::OpenAccMode;
 use fuser::OpenFlags;
 use fuser::RenameFlags;
@@ -42,11 +44,14 @@ use fuser::WriteFlags;
 
 use super::Config;
 use super::convert;
+use super::readers::Readers;
 use crate::path::BadName;
 use crate::path::Name;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
+use crate::sys::attr::PERM_MASK;
 use crate::sys::attr::S_IFMT;
+use crate::sys::attr::S_ISGID;
 use crate::sys::xattr::SetMode;
 use crate::union;
 use crate::union::Caller;
@@ -64,11 +69,14 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 pub(super) struct Server {
     union: Arc<Union>,
     config: Config,
+    readers: Readers,
+    notifier: Arc<OnceLock<Notifier>>,
 }
 
 impl Server {
-    pub(super) fn new(union: Arc<Union>, config: Config) -> Self {
-        Self { union, config }
+    /// `notifier` is filled in once the session is there.
+    pub(super) fn new(union: Arc<Union>, config: Config, notifier: Arc<OnceLock<Notifier>>) -> Self {
+        Self { union, config, readers: Readers::default(), notifier }
     }
 
     /// Runs one request. A panic in it (a bug) answers that request: the reply, dropped unsent, sends `EIO`, and the thread
@@ -289,11 +297,19 @@ impl Filesystem for Server {
         });
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.guard("open", || {
             let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
             let truncate = flags.0 & O_TRUNC != 0;
-            match self.node(ino).and_then(|node| self.union.open(&node, write, truncate)) {
+            let open = || {
+                let node = self.node(ino)?;
+                self.union.open(&node, write, truncate)?;
+                if truncate && req.uid() != 0 {
+                    self.drop_set_id(&node)?;
+                }
+                Ok(())
+            };
+            match open() {
                 // The data changes only through this mount, and the kernel sees those changes itself.
                 Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE),
                 Err(e) => reply.error(errno("open", &e)),
@@ -383,13 +399,13 @@ impl Filesystem for Server {
         self.guard("opendir", || match self.node(ino) {
             Ok(node) => {
                 self.union.open_dir(&node);
-                reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
+                reply.opened(self.readers.open(), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
             }
             Err(e) => reply.error(errno("opendir", &e)),
         });
     }
 
-    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         self.guard("readdir", || {
             let mut list = || {
                 let node = self.node(ino)?;
@@ -399,7 +415,7 @@ impl Filesystem for Server {
                         return Ok(());
                     }
                 }
-                for item in listing.after(offset) {
+                for item in self.readers.rest(fh, &listing, offset) {
                     let name = OsStr::from_bytes(item.name.as_bytes());
                     if reply.add(INodeNo(item.ino), item.cookie, convert::kind(item.kind), name) {
                         break;
@@ -414,15 +430,16 @@ impl Filesystem for Server {
         });
     }
 
-    fn readdirplus(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        self.guard("readdirplus", || match self.list_plus(ino, offset, &mut reply) {
+    fn readdirplus(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        self.guard("readdirplus", || match self.list_plus(ino, fh, offset, &mut reply) {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(errno("readdirplus", &e)),
         });
     }
 
-    fn releasedir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
         self.guard("releasedir", || {
+            self.readers.close(fh);
             if let Ok(node) = self.node(ino) {
                 self.union.close_dir(&node);
             }
@@ -565,9 +582,32 @@ impl Filesystem for Server {
 }
 
 impl Server {
+    /// Clears the set-id bits of a file that somebody without privilege truncated by opening it. A kernel that truncates by `open`
+    /// leaves this to us, and goes on believing in the mode that it knows: so it is told, before the open is answered.
+    fn drop_set_id(&self, node: &Arc<Node>) -> union::Result<()> {
+        let mode = self.union.getattr(node)?.mode & PERM_MASK;
+        // Without the right to execute, the set-group-id bit is a mark of mandatory locking, and stays.
+        let dropped = S_ISUID | if mode & S_IXGRP != 0 { S_ISGID } else { 0 };
+        if mode & dropped == 0 {
+            return Ok(());
+        }
+        self.union.setattr(node, &SetAttr { mode: Some(mode & !dropped), ..SetAttr::default() })?;
+        // A negative offset: attributes only, no data, so that no lock of the file is taken.
+        if let Some(Err(e)) = self.notifier.get().map(|n| n.inval_inode(INodeNo(node.ino), -1, 0)) {
+            log::warn!("the kernel could not be told of a changed mode: {e}");
+        }
+        Ok(())
+    }
+
     /// Fills a listing whose entries are looked up, too. An entry that does not fit gives its reference back; `.` and `..` take
     /// none.
-    fn list_plus(&self, ino: INodeNo, offset: u64, reply: &mut ReplyDirectoryPlus) -> union::Result<()> {
+    fn list_plus(
+        &self,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: &mut ReplyDirectoryPlus,
+    ) -> union::Result<()> {
         let node = self.node(ino)?;
         let listing = self.union.list(&node, offset)?;
         let nothing = convert::absent();
@@ -577,7 +617,7 @@ impl Server {
                 return Ok(());
             }
         }
-        for item in listing.after(offset) {
+        for item in self.readers.rest(fh, &listing, offset) {
             let name = OsStr::from_bytes(item.name.as_bytes());
             // A name that went since it was listed, or cannot be read now, is listed without attributes: the kernel asks.
             let entry = self.union.lookup(&node, item.name.as_name()).ok().flatten();
@@ -612,6 +652,8 @@ fn whence_of(whence: i32) -> Option<Whence> {
 
 // The kernel's numbers, which the protocol carries as they are.
 const O_TRUNC: i32 = 0o1000;
+const S_ISUID: u32 = 0o4000;
+const S_IXGRP: u32 = 0o010;
 const XATTR_CREATE: i32 = 1;
 const XATTR_REPLACE: i32 = 2;
 
