@@ -86,7 +86,7 @@ fn programs_start_from_lower_and_upper() {
         fs::copy("/bin/true", low.join("true")).unwrap();
         chmod(&low.join("true"), 0o755);
         fs::copy("/bin/sleep", low.join("sleep")).unwrap();
-        put(low, "script", "#!/bin/sh\necho $0 runs\n");
+        put(low, "script", "#!/bin/sh \necho $0 runs\n");
         chmod(&low.join("script"), 0o755);
     };
     let Some(p) = Place::mounted("exec", fill) else { return };

@@ -152,7 +152,9 @@ impl Place {
     /// When the mount is busy.
     pub fn unmount(&self) {
         let upper = fs::File::open(&self.upper).expect("upper");
-        rustix::mount::unmount(&self.top, UnmountFlags::NOFOLLOW).expect("umount");
+        // Other tests of this process fork meanwhile, and their children hold copies of every descriptor until they exec.
+        let unmount = || rustix::mount::unmount(&self.top, UnmountFlags::NOFOLLOW).is_ok();
+        assert!(crate::support::guard::wait_for(std::time::Duration::from_secs(10), unmount), "umount: busy");
         // The server ends a moment after its mount, and holds a lock on upper until then.
         let free = || rustix::fs::flock(&upper, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
         assert!(crate::support::guard::wait_for(std::time::Duration::from_secs(20), free), "the server goes on");
