@@ -158,7 +158,9 @@ impl Filesystem for Server {
             | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_ASYNC_DIO
-            | InitFlags::FUSE_HAS_IOCTL_DIR;
+            | InitFlags::FUSE_HAS_IOCTL_DIR
+            // Set-id bits and capabilities are dropped here: else the kernel asks for capabilities before every single write.
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
         if self.config.acl {
             wanted |= InitFlags::FUSE_POSIX_ACL;
         }
@@ -198,7 +200,7 @@ impl Filesystem for Server {
 
     fn setattr(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -216,7 +218,14 @@ impl Filesystem for Server {
     ) {
         let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
         let change = SetAttr { mode: mode.map(|m| m & !S_IFMT), uid, gid, size, atime, mtime };
-        self.guard("setattr", || match self.node(ino).and_then(|node| self.union.setattr(&node, &change)) {
+        let set = || {
+            let node = self.node(ino)?;
+            if size.is_some() {
+                self.changed_by(req, &node)?;
+            }
+            self.union.setattr(&node, &change)
+        };
+        self.guard("setattr", || match set() {
             Ok(stat) => reply.attr(self.ttl(), &convert::attr(&stat)),
             Err(e) => reply.error(errno("setattr", &e)),
         });
@@ -304,10 +313,7 @@ impl Filesystem for Server {
             let open = || {
                 let node = self.node(ino)?;
                 self.union.open(&node, write, truncate)?;
-                if truncate && req.uid() != 0 {
-                    self.drop_set_id(&node)?;
-                }
-                Ok(())
+                if truncate { self.changed_by(req, &node) } else { Ok(()) }
             };
             match open() {
                 // The data changes only through this mount, and the kernel sees those changes itself.
@@ -355,12 +361,19 @@ impl Filesystem for Server {
         _: FileHandle,
         offset: u64,
         data: &[u8],
-        _: WriteFlags,
+        flags: WriteFlags,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.guard("write", || match self.node(ino).and_then(|node| self.union.write(&node, data, offset)) {
+        let write = || {
+            let node = self.node(ino)?;
+            if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+                self.drop_set_id(&node)?;
+            }
+            self.union.write(&node, data, offset)
+        };
+        self.guard("write", || match write() {
             Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno("write", &e)),
         });
@@ -531,7 +544,7 @@ impl Filesystem for Server {
 
     fn fallocate(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -541,7 +554,11 @@ impl Filesystem for Server {
     ) {
         self.guard("fallocate", || {
             let mode = u32::try_from(mode).unwrap_or(u32::MAX);
-            let allocate = || self.union.fallocate(&self.node(ino)?, mode, offset, length);
+            let allocate = || {
+                let node = self.node(ino)?;
+                self.changed_by(req, &node)?;
+                self.union.fallocate(&node, mode, offset, length)
+            };
             empty("fallocate", allocate(), reply);
         });
     }
@@ -560,7 +577,7 @@ impl Filesystem for Server {
 
     fn copy_file_range(
         &self,
-        _: &Request,
+        req: &Request,
         from: INodeNo,
         _: FileHandle,
         from_at: u64,
@@ -572,7 +589,11 @@ impl Filesystem for Server {
         reply: ReplyWrite,
     ) {
         self.guard("copy_file_range", || {
-            let copy = || self.union.copy_range(&self.node(from)?, from_at, &self.node(to)?, to_at, len);
+            let copy = || {
+                let to = self.node(to)?;
+                self.changed_by(req, &to)?;
+                self.union.copy_range(&self.node(from)?, from_at, &to, to_at, len)
+            };
             match copy() {
                 Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
                 Err(e) => reply.error(errno("copy_file_range", &e)),
@@ -582,9 +603,18 @@ impl Filesystem for Server {
 }
 
 impl Server {
-    /// Clears the set-id bits of a file that somebody without privilege truncated by opening it. A kernel that truncates by `open`
-    /// leaves this to us, and goes on believing in the mode that it knows: so it is told, before the open is answered.
+    /// The data of a file is changed by a request that does not say whether set-id bits stay: only root's changes keep them.
+    fn changed_by(&self, req: &Request, node: &Arc<Node>) -> union::Result<()> {
+        if req.uid() == 0 { Ok(()) } else { self.drop_set_id(node) }
+    }
+
+    /// Clears the set-id bits of a file that somebody without privilege changes; capabilities go with the change itself, on the
+    /// upper filesystem. The kernel leaves this to us and goes on believing in the mode that it knows: so it is told, before the
+    /// request is answered.
     fn drop_set_id(&self, node: &Arc<Node>) -> union::Result<()> {
+        if node.kind != Kind::File {
+            return Ok(());
+        }
         let mode = self.union.getattr(node)?.mode & PERM_MASK;
         // Without the right to execute, the set-group-id bit is a mark of mandatory locking, and stays.
         let dropped = S_ISUID | if mode & S_IXGRP != 0 { S_ISGID } else { 0 };

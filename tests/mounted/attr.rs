@@ -111,19 +111,22 @@ fn set_id_bits_and_capabilities_go_when_a_user_writes() {
     if !have("setcap") {
         skip!("setcap is not installed");
     }
+    const NAMES: [&str; 7] = ["write", "trunc", "cut", "alloc", "copy", "root", "chown"];
     let fill = |_: &Path, low: &Path| {
-        for name in ["write", "trunc", "root", "chown"] {
+        for name in NAMES {
             put(low, name, "text");
             chmod(&low.join(name), 0o6777);
             sh(low, &format!("PATH=$PATH:/usr/sbin:/sbin setcap cap_net_raw+ep {name}"));
         }
     };
+
     let Some(p) = Place::mounted("suid", fill) else { return };
     let has_caps = |name: &str| xattr(&p.at(name), "security.capability").is_ok();
-    assert!(["write", "trunc", "root", "chown"].into_iter().all(has_caps));
-    let out = sh_as(&p.top, 77, "echo more >>write; : >trunc");
+    assert!(NAMES.into_iter().all(|name| has_caps(name) && p.mode(name) == 0o6777));
+    // The last one overwrites by copy_file_range.
+    let out = sh_as(&p.top, 77, "echo more >>write; : >trunc; truncate -s 2 cut; fallocate -l 99 alloc; cp write copy");
     assert!(out.status.success(), "{out:?}");
-    for name in ["write", "trunc"] {
+    for name in ["write", "trunc", "cut", "alloc", "copy"] {
         assert_eq!((p.mode(name), has_caps(name)), (0o777, false), "{name}");
     }
     // Root keeps the bits, but nobody keeps capabilities over a write.
