@@ -4,10 +4,12 @@
 //! `/dev/fuse` descriptor.
 
 mod convert;
+mod readers;
 mod server;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::union::Union;
@@ -61,8 +63,10 @@ impl Session {
         session.n_threads = Some(threads(config.threads));
         // FUSE_DEV_IOC_CLONE is absent before 4.2 and gained nothing measurable on few cores.
         session.clone_fd = false;
-        let server = server::Server::new(union, config);
+        let notifier = Arc::new(OnceLock::new());
+        let server = server::Server::new(union, config, notifier.clone());
         let inner = fuser::Session::from_fd(server, fuse, fuser::SessionACL::All, session)?;
+        let _ = notifier.set(inner.notifier()); // nobody else fills it
         Ok(Self { inner })
     }
 

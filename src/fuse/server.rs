@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -20,6 +21,7 @@ use fuser::INodeNo;
 use fuser::InitFlags;
 use fuser::KernelConfig;
 use fuser::LockOwner;
+use fuser::Notifier;
 use fuser::OpenAccMode;
 use fuser::OpenFlags;
 use fuser::RenameFlags;
@@ -43,11 +45,14 @@ use fuser::WriteFlags;
 use super::Config;
 use super::SETTLE;
 use super::convert;
+use super::readers::Readers;
 use crate::path::BadName;
 use crate::path::Name;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
+use crate::sys::attr::PERM_MASK;
 use crate::sys::attr::S_IFMT;
+use crate::sys::attr::S_ISGID;
 use crate::sys::xattr::SetMode;
 use crate::union;
 use crate::union::Caller;
@@ -66,11 +71,14 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 pub(super) struct Server {
     union: Arc<Union>,
     config: Config,
+    readers: Readers,
+    notifier: Arc<OnceLock<Notifier>>,
 }
 
 impl Server {
-    pub(super) fn new(union: Arc<Union>, config: Config) -> Self {
-        Self { union, config }
+    /// `notifier` is filled in once the session is there.
+    pub(super) fn new(union: Arc<Union>, config: Config, notifier: Arc<OnceLock<Notifier>>) -> Self {
+        Self { union, config, readers: Readers::default(), notifier }
     }
 
     /// Runs one request. A panic in it (a bug) answers that request: the reply, dropped unsent, sends `EIO`, and the thread
@@ -152,7 +160,9 @@ impl Filesystem for Server {
             | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_ASYNC_DIO
-            | InitFlags::FUSE_HAS_IOCTL_DIR;
+            | InitFlags::FUSE_HAS_IOCTL_DIR
+            // Set-id bits and capabilities are dropped here: else the kernel asks for capabilities before every single write.
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
         if self.config.acl {
             wanted |= InitFlags::FUSE_POSIX_ACL;
         }
@@ -192,7 +202,7 @@ impl Filesystem for Server {
 
     fn setattr(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -210,7 +220,14 @@ impl Filesystem for Server {
     ) {
         let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
         let change = SetAttr { mode: mode.map(|m| m & !S_IFMT), uid, gid, size, atime, mtime };
-        self.guard("setattr", || match self.node(ino).and_then(|node| self.union.setattr(&node, &change)) {
+        let set = || {
+            let node = self.node(ino)?;
+            if size.is_some() {
+                self.changed_by(req, &node)?;
+            }
+            self.union.setattr(&node, &change)
+        };
+        self.guard("setattr", || match set() {
             Ok(stat) => reply.attr(self.ttl(), &convert::attr(&stat)),
             Err(e) => reply.error(errno("setattr", &e)),
         });
@@ -291,11 +308,16 @@ impl Filesystem for Server {
         });
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.guard("open", || {
             let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
             let truncate = flags.0 & O_TRUNC != 0;
-            match self.node(ino).and_then(|node| self.union.open(&node, write, truncate)) {
+            let open = || {
+                let node = self.node(ino)?;
+                self.union.open(&node, write, truncate)?;
+                if truncate { self.changed_by(req, &node) } else { Ok(()) }
+            };
+            match open() {
                 // The data changes only through this mount, and the kernel sees those changes itself.
                 Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE),
                 Err(e) => reply.error(errno("open", &e)),
@@ -341,12 +363,19 @@ impl Filesystem for Server {
         _: FileHandle,
         offset: u64,
         data: &[u8],
-        _: WriteFlags,
+        flags: WriteFlags,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.guard("write", || match self.node(ino).and_then(|node| self.union.write(&node, data, offset)) {
+        let write = || {
+            let node = self.node(ino)?;
+            if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+                self.drop_set_id(&node)?;
+            }
+            self.union.write(&node, data, offset)
+        };
+        self.guard("write", || match write() {
             Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno("write", &e)),
         });
@@ -385,13 +414,13 @@ impl Filesystem for Server {
         self.guard("opendir", || match self.node(ino) {
             Ok(node) => {
                 self.union.open_dir(&node);
-                reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
+                reply.opened(self.readers.open(), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
             }
             Err(e) => reply.error(errno("opendir", &e)),
         });
     }
 
-    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         self.guard("readdir", || {
             let mut list = || {
                 let node = self.node(ino)?;
@@ -401,7 +430,7 @@ impl Filesystem for Server {
                         return Ok(());
                     }
                 }
-                for item in listing.after(offset) {
+                for item in self.readers.rest(fh, &listing, offset) {
                     let name = OsStr::from_bytes(item.name.as_bytes());
                     if reply.add(INodeNo(item.ino), item.cookie, convert::kind(item.kind), name) {
                         break;
@@ -416,15 +445,16 @@ impl Filesystem for Server {
         });
     }
 
-    fn readdirplus(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        self.guard("readdirplus", || match self.list_plus(ino, offset, &mut reply) {
+    fn readdirplus(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        self.guard("readdirplus", || match self.list_plus(ino, fh, offset, &mut reply) {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(errno("readdirplus", &e)),
         });
     }
 
-    fn releasedir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
         self.guard("releasedir", || {
+            self.readers.close(fh);
             if let Ok(node) = self.node(ino) {
                 self.union.close_dir(&node);
             }
@@ -519,7 +549,7 @@ impl Filesystem for Server {
 
     fn fallocate(
         &self,
-        _: &Request,
+        req: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -529,7 +559,11 @@ impl Filesystem for Server {
     ) {
         self.guard("fallocate", || {
             let mode = u32::try_from(mode).unwrap_or(u32::MAX);
-            let allocate = || self.union.fallocate(&self.node(ino)?, mode, offset, length);
+            let allocate = || {
+                let node = self.node(ino)?;
+                self.changed_by(req, &node)?;
+                self.union.fallocate(&node, mode, offset, length)
+            };
             empty("fallocate", allocate(), reply);
         });
     }
@@ -548,7 +582,7 @@ impl Filesystem for Server {
 
     fn copy_file_range(
         &self,
-        _: &Request,
+        req: &Request,
         from: INodeNo,
         _: FileHandle,
         from_at: u64,
@@ -560,7 +594,11 @@ impl Filesystem for Server {
         reply: ReplyWrite,
     ) {
         self.guard("copy_file_range", || {
-            let copy = || self.union.copy_range(&self.node(from)?, from_at, &self.node(to)?, to_at, len);
+            let copy = || {
+                let to = self.node(to)?;
+                self.changed_by(req, &to)?;
+                self.union.copy_range(&self.node(from)?, from_at, &to, to_at, len)
+            };
             match copy() {
                 Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
                 Err(e) => reply.error(errno("copy_file_range", &e)),
@@ -570,9 +608,41 @@ impl Filesystem for Server {
 }
 
 impl Server {
+    /// The data of a file is changed by a request that does not say whether set-id bits stay: only root's changes keep them.
+    fn changed_by(&self, req: &Request, node: &Arc<Node>) -> union::Result<()> {
+        if req.uid() == 0 { Ok(()) } else { self.drop_set_id(node) }
+    }
+
+    /// Clears the set-id bits of a file that somebody without privilege changes; capabilities go with the change itself, on the
+    /// upper filesystem. The kernel leaves this to us and goes on believing in the mode that it knows: so it is told, before the
+    /// request is answered.
+    fn drop_set_id(&self, node: &Arc<Node>) -> union::Result<()> {
+        if node.kind != Kind::File {
+            return Ok(());
+        }
+        let mode = self.union.getattr(node)?.mode & PERM_MASK;
+        // Without the right to execute, the set-group-id bit is a mark of mandatory locking, and stays.
+        let dropped = S_ISUID | if mode & S_IXGRP != 0 { S_ISGID } else { 0 };
+        if mode & dropped == 0 {
+            return Ok(());
+        }
+        self.union.setattr(node, &SetAttr { mode: Some(mode & !dropped), ..SetAttr::default() })?;
+        // A negative offset: attributes only, no data, so that no lock of the file is taken.
+        if let Some(Err(e)) = self.notifier.get().map(|n| n.inval_inode(INodeNo(node.ino), -1, 0)) {
+            log::warn!("the kernel could not be told of a changed mode: {e}");
+        }
+        Ok(())
+    }
+
     /// Fills a listing whose entries are looked up, too. An entry that does not fit gives its reference back; `.` and `..` take
     /// none.
-    fn list_plus(&self, ino: INodeNo, offset: u64, reply: &mut ReplyDirectoryPlus) -> union::Result<()> {
+    fn list_plus(
+        &self,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: &mut ReplyDirectoryPlus,
+    ) -> union::Result<()> {
         let node = self.node(ino)?;
         let listing = self.union.list(&node, offset)?;
         let nothing = convert::absent();
@@ -582,7 +652,7 @@ impl Server {
                 return Ok(());
             }
         }
-        for item in listing.after(offset) {
+        for item in self.readers.rest(fh, &listing, offset) {
             let name = OsStr::from_bytes(item.name.as_bytes());
             // A name that went since it was listed, or cannot be read now, is listed without attributes: the kernel asks.
             let entry = self.union.lookup(&node, item.name.as_name()).ok().flatten();
@@ -617,6 +687,8 @@ fn whence_of(whence: i32) -> Option<Whence> {
 
 // The kernel's numbers, which the protocol carries as they are.
 const O_TRUNC: i32 = 0o1000;
+const S_ISUID: u32 = 0o4000;
+const S_IXGRP: u32 = 0o010;
 const XATTR_CREATE: i32 = 1;
 const XATTR_REPLACE: i32 = 2;
 

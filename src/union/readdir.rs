@@ -49,6 +49,11 @@ impl Listing {
         self.entries.get(from..).unwrap_or_default()
     }
 
+    /// The cookie that the next new name will get: all entries are below it.
+    pub fn end(&self) -> u64 {
+        self.next_cookie
+    }
+
     pub(super) fn outdate(&self) {
         self.outdated.store(true, Ordering::Relaxed);
     }

@@ -1,0 +1,170 @@
+//! How many requests an operation costs: round trips between the kernel and the server, counted by strace at `/dev/fuse`.
+
+use std::fs;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::place::On;
+use crate::place::Place;
+use crate::place::have;
+use crate::place::put;
+use crate::place::put_dir;
+use crate::support::Daemon;
+use crate::support::guard::wait_for;
+use crate::support::skip;
+
+/// Watches the server's reads of `/dev/fuse`.
+struct Counter {
+    log: PathBuf,
+    _strace: Daemon,
+}
+
+impl Counter {
+    /// # Errors
+    /// Why requests cannot be counted here.
+    fn of(p: &Place) -> Result<Self, String> {
+        let server = server_of(&p.top).ok_or("the server's process was not found")?;
+        let log = p.beside("requests");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-q", "-xx", "-s", "8", "-e", "trace=read,readv", "-P", "/dev/fuse", "-o"]).arg(&log);
+        let strace = Daemon::spawn(command.args(["-p", &server]).stdin(Stdio::null()).stderr(Stdio::null()));
+        let attached = || all_traced(&server);
+        if wait_for(Duration::from_secs(5), attached) {
+            Ok(Self { log, _strace: strace })
+        } else {
+            Err("strace may not attach".to_owned())
+        }
+    }
+
+    /// Requests so far, by name; those that need no answer come a moment later, so it waits until none follows.
+    fn now(&self) -> Vec<String> {
+        let read = || fs::read_to_string(&self.log).unwrap_or_default();
+        let mut last = read();
+        let mut calm = 0;
+        while calm < 6 {
+            std::thread::sleep(Duration::from_millis(25));
+            let next = read();
+            calm = if next == last { calm + 1 } else { 0 };
+            last = next;
+        }
+        last.lines().filter_map(request).collect()
+    }
+
+    fn during(&self, body: impl FnOnce()) -> Vec<String> {
+        let before = self.now().len();
+        body();
+        self.now().split_off(before)
+    }
+}
+
+/// The request in a line of strace that tells of a finished read: its number is in bytes 4 to 7 of what was read.
+fn request(line: &str) -> Option<String> {
+    line.rsplit_once("= ")?.1.trim().parse::<u32>().ok().filter(|n| *n > 0)?;
+    let bytes = line.split_once("\"\\x")?.1.split("\\x");
+    let number = u8::from_str_radix(bytes.clone().nth(4)?.get(..2)?, 16).ok()?;
+    let name = match number {
+        1 => "LOOKUP",
+        2 => "FORGET",
+        3 => "GETATTR",
+        4 => "SETATTR",
+        9 => "MKDIR",
+        10 => "UNLINK",
+        14 => "OPEN",
+        15 => "READ",
+        16 => "WRITE",
+        18 => "RELEASE",
+        22 => "GETXATTR",
+        25 => "FLUSH",
+        27 => "OPENDIR",
+        28 => "READDIR",
+        29 => "RELEASEDIR",
+        35 => "CREATE",
+        42 => "BATCH_FORGET",
+        44 => "READDIRPLUS",
+        other => return Some(format!("#{other}")),
+    };
+    Some(name.to_owned())
+}
+
+/// The process that serves a mount: the one whose arguments end with the mount point.
+fn server_of(top: &Path) -> Option<String> {
+    let serves = |pid: &str| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let own = line.split('\0').rfind(|a| !a.is_empty()).is_some_and(|last| Path::new(last) == top);
+        own && line.contains("fuse-overlayfs") && !line.starts_with("timeout")
+    };
+    let pids = fs::read_dir("/proc").ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok());
+    pids.filter(|name| name.bytes().all(|b| b.is_ascii_digit())).find(|pid| serves(pid))
+}
+
+fn all_traced(pid: &str) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
+    let mut states = tasks.map(|t| fs::read_to_string(t.path().join("status")).unwrap_or_default());
+    states.all(|s| s.lines().any(|l| l.strip_prefix("TracerPid:").is_some_and(|n| n.trim() != "0")))
+}
+
+#[test]
+fn warm_operations_cost_no_request_and_others_few() {
+    if On::chosen() == On::Kernel || !have("strace") {
+        skip!("needs strace and a server");
+    }
+    let fill = |_: &Path, low: &Path| {
+        put(low, "d/f", "small");
+        put(low, "d/cold", "small");
+        put_dir(low, "d/e");
+    };
+    let Some(p) = Place::mounted("requests", fill) else { return };
+    let counter = match Counter::of(&p) {
+        Ok(counter) => counter,
+        Err(reason) => skip!("{reason}"),
+    };
+    let read = |name: &str| {
+        let mut text = String::new();
+        File::open(p.at(name)).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "small");
+    };
+    let stat = |name: &str| drop(fs::symlink_metadata(p.at(name)));
+    let list = || assert!(fs::read_dir(p.at("d")).unwrap().count() >= 3);
+    // Warm: the directory and its listing, the name, the miss, the data. A read makes the kernel ask for the access time once.
+    list();
+    list();
+    read("d/f");
+    stat("d/f");
+    stat("d/none");
+    put(&p.top, "d/first", "x");
+    stat("d");
+    let file = fs::OpenOptions::new().write(true).open(p.at("d/first")).unwrap();
+    let write_more = |file: &File| std::os::unix::fs::FileExt::write_all_at(file, b"more", 0).unwrap();
+    write_more(&file);
+    type Case<'a> = (&'a str, usize, &'a dyn Fn());
+    let cases: &[Case<'_>] = &[
+        ("warm stat", 0, &|| stat("d/f")),
+        ("warm stat of a miss", 0, &|| stat("d/none")),
+        ("stat of a name that was listed", 0, &|| stat("d/cold")),
+        ("open, read, close of a cached small file", 2, &|| read("d/f")),
+        ("open, read, close of a small file with a known name", 3, &|| read("d/cold")),
+        ("create, write, close", 5, &|| fs::write(p.at("d/new"), "x").unwrap()),
+        ("a write more", 1, &|| write_more(&file)),
+        ("chmod in upper", 2, &|| crate::place::chmod(&p.at("d/new"), 0o600)),
+        ("unlink in upper", 2, &|| fs::remove_file(p.at("d/new")).unwrap()),
+        ("mkdir of a name not looked up", 3, &|| fs::create_dir(p.at("d/dir")).unwrap()),
+        ("listing of a small directory that just changed", 5, &|| list()),
+    ];
+    let mut lines = String::new();
+    let mut wrong = Vec::new();
+    for (what, at_most, body) in cases {
+        let requests = counter.during(body);
+        lines += &format!("{:3} requests (at most {at_most}): {what}: {}\n", requests.len(), requests.join(" "));
+        if requests.len() > *at_most {
+            wrong.push(format!("{what}: {} > {at_most}", requests.len()));
+        }
+    }
+    eprint!("{lines}");
+    assert!(wrong.is_empty() || On::chosen() != On::Mica, "{wrong:#?}");
+}
