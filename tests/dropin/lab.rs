@@ -184,6 +184,13 @@ pub fn check_eq<A: Debug + PartialEq<B>, B: Debug>(what: &str, is: A, should: B)
     if is == should { Ok(()) } else { Err(format!("{what}: is {is:?}, should be {should:?}").into()) }
 }
 
+/// Fails unless two sorted lists hold the same lines.
+pub fn same_lines(what: &str, is: &[String], should: &[String]) -> Verdict {
+    let only = |a: &[String], b: &[String]| a.iter().filter(|line| !b.contains(line)).cloned().collect::<Vec<_>>();
+    let (more, missing) = (only(is, should), only(should, is));
+    check(&format!("{what}: too much {more:?}, missing {missing:?}"), is == should)
+}
+
 /// Fails unless two trees are equal. Modification times are compared unless both are from `since` or later: the test made them.
 pub fn same(what: &str, is: &Snapshot, should: &Snapshot, since: SystemTime, but: &[Field]) -> Verdict {
     let since = since.duration_since(UNIX_EPOCH)?.as_secs_f64();

@@ -38,7 +38,7 @@ fn make_user(lab: &Lab) -> Verdict {
         let script = format!(
             "cp /etc/passwd passwd; cp /etc/group group
              echo 'micatest:x:{USER}:{USER}::/nonexistent:/bin/sh' >>passwd; echo 'micatest:x:{USER}:' >>group
-             echo 'micatest:1000000:65536' >subuid; cp subuid subgid; mknod -m 666 fuse c 10 229
+             echo 'micatest:1000000:3100000' >subuid; cp subuid subgid; mknod -m 666 fuse c 10 229
              touch /etc/subuid /etc/subgid
              for f in passwd group subuid subgid; do mount --bind $f /etc/$f; done; mount --bind fuse /dev/fuse
              rm passwd group subuid subgid fuse"
