@@ -12,6 +12,7 @@ pub mod env;
 pub mod fuse;
 pub mod image;
 pub mod layer;
+pub mod logging;
 pub mod mount;
 pub mod path;
 pub mod run;

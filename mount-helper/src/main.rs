@@ -5,6 +5,7 @@ mod images;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use micafs::logging;
 use micafs::mount::Error;
 use micafs::mount::dialect;
 use micafs::mount::dialect::Command;
@@ -40,6 +41,7 @@ fn run(argv: &[OsString]) -> Result<(), Error> {
         Command::Fake(request) => drop(point::check(request)?),
         Command::Mount(request) => {
             request.warnings.iter().for_each(|warning| eprintln!("mica: {warning}"));
+            logging::init("mount.mica", !request.foreground);
             launch(request, images::open, |opened, serving| {
                 let served = serve::serve(opened.union.clone(), &request.options, serving);
                 opened.release();

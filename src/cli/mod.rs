@@ -56,6 +56,7 @@ impl Context {
 
 /// Runs the command that the arguments name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    crate::logging::init("mica", false);
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(e) => return error::usage(&e),

@@ -8,6 +8,7 @@ use super::Result;
 use super::containers;
 use super::diff;
 use crate::env;
+use crate::fuse;
 use crate::image::Digest;
 use crate::image::config::History;
 use crate::image::config::ImageConfig;
@@ -15,8 +16,18 @@ use crate::image::diff::DiffOptions;
 use crate::image::diff::write_diff;
 use crate::image::reference::Reference;
 use crate::image::unpack;
+use crate::layer::handle::FdCache;
 use crate::store::Store;
 use crate::store::containers::ContainerRecord;
+use crate::sys;
+use crate::sys::xattr::SetMode;
+use crate::union;
+use crate::union::Union;
+use crate::union::stack::Stack;
+use crate::union::work::Upper;
+
+/// Directory descriptors kept open while an upper directory is settled.
+const SETTLE_FDS: usize = 256;
 
 /// What a commit is asked for.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +57,7 @@ pub fn commit(store: &Store, request: &Request) -> Result<Digest> {
     let _adding = store.adding()?;
     let record = store.find_container(&request.container)?;
     let base = store.config(&record.image_id)?;
+    settle(store, &record)?;
     let diff_id = store_changes(store, &record)?;
     let config = new_config(base, &record, request, diff_id)?;
     let id = store.put_blob(&config)?;
@@ -57,6 +69,19 @@ pub fn commit(store: &Store, request: &Request) -> Result<Digest> {
         Ok::<_, Error>(())
     })?;
     Ok(id)
+}
+
+/// Brings the upper directory into plain overlay form: by the server of its mount if it is mounted, else here.
+fn settle(store: &Store, record: &ContainerRecord) -> Result<()> {
+    if let Some(target) = containers::mount_of(store, record)? {
+        let fd = sys::open::dir_path(&target)?;
+        return Ok(sys::xattr::set(&fd, fuse::SETTLE, b"1", SetMode::Any)?);
+    }
+    let dir = containers::dir(store, &record.id);
+    let upper = Upper::open(&dir.join("upper"), &dir.join("work"), FdCache::new(SETTLE_FDS), false)?;
+    let stack = Stack::new(Some(upper), diff::layers(store, record)?)?;
+    sys::process::clear_umask();
+    Ok(Union::new(stack, union::Options::default())?.settle()?)
 }
 
 /// Streams the upper directory as a tar through the importer; the tar is never on disk.

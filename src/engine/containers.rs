@@ -90,6 +90,19 @@ pub fn dir(store: &Store, id: &str) -> PathBuf {
     store.path().join("containers").join(id)
 }
 
+/// Where a container's tree is mounted now, by a run or by `mica mount --rw`.
+///
+/// # Errors
+/// When the mount table cannot be read.
+pub fn mount_of(store: &Store, record: &ContainerRecord) -> Result<Option<PathBuf>> {
+    let rootfs = rootfs(store, &record.id);
+    if mounting::is_mounted(&rootfs)? {
+        return Ok(Some(rootfs));
+    }
+    let mounts = crate::mount::table::mica_mounts().map_err(Error::Umount)?;
+    Ok(mounts.into_iter().find(|m| m.source == *record.id).map(|m| m.target))
+}
+
 /// Notes what a container does now.
 ///
 /// # Errors

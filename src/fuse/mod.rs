@@ -28,6 +28,9 @@ pub struct Config {
     pub max_write: u32,
 }
 
+/// Setting this extended attribute on the root of a mount settles its upper directory ([`Union::settle`]); nothing is stored.
+pub const SETTLE: &[u8] = b"user.mica.settle";
+
 /// The default of [`Config::timeout`]: for ever, as far as a mount lives (fuse-overlayfs uses the same number).
 pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 

@@ -41,6 +41,7 @@ use fuser::TimeOrNow;
 use fuser::WriteFlags;
 
 use super::Config;
+use super::SETTLE;
 use super::convert;
 use crate::path::BadName;
 use crate::path::Name;
@@ -57,6 +58,7 @@ use crate::union::Union;
 use crate::union::Whence;
 use crate::union::attr::SetAttr;
 use crate::union::node::Node;
+use crate::union::node::ROOT;
 
 const NO_GENERATION: Generation = Generation(0);
 const NO_HANDLE: FileHandle = FileHandle(0);
@@ -451,6 +453,9 @@ impl Filesystem for Server {
         self.guard("setxattr", || {
             if !self.config.xattrs {
                 return reply.error(fuser::Errno::ENOSYS);
+            }
+            if name.as_bytes() == SETTLE && ino.0 == ROOT {
+                return empty("settle", self.union.settle(), reply);
             }
             let mode = match flags {
                 XATTR_CREATE => SetMode::Create,

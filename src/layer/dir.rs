@@ -209,6 +209,14 @@ pub fn dir_marks(dir: &Arc<DirHandle>, beside_whiteout: bool) -> Result<Marks> {
     Ok(Marks { opaque, redirect, metacopy: false })
 }
 
+/// What a file in a directory on disk says about the layers below it.
+///
+/// # Errors
+/// The kernel's.
+pub fn file_marks(dir: &Arc<DirHandle>, name: Name<'_>, stat: &Stat) -> Result<Marks> {
+    FileObject::new(dir, name, stat).marks()
+}
+
 /// Lists one directory on disk: objects and whiteouts, every encoding read.
 ///
 /// # Errors

@@ -55,6 +55,9 @@ impl FdCache {
     }
 }
 
+/// How often a directory that is not where it was is looked for again.
+const RETRIES: usize = 8;
+
 /// Where a directory is found again.
 #[derive(Debug, Clone)]
 enum Place {
@@ -62,6 +65,8 @@ enum Place {
     Pinned(Arc<OwnedFd>),
     /// Under this name in that directory.
     At(Arc<DirHandle>, NameBuf),
+    /// While it is dropped.
+    Nowhere,
 }
 
 /// A property of a directory that costs a look at the disk, and is remembered.
@@ -152,16 +157,47 @@ impl DirHandle {
     /// # Errors
     /// [`Error::Stale`] when another directory stands in its place now, else the kernel's.
     pub fn fd(self: &Arc<Self>) -> Result<Arc<OwnedFd>> {
-        if let Some(fd) = &*self.fd.lock() {
-            self.used.store(true, Ordering::Relaxed);
-            return Ok(fd.clone());
+        for _ in 0..RETRIES {
+            match self.try_fd() {
+                // One of us may be renaming it, or a directory above: that one is pinned before it moves.
+                Err(e) if matches!(e, Error::Stale(_)) || matches!(e.errno(), Errno::NOENT | Errno::NOTDIR) => {}
+                other => return other,
+            }
         }
-        let place = self.place.read().clone();
-        let (parent, name) = match place {
-            Place::Pinned(fd) => return Ok(fd),
-            Place::At(parent, name) => (parent, name),
+        self.try_fd()
+    }
+
+    fn try_fd(self: &Arc<Self>) -> Result<Arc<OwnedFd>> {
+        // Up to the first directory that is open, then down again; not recursive, since depth is in the hands of users.
+        let mut closed = Vec::new();
+        let mut at = self.clone();
+        let mut fd = loop {
+            if let Some(fd) = at.open_fd() {
+                break fd;
+            }
+            let place = at.place.read().clone();
+            let (parent, name) = match place {
+                Place::Pinned(fd) => break fd,
+                Place::At(parent, name) => (parent, name),
+                Place::Nowhere => return Err(Error::Stale(String::new())),
+            };
+            closed.push((std::mem::replace(&mut at, parent), name));
         };
-        let fd = sys::open::dir_at(&*parent.fd()?, name.as_name())?;
+        for (handle, name) in closed.into_iter().rev() {
+            fd = handle.open_below(&fd, name.as_name())?;
+        }
+        Ok(fd)
+    }
+
+    /// The descriptor, if it is in the cache.
+    fn open_fd(&self) -> Option<Arc<OwnedFd>> {
+        let fd = self.fd.lock().clone()?;
+        self.used.store(true, Ordering::Relaxed);
+        Some(fd)
+    }
+
+    fn open_below(self: &Arc<Self>, parent: &OwnedFd, name: Name<'_>) -> Result<Arc<OwnedFd>> {
+        let fd = sys::open::dir_at(parent, name)?;
         let stat = sys::attr::fstat(&fd)?;
         if (ObjectId { dev: stat.dev, ino: stat.ino }) != self.id {
             return Err(Error::Stale(self.path()));
@@ -238,10 +274,13 @@ impl DirHandle {
 
     /// The path from the layer's root, for people.
     pub fn path(&self) -> String {
-        match &*self.place.read() {
-            Place::Pinned(_) => String::new(),
-            Place::At(parent, name) => format!("{}/{name}", parent.path()),
+        let mut names = Vec::new();
+        let mut place = self.place.read().clone();
+        while let Place::At(parent, name) = place {
+            names.push(name);
+            place = parent.place.read().clone();
         }
+        names.iter().rev().map(|name| format!("/{name}")).collect()
     }
 
     /// Whether `name` here is still the object `id`; `ENOENT` turned into [`Error::Stale`].
@@ -252,6 +291,18 @@ impl DirHandle {
         match sys::attr::stat_at(&*self.fd()?, name)? {
             Some(s) if (ObjectId { dev: s.dev, ino: s.ino }) == id => Ok(s),
             _ => Err(Error::Stale(format!("{}/{name}", self.path()))),
+        }
+    }
+}
+
+impl Drop for DirHandle {
+    /// Drops the handles above that nobody else holds in a loop: the drop of one inside another would overflow the stack of a
+    /// deep tree.
+    fn drop(&mut self) {
+        let mut place = std::mem::replace(self.place.get_mut(), Place::Nowhere);
+        while let Place::At(parent, _) = place {
+            let Some(mut parent) = Arc::into_inner(parent) else { break };
+            place = std::mem::replace(parent.place.get_mut(), Place::Nowhere);
         }
     }
 }

@@ -24,6 +24,7 @@ pub use error::Error;
 pub use error::Result;
 
 use crate::path::Name;
+use crate::path::RelPath;
 use crate::sys::attr::FsStat;
 use crate::sys::attr::Kind;
 use crate::sys::attr::Stat;
@@ -126,6 +127,14 @@ pub trait Object: Send + Sync + Debug {
     /// those of the layer below show. (A layer's tar need not list every directory.)
     fn is_implied(&self) -> bool {
         false
+    }
+
+    /// All names of a file with several, as paths from the layer's root; `None` where finding them would mean to walk the layer.
+    ///
+    /// # Errors
+    /// When the layer cannot be read.
+    fn names(&self) -> Result<Option<Vec<RelPath>>> {
+        Ok(None)
     }
 
     /// Where the object's content lies, for people: a path, or an object file, or a pack with offset and length.

@@ -77,13 +77,19 @@ pub fn make_union(
     };
     let upper = changes.map(open).transpose()?;
     let stack = Stack::new(upper, layers).map_err(|e| e.to_string())?;
-    let union = Union::new(stack, union_options(options)).map_err(|e| e.to_string())?;
+    let union = Union::new(stack, union_options(request)).map_err(|e| e.to_string())?;
     Ok(Arc::new(union))
 }
 
-/// Redirects are written only where the options ask for them: who reads the upper directory must follow them.
-fn union_options(options: &MountOptions) -> union::Options {
-    union::Options { redirect_dir: options.redirect_dir == Some(RedirectDir::On) }
+/// Redirects and copies of attributes alone are written where the options ask for them, since who reads the upper directory must
+/// know them; and into containers, whose upper directories only mica reads (a commit settles them first).
+fn union_options(request: &Request) -> union::Options {
+    let own = matches!(request.source, Source::Container { .. });
+    let options = &request.options;
+    union::Options {
+        redirect_dir: options.redirect_dir.map_or(own, |said| said == RedirectDir::On),
+        metacopy: options.metacopy.unwrap_or(own),
+    }
 }
 
 /// Answers requests until the mount is gone.

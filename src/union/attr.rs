@@ -61,7 +61,7 @@ impl Union {
             return refused(if node.kind == Kind::Dir { Errno::ISDIR } else { Errno::INVAL });
         }
         self.upper()?;
-        self.copy_up(node, change.size.map_or(Copy::All, Copy::Prefix))?;
+        self.copy_up(node, change.size.map_or(Copy::Attributes, Copy::Prefix))?;
         if let Some(size) = change.size {
             sys::data::set_len(&*self.writable(node)?, size)?;
         }
@@ -110,6 +110,9 @@ impl Union {
 
     /// The attributes as the union shows them: its own number, and its own count of names.
     pub(super) fn show(&self, node: &Node, stat: Stat) -> Stat {
+        let data = node.body.read().data.clone();
+        // A copy of the attributes alone has no blocks of its own.
+        let blocks = data.and_then(|d| d.obj.stat().ok()).map_or(stat.blocks, |s| s.blocks);
         let body = node.body.read();
         let nlink = match &body.real {
             Real::Dir(_) if body.place.is_none() && node.ino != super::node::ROOT => 0,
@@ -117,7 +120,7 @@ impl Union {
             Real::Dir(dirs) if usize::from(dirs.upper.is_some()) + dirs.lowers.len() > 1 => 1,
             _ => u32::try_from((i64::from(stat.nlink) + body.nlink_shift).max(0)).unwrap_or(u32::MAX),
         };
-        Stat { ino: node.ino, dev: 0, nlink, ..stat }
+        Stat { ino: node.ino, dev: 0, nlink, blocks, ..stat }
     }
 
     fn real_stat(&self, node: &Node) -> Result<Stat> {

@@ -28,6 +28,7 @@ use crate::layer::ObjectId;
 use crate::layer::dir;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::Probe;
+use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
@@ -40,12 +41,21 @@ use crate::sys::xattr::SetMode;
 pub(super) const ORIGIN: &str = "mica.origin";
 /// The mark of a directory that holds objects with an origin; the kernel's overlayfs uses the same.
 pub(super) const IMPURE: &str = "impure";
+/// The mark of a file that has only attributes in upper; the kernel's overlayfs uses the same.
+pub(super) const METACOPY: &str = "metacopy";
+/// Files up to this size, in bytes, are copied whole: reading the mark at every later lookup costs more than their data.
+const METACOPY_MIN: u64 = 16 * 1024;
+
+/// The xattr that holds a file's capabilities.
+const CAPABILITY: &[u8] = b"security.capability";
 
 /// How much data a copy-up must copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Copy {
     /// All of it.
     All,
+    /// None where the mount allows that: only the attributes are about to change.
+    Attributes,
     /// This many bytes at most: the file is about to be cut to that size.
     Prefix(u64),
 }
@@ -63,13 +73,15 @@ impl Source<'_> {
     /// a record of its origin.
     pub(super) fn fill(&self, made: &OwnedFd, upper: &Upper) -> Result<bool> {
         let s = &self.stat;
-        if s.kind() == Kind::File {
-            let content = self.obj.open()?;
-            let len = match self.copy {
-                Copy::All => content.len(),
-                Copy::Prefix(len) => len,
-            };
-            content.copy_to(made, len)?;
+        match (s.kind(), self.copy) {
+            (Kind::File, Copy::Attributes) => {
+                sys::data::set_len(made, s.size)?;
+                let mark = upper.mark_name(METACOPY).ok_or(Error::Refused(Errno::OPNOTSUPP))?;
+                sys::xattr::set(made, &mark, b"", SetMode::Any)?;
+            }
+            (Kind::File, Copy::All) => self.obj.open()?.copy_to(made, u64::MAX)?,
+            (Kind::File, Copy::Prefix(len)) => self.obj.open()?.copy_to(made, len)?,
+            _ => {}
         }
         sys::attr::chown(made, Some(s.uid), Some(s.gid))?;
         if s.kind() != Kind::Symlink {
@@ -126,7 +138,53 @@ impl Union {
         for (i, node) in chain.iter().enumerate().rev() {
             self.copy_up_one(node, if i == 0 { copy } else { Copy::All })?;
         }
+        if copy == Copy::Attributes { Ok(()) } else { self.complete(node, copy) }
+    }
+
+    /// Copies the content of a file of which only the attributes were copied up.
+    ///
+    /// Until the mark goes, the content below is the file's: a crash leaves the file of before.
+    fn complete(&self, node: &Arc<Node>, copy: Copy) -> Result<()> {
+        if node.body.read().data.is_none() {
+            return Ok(());
+        }
+        let _copying = node.copy.lock();
+        let Some(lower) = node.body.read().data.clone() else { return Ok(()) };
+        let upper = self.upper()?;
+        let held = self.hold(node)?;
+        let fd = sys::open::reopen(&*held, sys::open::Access::ReadWrite)?;
+        let before = sys::attr::fstat(&fd)?;
+        // A write takes the capabilities away.
+        let caps = sys::xattr::get(&fd, CAPABILITY)?;
+        let len = if let Copy::Prefix(len) = copy { len } else { u64::MAX };
+        lower.obj.open()?.copy_to(&fd, len)?;
+        if let Some(caps) = caps {
+            sys::xattr::set(&fd, CAPABILITY, &caps, SetMode::Any)?;
+        }
+        sys::attr::set_times(&fd, SetTime::At(before.atime), SetTime::At(before.mtime))?;
+        if !upper.volatile {
+            sys::data::sync(&fd, true)?;
+        }
+        if let Some(mark) = upper.mark_name(METACOPY) {
+            sys::xattr::remove(&fd, &mark)?;
+        }
+        let mut body = node.body.write();
+        body.data = None;
+        if matches!(body.io, Some(Io::Lower(_))) {
+            body.io = None;
+        }
         Ok(())
+    }
+
+    /// Whether a copy-up of a file may leave its content below.
+    fn may_leave_data(&self, stat: &Stat, copy: Copy, origin: Option<&Vec<u8>>) -> bool {
+        let upper = self.stack().upper.as_ref();
+        copy == Copy::Attributes
+            && self.options().metacopy
+            && stat.kind() == Kind::File
+            && stat.size > METACOPY_MIN
+            && origin.is_some()
+            && upper.is_some_and(|u| u.abilities.marks.is_some())
     }
 
     fn copy_up_one(&self, node: &Arc<Node>, copy: Copy) -> Result<()> {
@@ -164,18 +222,23 @@ impl Union {
             Kind::Symlink => What::Symlink,
             kind => What::Node(kind, stat.rdev),
         };
-        // A file with several lower names keeps its number only while mounted: on disk the copy is a file of its own.
-        let origin = if stat.nlink > 1 { None } else { self.stack().origin_record(lower.layer, lower.obj.id()) };
+        // A file with several lower names keeps its number over a remount only if all of them move to upper with it.
+        let others = if stat.nlink > 1 { lower.obj.names()? } else { Some(Vec::new()) };
+        let origin = others.as_ref().and_then(|_| self.stack().origin_record(lower.layer, lower.obj.id()));
+        let attributes = self.may_leave_data(&stat, copy, origin.as_ref());
+        let copy = if copy == Copy::Attributes && !attributes { Copy::All } else { copy };
+        let data = attributes.then(|| lower.clone());
         let source = Source { obj: &lower.obj, stat, copy, origin };
         let upper = self.upper()?;
         // Data is copied with no directory locked; then the name is looked at again, which may have moved or gone.
         let mut built = Built::make(upper, &source, what)?;
+        let names = others.as_ref().map(|paths| self.link_others(lower, &built, paths, node)).transpose()?;
         let place = node.body.read().place.clone();
-        let Some((parent, _)) = place else { return self.adopt_orphan(node, &mut built, stat) };
-        let names = parent.names.write();
+        let Some((parent, _)) = place else { return self.adopt_orphan(node, &mut built, stat, data) };
+        let locked = parent.names.write();
         let Some(site) = self.site_of(node)?.filter(|_| still_there(node, &parent)) else {
-            drop(names);
-            return self.adopt_orphan(node, &mut built, stat);
+            drop(locked);
+            return self.adopt_orphan(node, &mut built, stat, data);
         };
         if built.recorded {
             set_impure(&site.dir, upper)?;
@@ -183,7 +246,11 @@ impl Union {
         let times = sys::attr::fstat(&*site.dir.fd()?)?;
         built.publish(&site)?;
         restore_times(&site, &times);
-        self.take_over(node, built.id, None, stat);
+        self.take_over(node, built.id, None, stat, data);
+        if names.is_some() {
+            // Every name that shows is one of the copy now, and the filesystem counts them.
+            node.body.write().nlink_shift = 0;
+        }
         Ok(())
     }
 
@@ -208,22 +275,23 @@ impl Union {
     }
 
     /// The file lost its last name while it was copied: the copy lives on without one.
-    fn adopt_orphan(&self, node: &Node, built: &mut Built<'_>, stat: Stat) -> Result<()> {
+    fn adopt_orphan(&self, node: &Node, built: &mut Built<'_>, stat: Stat, data: Option<Lower>) -> Result<()> {
         let fd = built.keep_without_name()?;
-        self.take_over(node, built.id, Some(Arc::new(fd)), stat);
+        self.take_over(node, built.id, Some(Arc::new(fd)), stat, data);
         Ok(())
     }
 
     /// Makes the copy in upper the node's object, also for handles that are open.
-    fn take_over(&self, node: &Node, id: ObjectId, held: Option<Arc<OwnedFd>>, lower: Stat) {
+    fn take_over(&self, node: &Node, id: ObjectId, held: Option<Arc<OwnedFd>>, lower: Stat, data: Option<Lower>) {
         self.table().note_copy(id, node.ino);
         let mut body = node.body.write();
         // The lower file's other names keep showing this node while it is known.
         body.nlink_shift += i64::from(lower.nlink) - i64::from(held.is_none());
         body.fresh = true;
         body.real = Real::Upper { id, held };
+        body.data = data;
         // The next read or write opens the copy; handles are the node's, so they all see it.
-        if matches!(body.io, Some(Io::Lower(_))) {
+        if body.data.is_none() && matches!(body.io, Some(Io::Lower(_))) {
             body.io = None;
         }
     }
@@ -234,7 +302,7 @@ fn still_there(node: &Node, parent: &Arc<Node>) -> bool {
 }
 
 /// A copy-up must not change its parent's times: image diffs would list it.
-fn restore_times(site: &Site, times: &Stat) {
+pub(super) fn restore_times(site: &Site, times: &Stat) {
     let restored = site
         .dir
         .fd()
@@ -246,13 +314,14 @@ fn restore_times(site: &Site, times: &Stat) {
 }
 
 /// A complete copy in the work directory, removed again unless it is published.
-struct Built<'a> {
+pub(super) struct Built<'a> {
     upper: &'a Upper,
-    name: Option<crate::path::NameBuf>,
+    /// Its name in work, until it is published.
+    pub(super) name: Option<NameBuf>,
     made: OwnedFd,
     id: ObjectId,
     /// The copy carries a record of its origin.
-    recorded: bool,
+    pub(super) recorded: bool,
 }
 
 impl<'a> Built<'a> {
@@ -300,10 +369,10 @@ impl<'a> Built<'a> {
     }
 
     fn remove(&mut self) {
-        if let Some(name) = self.name.take() {
-            if let Err(e) = sys::name::unlink(&*self.upper.work, name.as_name()) {
-                log::warn!("left {name} in the work directory: {e}");
-            }
+        if let Some(name) = self.name.take()
+            && let Err(e) = sys::name::unlink(&*self.upper.work, name.as_name())
+        {
+            log::warn!("left {name} in the work directory: {e}");
         }
     }
 }

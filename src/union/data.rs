@@ -11,6 +11,7 @@ use super::Union;
 use super::copy_up::Copy;
 use super::error::Error;
 use super::error::refused;
+use super::node::Body;
 use super::node::Io;
 use super::node::Node;
 use super::node::Real;
@@ -39,17 +40,21 @@ impl Union {
             Kind::Dir => return refused(Errno::ISDIR),
             _ => return refused(Errno::INVAL),
         }
-        if write || truncate {
+        let io = if write || truncate {
             self.copy_up(node, if truncate { Copy::Prefix(0) } else { Copy::All })?;
             let fd = self.writable(node)?;
             if truncate {
                 sys::data::set_len(&*fd, 0)?;
             }
-        }
-        let io = self.backing(node)?;
+            Io::Upper(fd, true)
+        } else {
+            self.backing(node)?
+        };
         let mut body = node.body.write();
-        // Somebody may have opened it meanwhile; a backing that can be written is never replaced by one that cannot.
-        if body.io.is_none() {
+        // Somebody may have opened it meanwhile; a backing that can be written is never replaced by one that cannot, and one
+        // from below a copy-up that finished meanwhile is not kept: the next read opens the copy.
+        let better = matches!((&body.io, &io), (None, _) | (Some(Io::Upper(_, false)), Io::Upper(_, true)));
+        if better && !is_outdated(&io, &body) {
             body.io = Some(io);
         }
         body.opens += 1;
@@ -99,7 +104,8 @@ impl Union {
         } else {
             match self.backing(node)? {
                 Io::Upper(fd, _) => sys::data::sync(&*fd, !data_only)?,
-                Io::Lower(_) => return Ok(()),
+                // Only attributes were changed.
+                Io::Lower(_) => sys::data::sync(sys::open::reopen(&*self.hold(node)?, Access::Read)?, true)?,
             }
         }
         self.sync_names(node)
@@ -117,11 +123,11 @@ impl Union {
                 body.place.clone()
             };
             let Some((parent, _)) = place else { return Ok(()) };
-            if let Some(handle) = parent.dirs().and_then(|d| d.upper) {
-                if let Err(e) = handle.fd().map_err(Error::from).and_then(|fd| Ok(sys::data::sync_dir(&*fd)?)) {
-                    at.body.write().fresh = true;
-                    return Err(e);
-                }
+            if let Some(handle) = parent.dirs().and_then(|d| d.upper)
+                && let Err(e) = handle.fd().map_err(Error::from).and_then(|fd| Ok(sys::data::sync_dir(&*fd)?))
+            {
+                at.body.write().fresh = true;
+                return Err(e);
             }
             at = parent;
         }
@@ -190,14 +196,15 @@ impl Union {
 
     /// The file's backing for reading: the one its handles share, or one opened for this time.
     fn backing(&self, node: &Node) -> Result<Io> {
-        let (io, real) = {
+        let (io, real, data) = {
             let body = node.body.read();
-            (body.io.clone(), body.real.clone())
+            (body.io.clone(), body.real.clone(), body.data.clone())
         };
         if let Some(io) = io {
             return Ok(io);
         }
         let io = match real {
+            _ if data.is_some() => Io::Lower(data.map_or_else(|| refused(Errno::IO), |d| Ok(d.obj.open()?))?),
             Real::Dir(_) => return refused(Errno::ISDIR),
             Real::Lower(lower) => Io::Lower(lower.obj.open()?),
             Real::Upper { .. } => {
@@ -208,11 +215,14 @@ impl Union {
             }
         };
         let mut body = node.body.write();
-        // A copy-up that finished meanwhile makes what was opened here the old file.
-        let outdated = matches!((&io, &body.real), (Io::Lower(_), Real::Upper { .. }));
-        if body.opens > 0 && body.io.is_none() && !outdated {
+        if body.opens > 0 && body.io.is_none() && !is_outdated(&io, &body) {
             body.io = Some(io.clone());
         }
         Ok(io)
     }
+}
+
+/// Whether a copy-up that finished meanwhile made what was opened the old file.
+fn is_outdated(io: &Io, body: &Body) -> bool {
+    matches!((io, &body.real, &body.data), (Io::Lower(_), Real::Upper { .. }, None))
 }

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::acl;
 use super::copy_up::Source;
 use super::error::Error;
 use super::error::Result;
@@ -36,12 +37,14 @@ impl Site {
 }
 
 /// Owner and mode of what is made.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Dress {
     pub uid: u32,
     pub gid: u32,
     /// Permission bits.
     pub mode: u32,
+    /// The default ACL of the directory it will lie in.
+    pub acl: Option<Vec<u8>>,
 }
 
 /// Everything that the steps of one plan act on.
@@ -218,10 +221,20 @@ impl<'a> Exec<'a> {
         if (stat.uid, stat.gid) != (self.dress.uid, self.dress.gid) {
             sys::attr::chown(made, Some(self.dress.uid), Some(self.dress.gid))?;
         }
-        if stat.kind() != Kind::Symlink {
-            sys::attr::chmod(made, self.dress.mode)?;
+        if stat.kind() == Kind::Symlink {
+            return Ok(());
         }
-        Ok(())
+        let mut mode = self.dress.mode;
+        if let Some(default) = &self.dress.acl {
+            if let Some((access, cut)) = acl::inherit(default, mode) {
+                sys::xattr::set(made, acl::ACCESS, &access, SetMode::Any)?;
+                mode = cut;
+            }
+            if stat.kind() == Kind::Dir {
+                sys::xattr::set(made, acl::DEFAULT, default, SetMode::Any)?;
+            }
+        }
+        Ok(sys::attr::chmod(made, mode)?)
     }
 
     fn mark_opaque(&mut self, at: At) -> Result<()> {

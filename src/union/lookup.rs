@@ -5,12 +5,15 @@
 //! that is no directory lies below; a redirect changes the name for the layers below. Only the layers in which the parent
 //! directory exists are asked, and an error of a layer is an error of the lookup, never a miss.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::error::Result;
+use super::error::refused;
 use super::observe::Observer;
 use super::observe::Sheet;
 use super::observe::Verdict;
+use crate::layer;
 use crate::layer::Marks;
 use crate::layer::Obj;
 use crate::layer::Seen;
@@ -20,6 +23,7 @@ use crate::layer::marks::Redirect;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::path::RelPath;
+use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::Stat;
 
@@ -77,7 +81,7 @@ impl Target {
 #[derive(Debug, Clone)]
 pub struct Roots(pub Arc<[Lower]>);
 
-/// How many redirects one lookup follows before the layers are called damaged.
+/// How many redirects one lookup follows in all; more are `ELOOP`.
 const MAX_REDIRECTS: usize = 64;
 
 /// Looks `name` up in the directory that consists of `dirs`; `None` when the union has no such name.
@@ -85,7 +89,8 @@ const MAX_REDIRECTS: usize = 64;
 /// # Errors
 /// The first error of a layer that was asked.
 pub fn walk<O: Observer>(dirs: &Dirs, roots: &Roots, name: Name<'_>, observer: &mut O) -> Result<Option<Target>> {
-    Walk { roots, name: name.to_buf(), found: None, decided: false, redirects: 0, observer }.run(dirs)
+    let redirects = Cell::new(0);
+    Walk { roots, name: name.to_buf(), found: None, decided: false, redirects: &redirects, observer }.run(dirs)
 }
 
 struct Walk<'a, O: Observer> {
@@ -95,7 +100,8 @@ struct Walk<'a, O: Observer> {
     found: Option<Target>,
     /// Nothing below can change the answer; only an exhaustive observer still looks.
     decided: bool,
-    redirects: usize,
+    /// Redirects followed so far, by inner walks, too: hostile ones lead to each other.
+    redirects: &'a Cell<usize>,
     observer: &'a mut O,
 }
 
@@ -123,7 +129,13 @@ impl<O: Observer> Walk<'_, O> {
                 at = 0;
             }
         }
-        Ok(self.found)
+        match &self.found {
+            Some(Target { upper: Some(InUpper::Other(true)), lowers, .. }) if lowers.is_empty() => {
+                let what = format!("the data of {} is in no layer below", self.name);
+                Err(layer::Error::Damaged { layer: "upper".to_owned(), what }.into())
+            }
+            _ => Ok(self.found),
+        }
     }
 
     /// Asks upper; returns the redirect that the layers below are to be asked by.
@@ -136,14 +148,16 @@ impl<O: Observer> Walk<'_, O> {
                 self.observer.verdict(Sheet::Upper, name, || Verdict::Whiteout);
             }
             dir::Found::Other(stat) => {
-                self.decided = true;
+                let marks = self.file_marks(dir, &stat)?;
+                self.decided = !marks.metacopy;
                 let location = || format!("{}/{name}", dir.path());
                 self.observer.verdict(Sheet::Upper, name, || Verdict::Found {
                     stat,
-                    marks: Marks::default(),
+                    marks: marks.clone(),
                     location: location(),
                 });
-                self.found = Some(Target { stat, upper: Some(InUpper::Other(false)), lowers: Vec::new() });
+                self.found = Some(Target { stat, upper: Some(InUpper::Other(marks.metacopy)), lowers: Vec::new() });
+                return Ok(marks.redirect);
             }
             dir::Found::Dir(handle, stat, beside_whiteout) => {
                 // A directory that is not merged itself may hold one that was moved here with its lower part.
@@ -160,6 +174,32 @@ impl<O: Observer> Walk<'_, O> {
             }
         }
         Ok(None)
+    }
+
+    /// A copy of the attributes alone carries an origin, so its directory says that it holds such: most files need no look.
+    fn file_marks(&self, dir: &Arc<DirHandle>, stat: &Stat) -> Result<Marks> {
+        if stat.kind() == Kind::File && !self.roots.0.is_empty() && dir::is_impure(dir)? {
+            return Ok(dir::file_marks(dir, self.name.as_name(), stat)?);
+        }
+        Ok(Marks::default())
+    }
+
+    /// The object below a copy of the attributes: its content is the file's, if it is a file at all.
+    fn take_data(&mut self, sheet: Sheet, lower: &Lower, obj: Obj, stat: Stat) {
+        self.decided = true;
+        if stat.kind() != Kind::File {
+            let name = self.name.as_name();
+            return self.observer.verdict(sheet, name, || Verdict::Shadowed { stat: Some(stat) });
+        }
+        let location = || obj.location();
+        self.observer.verdict(sheet, self.name.as_name(), || Verdict::Merged {
+            stat,
+            marks: Marks::default(),
+            location: location(),
+        });
+        if let Some(target) = &mut self.found {
+            target.lowers.push(Lower { layer: lower.layer, obj });
+        }
     }
 
     /// Asks one lower layer; returns the redirect that the layers below are to be asked by.
@@ -191,6 +231,10 @@ impl<O: Observer> Walk<'_, O> {
             }
             Seen::Found(obj, stat) => (obj, stat),
         };
+        if !self.decided && matches!(&self.found, Some(Target { upper: Some(InUpper::Other(_)), .. })) {
+            self.take_data(sheet, lower, obj, stat);
+            return Ok(None);
+        }
         let is_dir = stat.kind() == Kind::Dir;
         // A file below a directory hides everything below itself, too.
         if self.decided || (self.found.is_some() && !is_dir) {
@@ -226,10 +270,10 @@ impl<O: Observer> Walk<'_, O> {
     /// The directories that hold the last name of `path` in the layers from number `first` on; that name becomes the one
     /// looked for.
     fn follow_from(&mut self, path: &RelPath, first: u16) -> Result<Arc<[Lower]>> {
-        self.redirects += 1;
+        self.redirects.set(self.redirects.get() + 1);
         let Some((parents, last)) = path.split_last() else { return Ok(Arc::new([])) };
-        if self.redirects > MAX_REDIRECTS {
-            return Ok(Arc::new([]));
+        if self.redirects.get() > MAX_REDIRECTS {
+            return refused(Errno::LOOP);
         }
         let mut dirs: Arc<[Lower]> = self.roots.0.iter().filter(|l| l.layer >= first).cloned().collect();
         for part in parents.components() {
@@ -257,10 +301,10 @@ impl<O: Observer> Walk<'_, O> {
 /// # Errors
 /// When a root's marks cannot be read.
 pub fn merged_roots(stack: &super::stack::Stack) -> Result<Arc<[Lower]>> {
-    if let Some(upper) = &stack.upper {
-        if dir::dir_marks(&upper.root, false)?.opaque {
-            return Ok(Arc::new([]));
-        }
+    if let Some(upper) = &stack.upper
+        && dir::dir_marks(&upper.root, false)?.opaque
+    {
+        return Ok(Arc::new([]));
     }
     let mut lowers = Vec::new();
     for lower in stack.roots.0.iter() {

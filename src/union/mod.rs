@@ -13,11 +13,13 @@
 //! Over the copying of data and over `fsync` only the first kind is held, and only that node's: a copy-up of 10 GB does not delay a
 //! `touch` beside it.
 
+mod acl;
 pub mod attr;
 mod copy_up;
 mod data;
 pub mod error;
 mod exec;
+mod links;
 pub mod lookup;
 mod names;
 pub mod node;
@@ -25,6 +27,7 @@ pub mod observe;
 pub mod plan;
 pub mod readdir;
 mod rename;
+mod settle;
 pub mod stack;
 pub mod work;
 mod xattr;
@@ -59,6 +62,8 @@ use crate::sys::attr::Stat;
 pub struct Options {
     /// Rename lower and merged directories by a redirect instead of answering `EXDEV`.
     pub redirect_dir: bool,
+    /// Copy up only the attributes of a lower file as long as its content is not changed.
+    pub metacopy: bool,
 }
 
 /// A stack of layers as one filesystem.
@@ -186,6 +191,7 @@ impl Union {
             (None, Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (None, None) => return refused(Errno::IO),
         };
+        let data = top.filter(|_| matches!(target.upper, Some(InUpper::Other(true)))).cloned();
         let id = top.filter(|_| layer.is_some()).map_or(own, |l| l.obj.id());
         let stat = target.stat;
         let kind = target.kind();
@@ -199,7 +205,8 @@ impl Union {
             },
         };
         let fits = |node: &Node| adopt(node, kind, &real, &stat, parent, name);
-        let make = |ino| Node::new(ino, kind, Some((parent.clone(), name.to_buf())), real.clone());
+        let place = || Some((parent.clone(), name.to_buf()));
+        let make = |ino| Node::new(ino, kind, place(), real.clone()).with_data(data.clone());
         let node = match key.and_then(|ino| self.table.intern(ino, fits, || make(ino))) {
             Some(node) => node,
             None => {

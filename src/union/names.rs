@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Entry;
 use super::Result;
 use super::Union;
+use super::acl;
 use super::copy_up;
 use super::copy_up::Copy;
 use super::error::Error;
@@ -100,7 +101,7 @@ impl Union {
             return refused(Errno::EXIST);
         }
         let dress = dress_for(&spot.site.dir, mode, caller, what == What::Dir)?;
-        let made = self.build(&spot, what, text, dress)?;
+        let made = self.build(&spot, what, text, &dress)?;
         let stat = match &made {
             Some(fd) => sys::attr::fstat(fd)?,
             None => sys::attr::stat_at(&*spot.site.dir.fd()?, name)?.ok_or(Error::Refused(Errno::NOENT))?,
@@ -124,12 +125,12 @@ impl Union {
     }
 
     /// Builds in place where that is complete in one call, else in work.
-    fn build(&self, spot: &Spot, what: What, text: &[u8], dress: Dress) -> Result<Option<OwnedFd>> {
+    fn build(&self, spot: &Spot, what: What, text: &[u8], dress: &Dress) -> Result<Option<OwnedFd>> {
         let upper = self.upper()?;
         let run = |direct| {
             let mut exec = Exec::new(upper, None, Some(spot.site.clone()));
             exec.symlink = text;
-            exec.dress = dress;
+            exec.dress = dress.clone();
             exec.run(&plan::create(spot.seen, what, direct, upper.abilities))
         };
         match run(true) {
@@ -199,8 +200,24 @@ impl Union {
                 Exec::new(upper, Some(old), Some(spot.site.clone())).run(&plan::link(spot.seen))?;
                 Ok(())
             }
-            _ => Ok(sys::name::link_fd(fd, &*spot.site.dir.fd()?, spot.site.name.as_name())?),
+            _ => self.link_nameless(fd, spot),
         }
+    }
+
+    /// Gives an open file without a known name a name, in the place of a whiteout if there is one.
+    fn link_nameless(&self, fd: &OwnedFd, spot: &Spot) -> Result<()> {
+        let (upper, dir, name) = (self.upper()?, spot.site.dir.fd()?, spot.site.name.as_name());
+        if spot.seen.upper != UpperSeen::Whiteout(dir::Form::Named) {
+            // Beside an AUFS whiteout that hides what is below, a file is seen all the same.
+            return Ok(sys::name::link_fd(fd, &*dir, name)?);
+        }
+        let temp = upper.fresh_name()?;
+        sys::name::link_fd(fd, &*upper.work, temp.as_name())?;
+        let done = sys::name::rename(&*upper.work, temp.as_name(), &*dir, name, sys::name::RenameMode::Replace);
+        if done.is_err() {
+            sys::name::remove_all(&*upper.work, temp.as_name())?;
+        }
+        Ok(done?)
     }
 
     /// Removes the name of something that is no directory.
@@ -229,26 +246,24 @@ impl Union {
         self.copy_up(parent, Copy::All)?;
         let _names = parent.names.write();
         let target = self.check_removable(parent, name, want_dir)?;
-        let victim = self.intern(parent, name, target)?;
-        let guard = Forget(self, victim.node.ino);
+        let held = Held::new(self, self.intern(parent, name, target)?);
+        let victim = held.node()?;
         // Nobody may make a name in a directory that is about to go.
-        let inside = want_dir.then(|| victim.node.names.write());
-        if want_dir && !self.shows_nothing(&self.dirs_of(&victim.node)?)? {
+        let _inside = want_dir.then(|| victim.names.write());
+        if want_dir && !self.shows_nothing(&self.dirs_of(victim)?)? {
             return refused(Errno::NOTEMPTY);
         }
         let spot = self.spot(parent, name)?;
-        self.detach(&victim.node)?;
+        self.detach(victim)?;
         let done = Exec::new(upper, None, Some(spot.site.clone())).run(&plan::remove(spot.seen, upper.abilities));
         match done {
-            Ok(_) => self.lost_name(&victim.node, parent, name),
+            Ok(_) => self.lost_name(victim, parent, name),
             Err(e) => {
-                self.reattach(&victim.node);
+                self.reattach(victim);
                 return Err(e);
             }
         }
         changed(parent);
-        drop(inside);
-        drop(guard);
         Ok(())
     }
 
@@ -333,12 +348,28 @@ impl Union {
     }
 }
 
-/// Drops the reference that an inner lookup took.
-pub(super) struct Forget<'a>(pub &'a Union, pub u64);
+/// A node with the reference that an inner lookup took; gives both back, the node first.
+pub(super) struct Held<'a> {
+    union: &'a Union,
+    node: Option<Arc<Node>>,
+    ino: u64,
+}
 
-impl Drop for Forget<'_> {
+impl<'a> Held<'a> {
+    pub(super) fn new(union: &'a Union, entry: Entry) -> Self {
+        Self { union, ino: entry.node.ino, node: Some(entry.node) }
+    }
+
+    pub(super) fn node(&self) -> Result<&Arc<Node>> {
+        self.node.as_ref().ok_or(Error::Refused(Errno::STALE))
+    }
+}
+
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.forget(self.1, 1);
+        // A node that somebody still refers to is not removed from the table.
+        self.node = None;
+        self.union.forget(self.ino, 1);
     }
 }
 
@@ -358,12 +389,12 @@ pub(super) fn check_new_name(name: Name<'_>) -> Result<()> {
 fn dress_for(parent: &Arc<DirHandle>, mode: u32, caller: Caller, is_dir: bool) -> Result<Dress> {
     let fd = parent.fd()?;
     let stat = sys::attr::fstat(&*fd)?;
-    let default_acl = parent.remember(Probe::DefaultAcl, || {
-        Ok::<_, Error>(sys::xattr::get(&*fd, b"system.posix_acl_default")?.is_some())
-    })?;
+    let default_acl =
+        parent.remember(Probe::DefaultAcl, || Ok::<_, Error>(sys::xattr::get(&*fd, acl::DEFAULT)?.is_some()))?;
+    let acl = if default_acl { sys::xattr::get(&*fd, acl::DEFAULT)? } else { None };
     let mode = if default_acl { mode } else { mode & !caller.umask };
     // As the kernel: a new directory takes no set-id bits but its parent's.
     let mode = mode & if is_dir { PERM_MASK & !(S_ISUID | S_ISGID) } else { PERM_MASK };
     let (gid, mode) = copy_up::inherit(&stat, caller.gid, mode, is_dir);
-    Ok(Dress { uid: caller.uid, gid, mode })
+    Ok(Dress { uid: caller.uid, gid, mode, acl })
 }

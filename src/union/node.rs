@@ -3,8 +3,10 @@
 //! A node is an identity, not a name (the design's decision 4): a lower object, or an upper one, or a lower one that was copied
 //! up, which stays the same node. It lives until the kernel forgets it.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -32,6 +34,8 @@ pub struct Node {
     pub kind: Kind,
     /// References the kernel holds.
     lookups: AtomicU64,
+    /// Whether it waits in [`Table::zombies`].
+    waits: AtomicBool,
     pub(super) body: RwLock<Body>,
     /// Held over this node's own copy-up, also while data is copied; never together with another node's, except an
     /// ancestor's. See the lock order in [`super`].
@@ -50,6 +54,8 @@ pub(super) struct Body {
     pub real: Real,
     /// The open backing file, shared by all handles of the node.
     pub io: Option<Io>,
+    /// Where the content of a file in upper lies as long as only its attributes were copied up.
+    pub data: Option<Lower>,
     /// Handles that are open.
     pub opens: u32,
     /// What the union's link count is more, or less, than the object's own: names of a hard-linked lower file that still
@@ -85,11 +91,18 @@ impl Node {
             ino,
             kind,
             lookups: AtomicU64::new(0),
-            body: RwLock::new(Body { place, real, io: None, opens: 0, nlink_shift: 0, fresh: false }),
+            waits: AtomicBool::new(false),
+            body: RwLock::new(Body { place, real, io: None, data: None, opens: 0, nlink_shift: 0, fresh: false }),
             copy: Mutex::new(()),
             names: RwLock::new(()),
             listing: Mutex::new(None),
         }
+    }
+
+    /// A node of a file in upper whose content lies below.
+    pub(super) fn with_data(mut self, data: Option<Lower>) -> Self {
+        self.body.get_mut().data = data;
+        self
     }
 
     /// The directories this one is merged of; `None` for anything else.
@@ -120,6 +133,17 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    /// Drops the nodes above that nobody else holds in a loop: depth is in the hands of users.
+    fn drop(&mut self) {
+        let mut place = self.body.get_mut().place.take();
+        while let Some((parent, _)) = place {
+            let Some(mut parent) = Arc::into_inner(parent) else { break };
+            place = parent.body.get_mut().place.take();
+        }
+    }
+}
+
 const SHARDS: usize = 64;
 
 /// The nodes that the kernel, or a child of theirs, refers to.
@@ -127,12 +151,19 @@ const SHARDS: usize = 64;
 pub struct Table {
     shards: [Mutex<FxHashMap<u64, Arc<Node>>>; SHARDS],
     /// Numbers given out to objects that have none of their own, by what tells them apart.
-    dynamic: Mutex<FxHashMap<(Option<u16>, ObjectId), u64>>,
+    dynamic: Mutex<Dynamic>,
     next_dynamic: AtomicU64,
     /// Copies in upper that go by the number of what they were copied from, as long as their node is known.
     copies: Mutex<FxHashMap<ObjectId, u64>>,
-    /// Forgotten nodes that were still referred to by a child at that moment.
-    zombies: Mutex<Vec<u64>>,
+    /// Forgotten nodes that somebody still referred to at that moment: a child, or an operation under way. Oldest first.
+    zombies: Mutex<VecDeque<u64>>,
+}
+
+/// Numbers given out, by object and by number.
+#[derive(Debug, Default)]
+struct Dynamic {
+    numbers: FxHashMap<(Option<u16>, ObjectId), u64>,
+    objects: FxHashMap<u64, (Option<u16>, ObjectId)>,
 }
 
 impl Default for Table {
@@ -197,7 +228,12 @@ impl Table {
 
     /// A number for an object whose own is taken or does not fit; the same one as long as the object is known.
     pub(super) fn dynamic_ino(&self, layer: Option<u16>, id: ObjectId) -> u64 {
-        *self.dynamic.lock().entry((layer, id)).or_insert_with(|| self.next_dynamic.fetch_add(1, Ordering::Relaxed))
+        let Dynamic { numbers, objects } = &mut *self.dynamic.lock();
+        *numbers.entry((layer, id)).or_insert_with(|| {
+            let ino = self.next_dynamic.fetch_add(1, Ordering::Relaxed);
+            objects.insert(ino, (layer, id));
+            ino
+        })
     }
 
     /// Notes that the object `id` in upper is the copy that node `ino` stands for.
@@ -242,13 +278,27 @@ impl Table {
         body.place.as_ref().map(|(parent, _)| parent.ino)
     }
 
+    /// Removes every forgotten node that nobody refers to any more; needed only when no more is forgotten.
+    pub fn collect(&self) {
+        let waiting = self.zombies.lock().len();
+        self.sweep_all(Vec::new(), waiting);
+    }
+
     /// Removes a node without references, then its parent if that waited only for it, and some that waited longer.
     fn sweep(&self, ino: u64) {
-        let mut queue = vec![ino];
+        self.sweep_all(vec![ino], 4);
+    }
+
+    fn sweep_all(&self, mut queue: Vec<u64>, waiting: usize) {
         {
             let mut zombies = self.zombies.lock();
-            let keep = zombies.len().saturating_sub(2);
-            queue.extend(zombies.drain(keep..));
+            let count = waiting.min(zombies.len());
+            for ino in zombies.drain(..count) {
+                if let Some(node) = self.get(ino) {
+                    node.waits.store(false, Ordering::Relaxed);
+                    queue.push(ino);
+                }
+            }
         }
         while let Some(ino) = queue.pop() {
             let mut shard = self.shard(ino).lock();
@@ -257,15 +307,19 @@ impl Table {
                 continue;
             }
             if Arc::strong_count(node) > 1 {
+                let queued = node.waits.swap(true, Ordering::Relaxed);
                 drop(shard);
-                self.zombies.lock().push(ino);
+                if !queued {
+                    self.zombies.lock().push_back(ino);
+                }
                 continue;
             }
             let node = shard.remove(&ino);
             drop(shard);
             if let Some(node) = node {
                 if ino >= super::stack::DYNAMIC {
-                    self.dynamic.lock().retain(|_, n| *n != ino);
+                    let Dynamic { numbers, objects } = &mut *self.dynamic.lock();
+                    objects.remove(&ino).and_then(|object| numbers.remove(&object));
                 }
                 let parent = self.left(&node);
                 drop(node);

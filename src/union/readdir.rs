@@ -65,10 +65,10 @@ impl Union {
     /// `ENOTDIR`; those of the layers: a directory that cannot be read in one layer is not shown without it.
     pub fn list(&self, node: &Arc<Node>, cookie: u64) -> Result<Arc<Listing>> {
         let known = node.listing.lock().clone();
-        if let Some(listing) = &known {
-            if cookie > 0 || !listing.outdated.load(Ordering::Relaxed) {
-                return Ok(listing.clone());
-            }
+        if let Some(listing) = &known
+            && (cookie > 0 || !listing.outdated.load(Ordering::Relaxed))
+        {
+            return Ok(listing.clone());
         }
         let _names = node.names.read();
         let dirs = self.dirs_of(node)?;

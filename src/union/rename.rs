@@ -10,7 +10,7 @@ use super::error::Error;
 use super::error::refused;
 use super::exec::Exec;
 use super::lookup::Dirs;
-use super::names::Forget;
+use super::names::Held;
 use super::names::Spot;
 use super::names::changed;
 use super::names::check_new_name;
@@ -27,6 +27,9 @@ use crate::path::RelPath;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
+
+/// How often a rename starts again because somebody was faster.
+const RETRIES: usize = 64;
 
 /// What a rename was asked for beside the names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,10 +56,26 @@ impl Union {
     ) -> Result<()> {
         check_new_name(new_name)?;
         self.upper()?;
-        let first = self.named(old, old_name)?.ok_or(Error::Refused(Errno::NOENT))?;
-        let _first = Forget(self, first.ino);
-        let second = self.named(new, new_name)?;
-        let _second = second.as_ref().map(|n| Forget(self, n.ino));
+        for _ in 0..RETRIES {
+            match self.try_rename((old, old_name), (new, new_name), flags) {
+                Err(Error::Refused(Errno::AGAIN)) => {}
+                other => return other,
+            }
+        }
+        refused(Errno::BUSY)
+    }
+
+    /// One try; `EAGAIN` when what was found before the locks is not there any more.
+    fn try_rename(
+        &self,
+        (old, old_name): (&Arc<Node>, Name<'_>),
+        (new, new_name): (&Arc<Node>, Name<'_>),
+        flags: RenameFlags,
+    ) -> Result<()> {
+        let held = Held::new(self, self.lookup(old, old_name)?.ok_or(Error::Refused(Errno::NOENT))?);
+        let first = held.node()?.clone();
+        let second = self.lookup(new, new_name)?.map(|entry| Held::new(self, entry));
+        let second = second.as_ref().map(|held| held.node().cloned()).transpose()?;
         self.check_rename(&first, second.as_ref(), flags)?;
         if second.as_ref().is_some_and(|s| Arc::ptr_eq(s, &first)) {
             // Two names of one file: POSIX says that nothing happens.
@@ -112,10 +131,6 @@ impl Union {
         Ok(())
     }
 
-    fn named(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Option<Arc<Node>>> {
-        Ok(self.lookup(parent, name)?.map(|entry| entry.node))
-    }
-
     fn check_rename(&self, first: &Node, second: Option<&Arc<Node>>, flags: RenameFlags) -> Result<()> {
         match (second, flags.exchange) {
             (None, true) => return refused(Errno::NOENT),
@@ -149,8 +164,8 @@ impl Union {
             None => None,
             Some(_) => self.lookup_locked(parent, name)?,
         };
-        let _now = now.as_ref().map(|e| Forget(self, e.node.ino));
-        match (now.as_ref().map(|e| &e.node), node) {
+        let now = now.map(|entry| Held::new(self, entry));
+        match (now.as_ref().map(Held::node).transpose()?, node) {
             (None, None) => Ok(()),
             (Some(a), Some(b)) if Arc::ptr_eq(a, b) => Ok(()),
             // Somebody was faster; the kernel's own locks make this rare. The caller sees the state of before.
@@ -175,6 +190,8 @@ impl Union {
         if moved.redirect || (node.kind != Kind::Dir && dir::is_impure(&from.site.dir)?) {
             copy_up::set_impure(&to.site.dir, upper)?;
         }
+        // Between the rename itself and the note of the new place, the node is found by a descriptor, not by its name.
+        self.detach(node)?;
         let mut exec = Exec::new(upper, Some(from.site.clone()), Some(to.site.clone()));
         exec.redirects = [redirect, None];
         let done = exec.run(&plan::rename(from.seen, to.seen, moved, upper.abilities));
@@ -183,6 +200,9 @@ impl Union {
             if to.seen.upper == (UpperSeen::Dir { empty: false }) {
                 self.now_opaque(replaced);
             }
+        }
+        if done.is_err() {
+            self.reattach(node);
         }
         done?;
         if let Some(replaced) = replaced {
@@ -220,7 +240,14 @@ impl Union {
         }
         let mut exec = Exec::new(upper, Some(from.site.clone()), Some(to.site.clone()));
         exec.redirects = [first.1, second.1];
-        exec.run(&plan::exchange((from.seen, first.0), (to.seen, second.0)))?;
+        self.detach(a)?;
+        self.detach(b)?;
+        let done = exec.run(&plan::exchange((from.seen, first.0), (to.seen, second.0)));
+        if done.is_err() {
+            self.reattach(a);
+            self.reattach(b);
+        }
+        done?;
         self.placed(a, new, to, first.0, to.seen.below);
         self.placed(b, old, from, second.0, from.seen.below);
         Ok(())

@@ -165,3 +165,24 @@ fn take_lock(dir: &OwnedFd, path: &Path) -> Result<Locked> {
     }
     Err(Error::Setup(format!("{} is in use by another mica mount", path.display())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a child process holds one between fork and exec.
+    #[test]
+    fn an_upper_can_be_opened_again_while_a_copy_of_its_lock_is_open() {
+        let base = std::env::temp_dir().join(format!("mica-work-{}", std::process::id()));
+        let (upper, work) = (base.join("upper"), base.join("work"));
+        [&upper, &work].iter().for_each(|dir| std::fs::create_dir_all(dir).unwrap());
+        let open = || Upper::open(&upper, &work, FdCache::new(8), true);
+        let first = open().unwrap();
+        assert!(matches!(open(), Err(Error::Setup(_))), "in use");
+        let copy = sys::open::duplicate(&first._locks[0].0).unwrap();
+        drop(first);
+        assert!(open().is_ok());
+        drop(copy);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+}

@@ -108,7 +108,7 @@ impl Union {
         if is_private_xattr(name) && !FAMILIES.iter().any(|f| name.starts_with(f)) {
             return refused(Errno::PERM);
         }
-        self.copy_up(node, Copy::All)?;
+        self.copy_up(node, Copy::Attributes)?;
         sys::xattr::set(&*self.hold(node)?, &stored(name), value, mode)?;
         self.note_acl(node, name, true);
         Ok(())
@@ -123,17 +123,17 @@ impl Union {
         if self.getxattr(node, name)?.is_none() {
             return refused(Errno::NODATA);
         }
-        self.copy_up(node, Copy::All)?;
+        self.copy_up(node, Copy::Attributes)?;
         sys::xattr::remove(&*self.hold(node)?, &stored(name))?;
         self.note_acl(node, name, false);
         Ok(())
     }
 
     fn note_acl(&self, node: &Node, name: &[u8], set: bool) {
-        if name == b"system.posix_acl_default" {
-            if let Some(handle) = node.dirs().and_then(|d| d.upper) {
-                handle.learn(Probe::DefaultAcl, set);
-            }
+        if name == b"system.posix_acl_default"
+            && let Some(handle) = node.dirs().and_then(|d| d.upper)
+        {
+            handle.learn(Probe::DefaultAcl, set);
         }
     }
 

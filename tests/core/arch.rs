@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("digest", &["path"]),
     ("sys", &["path"]),
     ("env", &["path", "sys"]),
+    ("logging", &["env"]),
     ("layer", &["path", "digest", "sys", "env"]),
     ("union", &["path", "digest", "sys", "env", "layer"]),
     ("fuse", &["path", "digest", "sys", "env", "layer", "union"]),
@@ -38,12 +39,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "path", "digest", "sys", "env", "layer", "union", "mount", "explain", "run", "image", "store", "registry",
-            "build", "engine",
+            "path", "digest", "sys", "env", "logging", "layer", "union", "mount", "explain", "run", "image", "store",
+            "registry", "build", "engine",
         ],
     ),
     ("main", &["cli"]),
-    ("mount-helper", &["path", "digest", "sys", "env", "layer", "union", "mount", "image", "store"]),
+    ("mount-helper", &["logging", "path", "digest", "sys", "env", "layer", "union", "mount", "image", "store"]),
 ];
 
 /// A word that only some modules may use in a path or as a macro, and why.

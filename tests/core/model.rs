@@ -6,6 +6,7 @@ use proptest::test_runner::RngAlgorithm;
 use proptest::test_runner::TestRng;
 use proptest::test_runner::TestRunner;
 
+use crate::layers::LayerSpec;
 use crate::layers::Store;
 use crate::layers::any_layer;
 use crate::ops::Op;
@@ -13,6 +14,7 @@ use crate::ops::any_op;
 use crate::world::Limits;
 use crate::world::Setup;
 use crate::world::World;
+use crate::world::read_what_the_kernel_wrote;
 
 /// Why these tests cannot run here, if so.
 pub fn skip() -> bool {
@@ -37,6 +39,14 @@ fn seed() -> u64 {
 }
 
 fn run(usual: u32, stores: &'static [Store], links: bool, redirect: bool, limits: Limits) {
+    try_cases(usual, stores, links, |layers, ops| {
+        let mut world = World::new(Setup { layers, redirect, limits });
+        ops.iter().for_each(|op| world.step(op));
+        world.finish();
+    });
+}
+
+fn try_cases(usual: u32, stores: &'static [Store], links: bool, body: impl Fn(Vec<LayerSpec>, &[Op])) {
     if skip() {
         return;
     }
@@ -48,9 +58,7 @@ fn run(usual: u32, stores: &'static [Store], links: bool, redirect: bool, limits
     let layers = prop::collection::vec(any_layer(stores, links), 1..4);
     let ops = prop::collection::vec(any_op(), 1..40);
     let result = runner.run(&(layers, ops), |(layers, ops)| {
-        let mut world = World::new(Setup { layers, redirect, limits });
-        ops.iter().for_each(|op: &Op| world.step(op));
-        world.finish();
+        body(layers, &ops);
         Ok(())
     });
     if let Err(e) = result {
@@ -60,45 +68,54 @@ fn run(usual: u32, stores: &'static [Store], links: bool, redirect: bool, limits
 }
 
 #[test]
+fn an_upper_that_the_kernel_wrote() {
+    for redirect in [false, true] {
+        try_cases(20, &[Store::Dir], false, |layers, ops| {
+            read_what_the_kernel_wrote(&Setup { layers, redirect, limits: Limits::default() }, ops);
+        });
+    }
+}
+
+#[test]
 fn directories_with_redirects_off() {
-    run(60, &[Store::Dir], false, false, Limits::default());
+    run(40, &[Store::Dir], false, false, Limits::default());
 }
 
 #[test]
 fn directories_with_redirects_on() {
-    run(60, &[Store::Dir], false, true, Limits::default());
+    run(40, &[Store::Dir], false, true, Limits::default());
 }
 
 #[test]
 fn every_kind_of_layer() {
-    run(60, &[Store::Dir, Store::Aufs, Store::Mem], false, true, Limits::default());
+    run(40, &[Store::Dir, Store::Aufs, Store::Mem], false, true, Limits::default());
 }
 
 #[test]
 fn layers_with_hard_links() {
-    run(60, &[Store::Dir, Store::Mem], true, true, Limits::default());
+    run(40, &[Store::Dir, Store::Mem], true, true, Limits::default());
 }
 
 #[test]
 fn an_upper_without_device_whiteouts() {
     let limits = Limits { no_devices: true, ..Limits::default() };
-    run(40, &[Store::Dir, Store::Aufs], false, true, limits);
+    run(30, &[Store::Dir, Store::Aufs], false, true, limits);
 }
 
 #[test]
 fn an_upper_without_devices_and_exchange() {
     let limits = Limits { no_devices: true, no_exchange: true, ..Limits::default() };
-    run(40, &[Store::Dir], false, true, limits);
+    run(25, &[Store::Dir], false, true, limits);
 }
 
 #[test]
 fn an_upper_without_exchange() {
     let limits = Limits { no_exchange: true, ..Limits::default() };
-    run(40, &[Store::Dir], false, true, limits);
+    run(25, &[Store::Dir], false, true, limits);
 }
 
 #[test]
 fn an_upper_without_anything() {
     let limits = Limits { no_devices: true, no_exchange: true, no_marks: true };
-    run(40, &[Store::Dir], false, false, limits);
+    run(25, &[Store::Dir], false, false, limits);
 }

@@ -1,7 +1,20 @@
 //! A union and a plain directory that start alike and go through the same operations.
 //!
-//! The plain directory is the model: `cp -a` of the layers, bottom to top, and then the kernel's own system calls. Where the
-//! union may differ is said here, at [`listed`] and [`World::compare`], and nowhere else.
+//! The plain directory is the model: `cp -a` of the layers, bottom to top, and then the kernel's own system calls.
+//!
+//! # Where the union may differ
+//! Results ([`World::is_listed`], [`alike`]):
+//! - a directory with a lower part is not renamed without redirects, nor where the redirect would be longer than 256 bytes,
+//!   nor where the upper filesystem lacks whiteout devices, exchanging or xattrs (`EXDEV`);
+//! - without `RENAME_EXCHANGE` nothing is exchanged (`EINVAL`); without whiteout devices (or, for directories, without an
+//!   exchange) names of more than 251 bytes cannot be whited out or taken by a new directory (`ENAMETOOLONG`);
+//! - the other lower name of a hard-linked file whose copy lost its own name cannot be renamed (`EXDEV`);
+//! - errors whose order the VFS decides before a filesystem is asked.
+//!
+//! What shows ([`World::compare`], [`World::drop_caches`]):
+//! - the names of a hard-linked *lower* file part, in content and number, when the node of its copy is forgotten; their link
+//!   count is that of the layer;
+//! - where upper takes no xattrs, a copy gets a number of its own when its node is forgotten.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -112,19 +125,41 @@ impl Setup {
         Self::new(layers.into_iter().map(|entries| LayerSpec { store: Store::Dir, entries }).collect())
     }
 
-    /// A union over the layers in `scratch`, which [`write_layers`] wrote.
+    /// A union over the layers in `scratch`, which [`Setup::write_layers`] wrote.
     pub fn mount(&self, scratch: &Scratch) -> Union {
+        self.mount_with(scratch, true)
+    }
+
+    /// The same, with syncs.
+    pub fn mount_durable(&self, scratch: &Scratch) -> Union {
+        self.mount_with(scratch, false)
+    }
+
+    fn mount_with(&self, scratch: &Scratch, volatile: bool) -> Union {
         let fds = FdCache::new(8);
-        let mut upper = Upper::open(&scratch.dir("upper"), &scratch.dir("work"), fds.clone(), true).expect("upper");
+        let mut upper = Upper::open(&scratch.dir("upper"), &scratch.dir("work"), fds.clone(), volatile).expect("upper");
         self.limits.apply(&mut upper.abilities);
+        let stack = Stack::new(Some(upper), self.lowers(scratch, &fds)).expect("stack");
+        Union::new(stack, Options { redirect_dir: self.redirect }).expect("union")
+    }
+
+    /// A union for reading, with what was the upper as its top layer.
+    fn mount_frozen(&self, scratch: &Scratch) -> Union {
+        let fds = FdCache::new(8);
+        let mut layers: Vec<Arc<dyn Layer>> =
+            vec![Arc::new(DirLayer::open(&scratch.dir("upper"), fds.clone()).unwrap())];
+        layers.extend(self.lowers(scratch, &fds));
+        Union::new(Stack::new(None, layers).expect("stack"), Options::default()).expect("union")
+    }
+
+    fn lowers(&self, scratch: &Scratch, fds: &Arc<FdCache>) -> Vec<Arc<dyn Layer>> {
         let lowers = self.layers.iter().enumerate().rev().map(|(i, spec)| -> Arc<dyn Layer> {
             match spec.store {
                 Store::Mem => Arc::new(MemLayer::new(&format!("mem{i}"), &spec.entries).unwrap()),
                 _ => Arc::new(DirLayer::open(&scratch.0.join(format!("lower{i}")), fds.clone()).unwrap()),
             }
         });
-        let stack = Stack::new(Some(upper), lowers.collect()).expect("stack");
-        Union::new(stack, Options { redirect_dir: self.redirect }).expect("union")
+        lowers.collect()
     }
 
     pub fn write_layers(&self, scratch: &Scratch) {
@@ -286,7 +321,20 @@ impl World {
         self.drop_caches(true);
         self.compare("after a remount at the end", &HashSet::new());
         self.pins.forget_all(self.union.as_ref().unwrap());
+        self.compare_frozen();
         self.compare_with_kernel();
+    }
+
+    /// What was the upper shows the same as the top layer of a union that cannot be written.
+    fn compare_frozen(&self) {
+        let plain = snap::of_dir(&self.plain).unwrap();
+        let union = self.setup.mount_frozen(&self.scratch);
+        let mut pins = Pins::default();
+        let ours = snap::of_union(&union, &mut pins).expect("a readable union");
+        same("with the upper as a layer", &plain, &ours, &self.linked);
+        pins.forget_all(&union);
+        union.table().collect();
+        assert_eq!(union.table().len(), 1, "nodes are left");
     }
 
     fn close(&mut self, slot: usize) {
@@ -301,34 +349,15 @@ impl World {
 
     /// Mounts the same upper with the kernel's overlayfs and compares that, too.
     fn compare_with_kernel(&mut self) {
-        let kernel_form = self.setup.layers.iter().all(|l| l.store == Store::Dir) && !self.setup.layers.is_empty();
+        let kernel_form = self.setup.layers.iter().all(|l| l.store == Store::Dir);
         if !kernel_form || self.setup.limits != Limits::default() || !self.linked.is_empty() {
             return;
         }
         drop(self.union.take());
-        let at = self.scratch.dir("kernel");
-        let lowers: Vec<String> = (0..self.setup.layers.len())
-            .rev()
-            .map(|i| self.scratch.dir(&format!("lower{i}")).display().to_string())
-            .collect();
-        let option = format!(
-            "lowerdir={},upperdir={},workdir={},redirect_dir={},index=off,metacopy=off,xino=off",
-            lowers.join(":"),
-            self.scratch.dir("upper").display(),
-            self.scratch.dir("work").display(),
-            if self.setup.redirect { "on" } else { "off" }
-        );
-        let mounted =
-            std::process::Command::new("mount").args(["-t", "overlay", "mica-test", "-o", &option]).arg(&at).status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: this kernel mounts no overlay with {option}");
-            return;
-        }
-        let tree = snap::of_dir(&at);
-        let done = std::process::Command::new("umount").arg("-l").arg(&at).status();
-        assert!(done.is_ok_and(|s| s.success()), "umount {}", at.display());
+        let Some(kernel) = KernelMount::new(&self.setup, &self.scratch) else { return };
+        let tree = snap::of_dir(&kernel.0).unwrap();
         let plain = snap::of_dir(&self.plain).unwrap();
-        same("mounted by the kernel's overlayfs", &plain, &tree.unwrap(), &HashSet::new());
+        same("mounted by the kernel's overlayfs", &plain, &tree, &HashSet::new());
     }
 
     fn compare(&mut self, when: &str, touched: &HashSet<RelPath>) {
@@ -397,20 +426,26 @@ impl World {
             // A directory with a lower part is not renamed without redirects: `mv` copies it.
             (Op::Rename(a, b, flag), Err(Errno::XDEV)) => {
                 let no_redirects = !self.setup.redirect || self.setup.limits != Limits::default();
-                (no_redirects || self.has_long(&[*a, *b]))
+                (no_redirects || self.has_long(&[*a, *b]) || self.long_in_layers())
                     && (lower_dir(a) || (*flag == Flag::Exchange && lower_dir(b)))
             }
             // Exchanging needs the upper filesystem's help.
             (Op::Rename(_, _, Flag::Exchange), Err(Errno::INVAL)) => self.setup.limits.no_exchange,
             // A `.wh.` mark of a name this long is too long itself.
-            (Op::Unlink(a) | Op::Rmdir(a), Err(Errno::NAMETOOLONG)) => {
-                self.setup.limits.no_devices && self.has_long(&[*a])
+            (Op::Unlink(a) | Op::Rmdir(a) | Op::Make(a, ..), Err(Errno::NAMETOOLONG)) => {
+                self.setup.limits != Limits::default() && self.has_long(&[*a])
             }
             (Op::Rename(a, b, _), Err(Errno::NAMETOOLONG)) => {
                 self.setup.limits != Limits::default() && self.has_long(&[*a, *b])
             }
             _ => false,
         }
+    }
+
+    /// Whether a redirect may become longer than the 256 bytes that are followed.
+    fn long_in_layers(&self) -> bool {
+        let mut entries = self.setup.layers.iter().flat_map(|l| &l.entries);
+        entries.any(|e| e.path.components().any(|c| c.as_bytes().len() > 250))
     }
 
     fn has_long(&self, ats: &[At]) -> bool {
@@ -721,4 +756,63 @@ fn brief(s: &Shown) -> String {
         s.mtime,
         s.xattrs.iter().map(|(n, v)| (String::from_utf8_lossy(n).into_owned(), v.len(), v.first())).collect::<Vec<_>>()
     )
+}
+
+/// The kernel's overlayfs over the same directories; unmounted when dropped.
+struct KernelMount(PathBuf);
+
+impl KernelMount {
+    fn new(setup: &Setup, scratch: &Scratch) -> Option<Self> {
+        let at = scratch.dir("kernel");
+        let lower = |i| scratch.dir(&format!("lower{i}")).display().to_string();
+        let lowers: Vec<String> = (0..setup.layers.len()).rev().map(lower).collect();
+        let option = format!(
+            "lowerdir={},upperdir={},workdir={},redirect_dir={},index=off,metacopy=off,xino=off",
+            lowers.join(":"),
+            scratch.dir("upper").display(),
+            scratch.dir("work").display(),
+            if setup.redirect { "on" } else { "off" }
+        );
+        let mut mount = std::process::Command::new("mount");
+        let done = mount.args(["-t", "overlay", "mica-test", "-o", &option]).arg(&at).status();
+        if done.is_ok_and(|status| status.success()) {
+            return Some(KernelMount(at));
+        }
+        eprintln!("skipped: this kernel mounts no overlay with {option}");
+        None
+    }
+}
+
+impl Drop for KernelMount {
+    fn drop(&mut self) {
+        let done = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(std::thread::panicking() || done.is_ok_and(|s| s.success()), "umount {}", self.0.display());
+    }
+}
+
+/// Runs operations on a mount of the kernel's overlayfs and on a plain directory; what the kernel left in upper must then show
+/// the same through a union.
+pub fn read_what_the_kernel_wrote(setup: &Setup, ops: &[Op]) {
+    let scratch = Scratch::new();
+    setup.write_layers(&scratch);
+    let plain_root = scratch.0.join("plain");
+    let Some(kernel) = KernelMount::new(setup, &scratch) else { return };
+    for op in ops {
+        let tree = snap::of_dir(&plain_root).unwrap();
+        let dirs: Vec<&RelPath> = tree.iter().filter(|(_, s)| s.kind == Kind::Dir).map(|(path, _)| path).collect();
+        let path = |at: At| dirs[usize::from(at.0) % dirs.len()].child(layers::name(at.1).as_name());
+        // What the kernel's overlayfs refuses, the plain directory does not do either.
+        if plain(&kernel.0, op, path).is_ok() {
+            plain(&plain_root, op, path).expect("a plain directory allows what an overlay allows");
+        }
+    }
+    let by_kernel = snap::of_dir(&kernel.0).unwrap();
+    drop(kernel);
+    let union = setup.mount(&scratch);
+    let mut pins = Pins::default();
+    let ours = snap::of_union(&union, &mut pins).expect("a readable union");
+    same("an upper that the kernel wrote", &by_kernel, &ours, &HashSet::new());
+    pins.forget_all(&union);
+    union.table().collect();
+    assert_eq!(union.table().len(), 1, "nodes are left");
 }

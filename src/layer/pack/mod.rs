@@ -10,6 +10,7 @@
 
 mod encode;
 mod format;
+mod links;
 mod store;
 mod tar_stream;
 mod tree;
@@ -23,6 +24,7 @@ mod tests;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use format::Index;
 use format::NODE_IMPLIED;
@@ -60,6 +62,7 @@ use super::Seen;
 use super::content::Extent;
 use crate::digest::Digest;
 use crate::path::Name;
+use crate::path::RelPath;
 use crate::sys::Errno;
 use crate::sys::attr::FsStat;
 use crate::sys::attr::Kind;
@@ -76,11 +79,13 @@ struct Open {
     index: Index,
     pack: Arc<OwnedFd>,
     dirs: Arc<store::Dirs>,
+    /// Found when first asked for.
+    links: OnceLock<links::Links>,
 }
 
 impl PackLayer {
     fn new(index: Index, pack: OwnedFd, dirs: Arc<store::Dirs>) -> Self {
-        Self { open: Arc::new(Open { index, pack: Arc::new(pack), dirs }) }
+        Self { open: Arc::new(Open { index, pack: Arc::new(pack), dirs, links: OnceLock::new() }) }
     }
 
     /// The digest of the layer's uncompressed tar.
@@ -291,6 +296,17 @@ impl Object for PackObject {
 
     fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
         self.xattr_positions()?.map(|position| Ok(self.open.index.xattr(position)?.0.to_vec())).collect()
+    }
+
+    fn names(&self) -> Result<Option<Vec<RelPath>>> {
+        let links = match self.open.links.get() {
+            Some(links) => links,
+            None => {
+                let found = links::find(&self.open.index)?;
+                self.open.links.get_or_init(|| found)
+            }
+        };
+        Ok(links.get(&self.position).cloned())
     }
 
     fn location(&self) -> String {

@@ -1,0 +1,103 @@
+//! Hard links over copy-up.
+//!
+//! A lower file with several names is one file: a change through one name must show through all. When a layer can tell the
+//! names (a pack can), the copy in upper gets all of them that still show, before its first change. So the links are kept on disk,
+//! in plain overlay form that every reader understands, and a commit holds them. (The kernel's overlayfs needs its `index` directory
+//! for this, and breaks the links without it.)
+
+use std::sync::Arc;
+
+use super::Entry;
+use super::Result;
+use super::Union;
+use super::copy_up;
+use super::copy_up::Built;
+use super::copy_up::Copy;
+use super::exec::Site;
+use super::lookup;
+use super::lookup::Lower;
+use super::names::Held;
+use super::names::changed;
+use super::node;
+use super::node::Node;
+use crate::path::Name;
+use crate::path::RelPath;
+use crate::sys;
+use crate::sys::attr::Kind;
+use crate::sys::attr::Stat;
+
+impl Union {
+    /// Gives the copy that was built in work every other name of `lower` that shows, and leaves the name of `node`'s place to the
+    /// caller.
+    ///
+    /// A crash in between leaves names of the copy and names of the lower file, with the same content: nothing was changed yet.
+    ///
+    /// # Errors
+    /// Those of upper. Names that were linked already stay; they show what they showed before.
+    pub(super) fn link_others(
+        &self,
+        lower: &Lower,
+        built: &Built<'_>,
+        paths: &[RelPath],
+        node: &Arc<Node>,
+    ) -> Result<()> {
+        for path in paths {
+            let Some((dir, name)) = path.split_last() else { continue };
+            let Some(held) = self.directory_at(&dir)? else { continue };
+            let parent = held.node()?;
+            let own =
+                node.body.read().place.as_ref().is_some_and(|(p, n)| Arc::ptr_eq(p, parent) && n.as_name() == name);
+            if own || !self.shows_lower(parent, name, lower)? {
+                continue;
+            }
+            self.copy_up(parent, Copy::All)?;
+            let _names = parent.names.write();
+            // Somebody may have changed the name before it was locked.
+            if !self.shows_lower(parent, name, lower)? {
+                continue;
+            }
+            self.link_one(built, parent, name)?;
+        }
+        Ok(())
+    }
+
+    fn link_one(&self, built: &Built<'_>, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
+        let (Some(handle), Some(temp)) = (self.dirs_of(parent)?.upper, &built.name) else { return Ok(()) };
+        let upper = self.upper()?;
+        let site = Site::new(&handle, name);
+        if built.recorded {
+            copy_up::set_impure(&handle, upper)?;
+        }
+        let dir = handle.fd()?;
+        let times = sys::attr::fstat(&*dir)?;
+        sys::name::link(&*upper.work, temp.as_name(), &*dir, name)?;
+        copy_up::restore_times(&site, &times);
+        changed(parent);
+        Ok(())
+    }
+
+    /// Whether the union shows `lower` at a name.
+    fn shows_lower(&self, parent: &Arc<Node>, name: Name<'_>, lower: &Lower) -> Result<bool> {
+        let found = lookup::walk(&self.dirs_of(parent)?, &self.stack().roots, name, &mut ())?;
+        Ok(found.is_some_and(|target| {
+            let first = target.lowers.first();
+            target.upper.is_none() && first.is_some_and(|l| l.layer == lower.layer && l.obj.id() == lower.obj.id())
+        }))
+    }
+
+    /// The directory at a path; `None` when there is none. Symlinks are not followed: the paths are those of the layer's own
+    /// directories.
+    fn directory_at(&self, path: &RelPath) -> Result<Option<Held<'_>>> {
+        // The root's references are not counted, so it can be held like any other.
+        let mut at = Held::new(self, Entry { node: self.node(node::ROOT)?, attr: Stat::default() });
+        for name in path.components() {
+            let Some(entry) = self.lookup(at.node()?, name)? else { return Ok(None) };
+            let next = Held::new(self, entry);
+            if next.node()?.kind != Kind::Dir {
+                return Ok(None);
+            }
+            at = next;
+        }
+        Ok(Some(at))
+    }
+}
