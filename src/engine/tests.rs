@@ -276,7 +276,7 @@ fn a_container_and_a_mount_of_it_are_explained_alike() {
         source: RecordSource::Container("n".to_owned()),
         layers: container.layers.iter().rev().map(|id| LayerPlace::Pack(*id)).collect(),
         root: Some(HostPath(scratch.path.join("store"))),
-        upper: Some(HostPath(upper.clone())),
+        upper: Some(HostPath(upper)),
         work: None,
     };
     let subjects = [
