@@ -414,7 +414,9 @@ impl Filesystem for Server {
         self.guard("opendir", || match self.node(ino) {
             Ok(node) => {
                 self.union.open_dir(&node);
-                reply.opened(self.readers.open(), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
+                let (handle, alone) = self.readers.open(ino.0);
+                let cache = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
+                reply.opened(handle, if alone { cache } else { FopenFlags::empty() });
             }
             Err(e) => reply.error(errno("opendir", &e)),
         });

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
 
 use crate::place::Place;
 use crate::place::chmod;
@@ -92,10 +94,14 @@ fn programs_start_from_lower_and_upper() {
     let Some(p) = Place::mounted("exec", fill) else { return };
     sh(&p.top, "./true; ./script; cp true true2; ./true2; chmod 700 true; ./true");
     // A program that runs cannot be written.
-    let mut running = shell(&p.top, "exec ./sleep 30").spawn().unwrap();
+    let mut running = Command::new(p.at("sleep")).arg("30").stdin(Stdio::null()).spawn().unwrap();
+    // Not before it runs: a writer would keep it from starting.
+    let exe = format!("/proc/{}/exe", running.id());
+    let runs = || fs::read_link(&exe).is_ok_and(|path| path.ends_with("sleep"));
+    assert!(crate::support::guard::wait_for(std::time::Duration::from_secs(20), runs), "it did not start");
     let busy = || fs::OpenOptions::new().write(true).open(p.at("sleep")).is_err_and(|e| e.raw_os_error() == Some(26));
-    let seen = crate::support::guard::wait_for(std::time::Duration::from_secs(10), busy);
-    sh(&p.top, &format!("kill {} || true", running.id()));
+    let seen = busy();
+    let _ = running.kill();
     let _ = running.wait();
     assert!(seen, "ETXTBSY");
     bin::run_ok(&mut shell(&p.top, "./true"));
