@@ -138,7 +138,10 @@ impl Union {
         for (i, node) in chain.iter().enumerate().rev() {
             self.copy_up_one(node, if i == 0 { copy } else { Copy::All })?;
         }
-        if copy == Copy::Attributes { Ok(()) } else { self.complete(node, copy) }
+        if copy != Copy::Attributes {
+            self.complete(node, copy)?;
+        }
+        self.link_seen(node)
     }
 
     /// Copies the content of a file of which only the attributes were copied up.
@@ -209,9 +212,11 @@ impl Union {
         let site = self.site_of(node)?.ok_or(Error::Refused(Errno::NOENT))?;
         let id = self.publish(&source, What::Dir, &site)?.1;
         let handle = site.dir.child(name.as_name(), id);
-        let mut body = node.body.write();
-        body.fresh = true;
-        body.real = Real::Dir(Dirs { upper: Some(handle), ..dirs });
+        {
+            let mut body = node.body.write();
+            body.fresh = true;
+            body.real = Real::Dir(Dirs { upper: Some(handle), ..dirs });
+        }
         Ok(())
     }
 

@@ -274,12 +274,21 @@ fn adopt(node: &Node, kind: Kind, found: &Real, stat: &Stat, parent: &Arc<Node>,
                 return false;
             }
             if !here {
-                *known = new.clone();
-                body.place = Some((parent.clone(), name.to_buf()));
+                let before = std::mem::replace(known, new.clone());
+                let place = body.place.replace((parent.clone(), name.to_buf()));
+                if let Some((parent, name)) = place.filter(|_| stat.nlink > 1) {
+                    body.saw(&parent, name.as_name(), &before);
+                }
             }
         }
         // Copied up under one name, seen under another lower name: the same file if the lower one has several names.
-        (Real::Upper { .. }, Real::Lower(_)) => return stat.nlink > 1,
+        (Real::Upper { .. }, Real::Lower(lower)) => {
+            let same = stat.nlink > 1;
+            if same {
+                body.saw(parent, name, lower);
+            }
+            return same;
+        }
         _ => return false,
     }
     true
