@@ -217,6 +217,7 @@ impl Union {
             body.fresh = true;
             body.real = Real::Dir(Dirs { upper: Some(handle), ..dirs });
         }
+        [parent.ino, node.ino].into_iter().for_each(|ino| self.tell_aside(ino));
         Ok(())
     }
 
@@ -256,6 +257,7 @@ impl Union {
             // Every name that shows is one of the copy now, and the filesystem counts them.
             node.body.write().nlink_shift = 0;
         }
+        [parent.ino, node.ino].into_iter().for_each(|ino| self.tell_aside(ino));
         Ok(())
     }
 

@@ -115,6 +115,7 @@ impl Union {
         body.fresh = true;
         drop(body);
         changed(parent);
+        self.tell_aside(parent.ino);
         Ok(())
     }
 
@@ -130,6 +131,7 @@ impl Union {
         sys::name::link(&*upper.work, temp.as_name(), &*dir, name)?;
         copy_up::restore_times(&site, &times);
         changed(parent);
+        self.tell_aside(parent.ino);
         Ok(())
     }
 

@@ -14,6 +14,7 @@
 //! `touch` beside it.
 
 mod acl;
+mod aside;
 pub mod attr;
 mod copy_up;
 mod data;
@@ -76,6 +77,7 @@ pub struct Union {
     table: Table,
     options: Options,
     moving: parking_lot::Mutex<()>,
+    aside: aside::Aside,
 }
 
 /// A node with its attributes, as a lookup finds it. The node's reference count was raised by one.
@@ -96,7 +98,7 @@ impl Union {
         let dirs = Dirs { upper: stack.upper.as_ref().map(|u| u.root.clone()), lowers: lookup::merged_roots(&stack)? };
         let table = Table::default();
         table.insert_root(Arc::new(Node::new(node::ROOT, Kind::Dir, None, Real::Dir(dirs))));
-        Ok(Self { stack, table, options, moving: parking_lot::Mutex::new(()) })
+        Ok(Self { stack, table, options, moving: parking_lot::Mutex::new(()), aside: aside::Aside::default() })
     }
 
     /// The stack below.
