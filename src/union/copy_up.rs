@@ -140,7 +140,10 @@ impl Union {
         for (i, node) in chain.iter().enumerate().rev() {
             self.copy_up_one(node, if i == 0 { copy } else { Copy::All })?;
         }
-        if copy == Copy::Attributes { Ok(()) } else { self.complete(node, copy) }
+        if copy != Copy::Attributes {
+            self.complete(node, copy)?;
+        }
+        self.link_seen(node)
     }
 
     /// Copies the content of a file of which only the attributes were copied up.
@@ -216,9 +219,12 @@ impl Union {
         let site = self.site_of(node)?.ok_or(Error::Refused(Errno::NOENT))?;
         let id = self.publish(&source, What::Dir, &site)?.1;
         let handle = site.dir.child(name.as_name(), id);
-        let mut body = node.body.write();
-        body.fresh = true;
-        body.real = Real::Dir(Dirs { upper: Some(handle), ..dirs });
+        {
+            let mut body = node.body.write();
+            body.fresh = true;
+            body.real = Real::Dir(Dirs { upper: Some(handle), ..dirs });
+        }
+        [parent.ino, node.ino].into_iter().for_each(|ino| self.tell_aside(ino));
         Ok(())
     }
 
@@ -260,6 +266,7 @@ impl Union {
             // Every name that shows is one of the copy now, and the filesystem counts them.
             node.body.write().nlink_shift = 0;
         }
+        [parent.ino, node.ino].into_iter().for_each(|ino| self.tell_aside(ino));
         Ok(())
     }
 

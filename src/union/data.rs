@@ -179,8 +179,11 @@ impl Union {
 
     /// The file's backing in upper, open for writing; copies it up if it is not there yet.
     pub(super) fn writable(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
-        if let Some(Io::Upper(fd, true)) = &node.body.read().io {
-            return Ok(fd.clone());
+        {
+            let body = node.body.read();
+            if let (Some(Io::Upper(fd, true)), true) = (&body.io, body.seen.is_empty()) {
+                return Ok(fd.clone());
+            }
         }
         if node.kind != Kind::File {
             return refused(Errno::INVAL);

@@ -4,6 +4,9 @@
 //! names (a pack can), the copy in upper gets all of them that still show, before its first change. So the links are kept on disk,
 //! in plain overlay form that every reader understands, and a commit holds them. (The kernel's overlayfs needs its `index` directory
 //! for this, and breaks the links without it.)
+//!
+//! A plain directory cannot tell the names without being searched as a whole. There the copy gets those names under which the file was
+//! seen through this mount: whoever changes a file has looked up the name by which he does.
 
 use std::sync::Arc;
 
@@ -20,9 +23,11 @@ use super::names::Held;
 use super::names::changed;
 use super::node;
 use super::node::Node;
+use super::node::SeenName;
 use crate::path::Name;
 use crate::path::RelPath;
 use crate::sys;
+use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::Stat;
 
@@ -61,6 +66,59 @@ impl Union {
         Ok(())
     }
 
+    /// Gives a copy every lower name under which it was seen, and where it is not yet.
+    ///
+    /// # Errors
+    /// Those of upper; what was not linked is tried again before the next change.
+    pub(super) fn link_seen(&self, node: &Arc<Node>) -> Result<()> {
+        if node.body.read().seen.is_empty() || node.kind == Kind::Dir {
+            return Ok(());
+        }
+        let mut seen = std::mem::take(&mut node.body.write().seen);
+        while let Some(one) = seen.pop() {
+            if let Err(e) = self.link_seen_at(node, &one) {
+                // As many links as the filesystem can hold: this name keeps what is below.
+                if e.errno() == Errno::MLINK {
+                    log::warn!("{} is not linked to its copy: {e}", one.name);
+                    continue;
+                }
+                seen.push(one);
+                node.body.write().seen.append(&mut seen);
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
+    fn link_seen_at(&self, node: &Arc<Node>, seen: &SeenName) -> Result<()> {
+        let SeenName { parent, name, lower } = seen;
+        if super::is_removed(parent) || !self.shows_lower(parent, name.as_name(), lower)? {
+            return Ok(());
+        }
+        self.copy_up(parent, Copy::All)?;
+        let _names = parent.names.write();
+        // Somebody may have changed the name before it was locked.
+        if super::is_removed(parent) || !self.shows_lower(parent, name.as_name(), lower)? {
+            return Ok(());
+        }
+        let fd = self.hold(node)?;
+        if sys::attr::fstat(&*fd)?.nlink == 0 {
+            // No name can be given to what has none left.
+            return Ok(());
+        }
+        let spot = self.spot(parent, name.as_name())?;
+        let times = sys::attr::fstat(&*spot.site.dir.fd()?)?;
+        self.link_to(node, &fd, &spot)?;
+        copy_up::restore_times(&spot.site, &times);
+        let mut body = node.body.write();
+        body.nlink_shift -= 1;
+        body.fresh = true;
+        drop(body);
+        changed(parent);
+        self.tell_aside(parent.ino);
+        Ok(())
+    }
+
     fn link_one(&self, built: &Built<'_>, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
         let (Some(handle), Some(temp)) = (self.dirs_of(parent)?.upper, &built.name) else { return Ok(()) };
         let upper = self.upper()?;
@@ -73,6 +131,7 @@ impl Union {
         sys::name::link(&*upper.work, temp.as_name(), &*dir, name)?;
         copy_up::restore_times(&site, &times);
         changed(parent);
+        self.tell_aside(parent.ino);
         Ok(())
     }
 

@@ -14,6 +14,7 @@
 //! `touch` beside it.
 
 mod acl;
+mod aside;
 pub mod attr;
 mod copy_up;
 mod data;
@@ -77,6 +78,7 @@ pub struct Union {
     table: Table,
     options: Options,
     moving: parking_lot::Mutex<()>,
+    aside: aside::Aside,
 }
 
 /// A node with its attributes, as a lookup finds it. The node's reference count was raised by one.
@@ -97,7 +99,7 @@ impl Union {
         let dirs = Dirs { upper: stack.upper.as_ref().map(|u| u.root.clone()), lowers: lookup::merged_roots(&stack)? };
         let table = Table::default();
         table.insert_root(Arc::new(Node::new(node::ROOT, Kind::Dir, None, Real::Dir(dirs))));
-        Ok(Self { stack, table, options, moving: parking_lot::Mutex::new(()) })
+        Ok(Self { stack, table, options, moving: parking_lot::Mutex::new(()), aside: aside::Aside::default() })
     }
 
     /// The stack below.
@@ -280,12 +282,21 @@ fn adopt(node: &Node, kind: Kind, found: &Real, stat: &Stat, parent: &Arc<Node>,
                 return false;
             }
             if !here {
-                *known = new.clone();
-                body.place = Some((parent.clone(), name.to_buf()));
+                let before = std::mem::replace(known, new.clone());
+                let place = body.place.replace((parent.clone(), name.to_buf()));
+                if let Some((parent, name)) = place.filter(|_| stat.nlink > 1) {
+                    body.saw(&parent, name.as_name(), &before);
+                }
             }
         }
         // Copied up under one name, seen under another lower name: the same file if the lower one has several names.
-        (Real::Upper { .. }, Real::Lower(_)) => return stat.nlink > 1,
+        (Real::Upper { .. }, Real::Lower(lower)) => {
+            let same = stat.nlink > 1;
+            if same {
+                body.saw(parent, name, lower);
+            }
+            return same;
+        }
         _ => return false,
     }
     true

@@ -19,6 +19,7 @@ use super::lookup::Lower;
 use super::readdir::Listing;
 use crate::layer::Content;
 use crate::layer::ObjectId;
+use crate::path::Name;
 use crate::path::NameBuf;
 use crate::sys::attr::Kind;
 
@@ -63,6 +64,29 @@ pub(super) struct Body {
     pub nlink_shift: i64,
     /// Names above this object that may not be durable yet; a sync of the file must write them, too.
     pub fresh: bool,
+    /// Other names of a hard-linked lower file under which it was seen; its copy takes them over before its next change.
+    pub seen: Vec<SeenName>,
+}
+
+/// A name under which a lower file was seen, and what lay there.
+#[derive(Debug)]
+pub(super) struct SeenName {
+    pub parent: Arc<Node>,
+    pub name: NameBuf,
+    pub lower: Lower,
+}
+
+/// The most names that are remembered of one file: a bound on memory.
+const MAX_SEEN: usize = 1024;
+
+impl Body {
+    /// Remembers one more name of a lower file.
+    pub fn saw(&mut self, parent: &Arc<Node>, name: Name<'_>, lower: &Lower) {
+        let known = |s: &SeenName| Arc::ptr_eq(&s.parent, parent) && s.name.as_name() == name;
+        if self.seen.len() < MAX_SEEN && !self.seen.iter().any(known) {
+            self.seen.push(SeenName { parent: parent.clone(), name: name.to_buf(), lower: lower.clone() });
+        }
+    }
 }
 
 /// The object a node stands for.
@@ -92,7 +116,16 @@ impl Node {
             kind,
             lookups: AtomicU64::new(0),
             waits: AtomicBool::new(false),
-            body: RwLock::new(Body { place, real, io: None, data: None, opens: 0, nlink_shift: 0, fresh: false }),
+            body: RwLock::new(Body {
+                place,
+                real,
+                io: None,
+                data: None,
+                opens: 0,
+                nlink_shift: 0,
+                fresh: false,
+                seen: Vec::new(),
+            }),
             copy: Mutex::new(()),
             names: RwLock::new(()),
             listing: Mutex::new(None),
@@ -261,8 +294,8 @@ impl Table {
         }
     }
 
-    /// What is left to do for a node that goes: its copy loses its number here. Returns its parent.
-    fn left(&self, node: &Node) -> Option<u64> {
+    /// What is left to do for a node that goes: its copy loses its number here. Returns the directories it referred to.
+    fn left(&self, node: &Node) -> Vec<u64> {
         let body = node.body.read();
         let id = match &body.real {
             Real::Upper { id, .. } => Some(*id),
@@ -275,7 +308,8 @@ impl Table {
                 copies.remove(&id);
             }
         }
-        body.place.as_ref().map(|(parent, _)| parent.ino)
+        let seen = body.seen.iter().map(|seen| seen.parent.ino);
+        seen.chain(body.place.as_ref().map(|(parent, _)| parent.ino)).collect()
     }
 
     /// Removes every forgotten node that nobody refers to any more; needed only when no more is forgotten.
@@ -321,9 +355,9 @@ impl Table {
                     let Dynamic { numbers, objects } = &mut *self.dynamic.lock();
                     objects.remove(&ino).and_then(|object| numbers.remove(&object));
                 }
-                let parent = self.left(&node);
+                let parents = self.left(&node);
                 drop(node);
-                queue.extend(parent);
+                queue.extend(parents);
             }
         }
     }

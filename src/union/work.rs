@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::error::Error;
 use super::error::Result;
@@ -158,12 +159,20 @@ impl Upper {
     }
 }
 
+/// How long a directory may be in use by a mount that has just been taken away. An engine that stops a container and starts it
+/// again unmounts and mounts at once, while the old server still writes out what the kernel had kept.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
 fn take_lock(dir: &OwnedFd, path: &Path) -> Result<Locked> {
     let fd = sys::open::list_dir(dir)?;
-    if sys::lock::try_lock(&fd, LockKind::Exclusive)? {
-        return Ok(Locked(fd));
+    let start = env::monotonic();
+    while !sys::lock::try_lock(&fd, LockKind::Exclusive)? {
+        if start.elapsed() > LOCK_PATIENCE {
+            return Err(Error::Setup(format!("{} is in use by another mica mount", path.display())));
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
-    Err(Error::Setup(format!("{} is in use by another mica mount", path.display())))
+    Ok(Locked(fd))
 }
 
 #[cfg(test)]

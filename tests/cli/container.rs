@@ -205,7 +205,8 @@ fn the_image_says_what_runs_and_the_command_line_changes_it() {
     let host = area.new_dir("host");
     fs::write(host.join("file"), "of the host").unwrap();
     let volume = format!("{}:/mnt/host:ro", host.display());
-    let out = area.ok(["run", "--rm", "-v", &volume, &image, "sh", "-c", "cat /mnt/host/file; touch /mnt/host/x || true"]);
+    let out =
+        area.ok(["run", "--rm", "-v", &volume, &image, "sh", "-c", "cat /mnt/host/file; touch /mnt/host/x || true"]);
     assert_eq!(out, "of the host");
     nothing_is_left(&area);
 }

@@ -69,7 +69,14 @@ fn a_package_is_installed_and_committed() {
     let layers = |image: &str| area.ok(["history", "-q", image]).lines().count();
     assert_eq!(layers("debian:hello"), layers(&image) + 1, "one new layer");
 
-    let out = area.ok(["run", "--rm", "debian:hello", "sh", "-c", "hello; dpkg-query -W -f '${Status}' hello; ls /etc/issue 2>&1 || true"]);
+    let out = area.ok([
+        "run",
+        "--rm",
+        "debian:hello",
+        "sh",
+        "-c",
+        "hello; dpkg-query -W -f '${Status}' hello; ls /etc/issue 2>&1 || true",
+    ]);
     assert!(out.starts_with("Hello, world!\ninstall ok installed"), "{out}");
     assert!(out.contains("No such file"), "the deleted file stays deleted: {out}");
 

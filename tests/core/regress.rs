@@ -106,6 +106,52 @@ fn the_other_name_of_a_copied_hard_link_can_be_renamed() {
     assert_eq!(c.find("d/moved").unwrap().ino, c.find("a").unwrap().ino);
 }
 
+/// What was written through the second name showed only as long as the first one's copy was known: not after the next mount.
+#[test]
+fn a_write_through_the_second_name_of_a_copied_hard_link_stays() {
+    needs_root!();
+    let layer = vec![dir("d"), dir("e"), file("d/a", "old"), entry("e/b", Shape::Link(rel("d/a")))];
+    let (setup, scratch, mut c) = client(vec![layer], false, Limits::default());
+    c.write("d/a", "one").unwrap();
+    c.write("e/b", "two").unwrap();
+    assert_eq!(c.read("d/a").unwrap(), "two");
+    let node = c.find("d/a").unwrap();
+    assert_eq!(c.union.getattr(&node).unwrap().nlink, 2);
+    drop(node);
+    let mut c = again(&setup, &scratch, c);
+    assert_eq!((c.read("d/a").unwrap(), c.read("e/b").unwrap()), ("two".to_owned(), "two".to_owned()));
+    assert_eq!(c.find("d/a").unwrap().ino, c.find("e/b").unwrap().ino);
+}
+
+/// Both names seen before the copy-up: the copy gets both, and a name that was taken away meanwhile stays away.
+#[test]
+fn names_of_a_hard_link_that_went_are_not_brought_back() {
+    needs_root!();
+    let link = |name: &str| entry(name, Shape::Link(rel("a")));
+    let (setup, scratch, mut c) = client(vec![vec![file("a", "old"), link("b"), link("c")]], false, Limits::default());
+    ["a", "b", "c"].iter().for_each(|name| drop(c.find(name).unwrap()));
+    c.unlink("b").unwrap();
+    c.write("c", "new").unwrap();
+    assert_eq!(c.read("a").unwrap(), "new");
+    let mut c = again(&setup, &scratch, c);
+    assert_eq!(c.find("b").err(), Some(Errno::NOENT));
+    assert_eq!((c.read("a").unwrap(), c.read("c").unwrap()), ("new".to_owned(), "new".to_owned()));
+}
+
+/// An engine that stops a container and starts it again unmounts and mounts at once: the lock was not given back yet.
+#[test]
+fn an_upper_in_use_by_a_mount_that_ends_is_waited_for() {
+    needs_root!();
+    let (setup, scratch, c) = client(vec![vec![file("a", "old")]], false, Limits::default());
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(c);
+    });
+    let mut c = Client::new(setup.mount(&scratch));
+    ending.join().unwrap();
+    assert_eq!(c.read("a").unwrap(), "old");
+}
+
 /// A directory with a redirect was listed under its own number, and looked up under that of its lower part.
 #[test]
 fn a_redirected_directory_is_listed_under_its_number() {
