@@ -63,15 +63,11 @@ impl Session {
         session.n_threads = Some(threads(config.threads));
         // FUSE_DEV_IOC_CLONE is absent before 4.2 and gained nothing measurable on few cores.
         session.clone_fd = false;
-<<<<<<< HEAD
         let notifier = Arc::new(OnceLock::new());
+        let listener = union.clone();
         let server = server::Server::new(union, config, notifier.clone());
         let inner = fuser::Session::from_fd(server, fuse, fuser::SessionACL::All, session)?;
         let _ = notifier.set(inner.notifier()); // nobody else fills it
-=======
-        let listener = union.clone();
-        let server = server::Server::new(union, config);
-        let inner = fuser::Session::from_fd(server, fuse, fuser::SessionACL::All, session)?;
         let notifier = inner.notifier();
         listener.on_aside(move |ino| {
             // Attributes only: no lock of the kernel's that the request under way may hold.
@@ -79,7 +75,6 @@ impl Session {
                 log::debug!("the kernel was not told of changed attributes: {e}");
             }
         });
->>>>>>> dropin
         Ok(Self { inner })
     }
 
