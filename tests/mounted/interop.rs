@@ -4,9 +4,11 @@ use std::path::Path;
 
 use crate::place::On;
 use crate::place::Place;
+use crate::place::kernel_overlay;
 use crate::place::put;
 use crate::place::sh;
 use crate::support::Snapshot;
+use crate::support::skip;
 use crate::support::tree::assert_same;
 
 /// Changes of every sort; `$1` keeps the names of several rounds apart.
@@ -37,6 +39,9 @@ fn change(p: &Place, round: u32) {
 #[test]
 fn mica_and_the_kernel_take_turns_on_one_upper() {
     let Some(p) = Place::prepared("turns") else { return };
+    if let Err(reason) = kernel_overlay() {
+        skip!("no overlayfs of the kernel here: {reason}");
+    }
     fill(&p.in_layer(0, ""), &p.in_layer(1, ""));
     let turns = [On::Mica, On::Kernel, On::Mica, On::Kernel];
     let mut before: Option<Snapshot> = None;
@@ -70,6 +75,9 @@ fn the_same_changes_give_the_same_tree_as_on_a_plain_directory() {
 #[test]
 fn an_upper_of_the_kernel_becomes_a_layer() {
     let Some(mut p) = Place::prepared("relayer") else { return };
+    if let Err(reason) = kernel_overlay() {
+        skip!("no overlayfs of the kernel here: {reason}");
+    }
     fill(&p.in_layer(0, ""), &p.in_layer(1, ""));
     p.mount(On::Kernel);
     change(&p, 1);

@@ -152,14 +152,7 @@ fn lower_directories_with_redirects() {
     sh(&p.top, "echo more >>other/e/f; mkdir d; echo new >d/f");
     assert_eq!((read(&p, "other/e/f"), read(&p, "sub2/deep")), ("lowmore\n".to_owned(), "low".to_owned()));
     assert_eq!(p.upper_names(), ["d", "d/f", "other", "other/e", "other/e/f", "other/e/sub", "sub2"]);
-    let before = p.tree();
-    p.remount();
-    crate::support::tree::assert_same(&before, &p.tree());
-    p.unmount();
-    p.mount(On::Kernel);
-    crate::support::tree::assert_same(&before, &p.tree());
-    p.unmount();
-    p.mount(On::chosen());
+    p.same_after_remount_and_by_the_kernel();
     // Exchange of a merged directory and a new one.
     with_flags(&p, "other/e", "d", RenameFlags::EXCHANGE).unwrap();
     assert_eq!((names(&p.at("d")), read(&p, "other/e/f")), (vec!["f".to_owned(), "g".to_owned()], "new\n".to_owned()));

@@ -14,6 +14,7 @@ use crate::place::Place;
 use crate::place::have;
 use crate::place::put;
 use crate::place::put_dir;
+use crate::place::server_of;
 use crate::support::Daemon;
 use crate::support::guard::wait_for;
 use crate::support::skip;
@@ -89,18 +90,6 @@ fn request(line: &str) -> Option<String> {
         other => return Some(format!("#{other}")),
     };
     Some(name.to_owned())
-}
-
-/// The process that serves a mount: the one whose arguments end with the mount point.
-fn server_of(top: &Path) -> Option<String> {
-    let serves = |pid: &str| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        let own = line.split('\0').rfind(|a| !a.is_empty()).is_some_and(|last| Path::new(last) == top);
-        own && line.contains("fuse-overlayfs") && !line.starts_with("timeout")
-    };
-    let pids = fs::read_dir("/proc").ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok());
-    pids.filter(|name| name.bytes().all(|b| b.is_ascii_digit())).find(|pid| serves(pid))
 }
 
 fn all_traced(pid: &str) -> bool {
