@@ -13,6 +13,7 @@ mod layers;
 mod model;
 mod ops;
 mod regress;
+mod semantics;
 mod snap;
 
 #[path = "../support/mod.rs"]

@@ -1,0 +1,45 @@
+//! Each statement of `src/SEMANTICS.md` names the tests that prove it; they must be there.
+
+use std::path::Path;
+
+/// The numbered statements: number, and the tests they name.
+fn statements(text: &str) -> Vec<(usize, Vec<String>)> {
+    let mut found: Vec<(usize, Vec<String>)> = Vec::new();
+    for line in text.lines() {
+        let number = line.split_once(". ").and_then(|(n, _)| n.parse().ok());
+        if let Some(number) = number {
+            found.push((number, Vec::new()));
+        }
+        let Some((_, tests)) = found.last_mut() else { continue };
+        tests.extend(line.split('`').filter(|word| word.contains("::") && !word.contains(' ')).map(str::to_owned));
+    }
+    found
+}
+
+fn has_test(root: &Path, binary: &str, name: &str) -> bool {
+    let wanted = format!("fn {name}(");
+    let Ok(files) = std::fs::read_dir(root.join("tests").join(binary)) else { return false };
+    files.flatten().any(|file| std::fs::read_to_string(file.path()).is_ok_and(|text| text.contains(&wanted)))
+}
+
+#[test]
+fn every_statement_is_proven_by_a_test_that_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("src/SEMANTICS.md")).expect("src/SEMANTICS.md");
+    let statements = statements(&text);
+    let numbers: Vec<usize> = statements.iter().map(|(n, _)| *n).collect();
+    assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>(), "numbered from 1 without a gap");
+    let mut missing = Vec::new();
+    for (number, tests) in &statements {
+        if tests.is_empty() {
+            missing.push(format!("{number}: names no test"));
+        }
+        for test in tests {
+            let (binary, name) = test.split_once("::").expect("binary::test");
+            if !has_test(root, binary, name) {
+                missing.push(format!("{number}: {test} is not there"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
