@@ -130,7 +130,7 @@ fn run_created(store: &Store, record: &ContainerRecord, image: &ImageConfig, req
 
 fn run_spec(store: &Store, record: &ContainerRecord, spec: &spec::Spec) -> Result<ExitStatus> {
     let mut running = run::start(spec).map_err(Error::Run)?;
-    let pid = u32::try_from(running.pid()).map_err(|_| Error::Internal("a process number below 0".to_owned()))?;
+    let pid = running.pid();
     let start_time = process::start_time(pid)?.unwrap_or(0);
     containers::set_state(store, &record.id, State::Running { pid, start_time })?;
     running.release().map_err(Error::Run)?;

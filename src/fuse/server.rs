@@ -406,7 +406,7 @@ impl Filesystem for Server {
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
         self.guard("fsync", || {
-            empty("fsync", self.node(ino).and_then(|node| self.union.fsync(&node, datasync)), reply)
+            empty("fsync", self.node(ino).and_then(|node| self.union.fsync(&node, datasync)), reply);
         });
     }
 

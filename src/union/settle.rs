@@ -48,7 +48,7 @@ impl Union {
             }
             match self.dirs_of(child)?.upper {
                 Some(handle) if dir::dir_marks(&handle, false)?.redirect.is_some() => {
-                    self.gather_below(child, &handle)?
+                    self.gather_below(child, &handle)?;
                 }
                 _ => self.settle_dir(child)?,
             }

@@ -57,7 +57,7 @@ fn with<T>(lab: &Lab, who: Who, act: impl FnOnce(&Path) -> Try<T>) -> Try<T> {
     match who {
         Who::Mica => drop(lab::ok(&mut call(lab, &["-o", data, "m"]))?),
         Who::Kernel => {
-            drop(sh(lab.dir.path(), &format!("mount -t overlay -o {data},index=off,metacopy=off overlay m"))?)
+            drop(sh(lab.dir.path(), &format!("mount -t overlay -o {data},index=off,metacopy=off overlay m"))?);
         }
         Who::Peer => drop(sh(lab.dir.path(), &format!("{PEER} -o {data} m"))?),
     }

@@ -65,7 +65,7 @@ pub fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
             CliError::new("the input device is not a TTY").hint("leave out -t when the input is a file or a pipe")
         );
     }
-    let binds = args.volume.iter().map(|v| bind(v)).collect::<Result<_, _>>()?;
+    let binds = args.volume.iter().map(bind).collect::<Result<_, _>>()?;
     let request = Request {
         image: args.image,
         name: args.name,
