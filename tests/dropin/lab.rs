@@ -60,7 +60,7 @@ pub fn enter() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs the tests one after the other, and prints `N passed, N failed, N skipped`.
+/// Runs the tests one after the other, and prints a summary in the form of cargo's, which `scripts/test` adds up.
 pub fn run<'a>(tests: impl Iterator<Item = &'a (&'static str, fn() -> Verdict)>) -> ExitCode {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (name, test) in tests {
@@ -80,7 +80,8 @@ pub fn run<'a>(tests: impl Iterator<Item = &'a (&'static str, fn() -> Verdict)>)
             }
         }
     }
-    println!("dropin: {passed} passed, {failed} failed, {skipped} skipped");
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {verdict}. {passed} passed; {failed} failed; {skipped} ignored");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
