@@ -70,6 +70,9 @@ impl Union {
     ///
     /// # Errors
     /// Those of upper; what was not linked is tried again before the next change.
+    ///
+    /// # Durability
+    /// The names are on disk, unless the mount is volatile.
     pub(super) fn link_seen(&self, node: &Arc<Node>) -> Result<()> {
         if node.body.read().seen.is_empty() || node.kind == Kind::Dir {
             return Ok(());
@@ -96,7 +99,7 @@ impl Union {
             return Ok(());
         }
         self.copy_up(parent, Copy::All)?;
-        let _names = parent.names.write();
+        let names = parent.names.write();
         // Somebody may have changed the name before it was locked.
         if super::is_removed(parent) || !self.shows_lower(parent, name.as_name(), lower)? {
             return Ok(());
@@ -116,7 +119,9 @@ impl Union {
         drop(body);
         changed(parent);
         self.tell_aside(parent.ino);
-        Ok(())
+        drop(names);
+        // A sync of the file writes the way to one name only.
+        self.fsync(parent, false)
     }
 
     fn link_one(&self, built: &Built<'_>, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {

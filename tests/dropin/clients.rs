@@ -1,8 +1,10 @@
 //! podman and buildah with mica as `mount_program`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use crate::lab::Lab;
@@ -21,6 +23,7 @@ use crate::store::Driver;
 use crate::store::Store;
 use crate::support;
 use crate::support::Snapshot;
+use crate::support::tree::Field;
 
 /// What a container changes.
 pub const WORKLOAD: &str = include_str!("workload.sh");
@@ -32,6 +35,10 @@ pub const NOT_OURS: &[&str] = &["etc/hosts", "etc/resolv.conf", "etc/hostname", 
 /// Kernel overlay breaks lower hard links when one of the names is changed; mica does as a plain directory does.
 pub const HARD_LINKS: &[&str] = &["data/hard1", "data/hard2", "data/hard3"];
 
+/// Where the kernel breaks links, or its list of changes holds the other names of a file that got one more, which a comparison of trees
+/// does not see.
+pub const LINKS: &[Field] = &[Field::Nlink, Field::Links];
+
 /// A fixture image's archive.
 pub fn fixture(name: &str) -> Try<PathBuf> {
     match support::fixture(name) {
@@ -40,19 +47,28 @@ pub fn fixture(name: &str) -> Try<PathBuf> {
     }
 }
 
-/// The image that the workload changes, as an archive; made by buildah on the kernel's overlay.
+/// The image that the workload changes, as an archive in the laboratory; made once, by buildah on the kernel's overlay.
 pub fn base_image(lab: &Lab) -> Try<PathBuf> {
+    static MADE: OnceLock<Vec<u8>> = OnceLock::new();
     let archive = lab.path("base.tar");
+    if let Some(bytes) = MADE.get() {
+        fs::write(&archive, bytes)?;
+    } else {
+        make_base_image(lab, &archive)?;
+        let _ = MADE.set(fs::read(&archive)?); // by this thread alone
+    }
+    fs::set_permissions(&archive, fs::Permissions::from_mode(0o644))?;
+    Ok(archive)
+}
+
+fn make_base_image(lab: &Lab, archive: &Path) -> Verdict {
     let context = lab.dir.dir("context");
     fs::write(context.join("Containerfile"), CONTAINERFILE)?;
-    let store = Store::new(lab, Driver::Kernel, false)?;
+    let store = Store::named(lab, "maker", Driver::Kernel, false)?;
     store.load(&fixture("busybox")?)?;
     let context = context.display().to_string();
     store.buildah(&["bud", "-q", "--layers", "--network=host", "-t", "localhost/base:1", &context])?;
-    store.podman(&["save", "-q", "-o", &archive.display().to_string(), "localhost/base:1"])?;
-    fs::set_permissions(&archive, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    store.podman(&["rmi", "-f", "localhost/base:1"])?;
-    Ok(archive)
+    store.podman(&["save", "-q", "-o", &archive.display().to_string(), "localhost/base:1"]).map(drop)
 }
 
 /// What came of the workload in one store.
@@ -116,7 +132,14 @@ pub fn judge(mica: Outcome, truth: Outcome, kernel: Option<Outcome>, since: Syst
     let Some(kernel) = kernel else { return Ok(()) };
     let drop: Vec<_> = NOT_OURS.iter().chain(HARD_LINKS).copied().collect();
     same("the tree, to kernel overlay", &without(mica.tree, &drop), &without(kernel.tree, &drop), since, &[])?;
-    same("the image, to kernel overlay", &without(mica.image, &drop), &without(kernel.image, &drop), since, &[])
+    // Without its own list of changes an engine notes no directory of which only the time changed.
+    same(
+        "the image, to kernel overlay",
+        &without(mica.image, &drop),
+        &without(kernel.image, &drop),
+        since,
+        &[Field::Mtime],
+    )
 }
 
 const TOOLS: &[&str] = &["podman", "buildah", "runc", "conmon", "timeout", "tar", "setfattr"];
@@ -144,7 +167,9 @@ fn image_mount(store: &Store<'_>) -> Verdict {
     check("unmounted", mount_type(&point).unwrap_or_default().is_none())?;
     let exported = store.export_image("localhost/result:1")?;
     let (mounted, exported) = (without(mounted, NOT_OURS), without(exported, NOT_OURS));
-    same("podman image mount, to export", &mounted, &exported, SystemTime::now(), &[])
+    // An export has whole seconds, and counts the names that show, not those of a layer.
+    let but = [Field::Mtime, Field::Nlink];
+    same("podman image mount, to export", &mounted, &exported, SystemTime::now(), &but)
 }
 
 /// Builds one and the same file in a store; the trees of all that it made.
@@ -173,7 +198,7 @@ fn builds(with: &'static str) -> Verdict {
     let (kernel, truth, mica) = (run(Driver::Kernel)?, run(Driver::Copies)?, run(Driver::Mica)?);
     same("the image, to copies", &without(mica.0.clone(), NOT_OURS), &without(truth.0, NOT_OURS), since, &[])?;
     same("the layer, to copies", &without(mica.1, NOT_OURS), &without(truth.1, NOT_OURS), since, &[])?;
-    same("the image, to kernel overlay", &without(mica.0, NOT_OURS), &without(kernel.0, NOT_OURS), since, &[])?;
+    same("the image, to kernel overlay", &without(mica.0, NOT_OURS), &without(kernel.0, NOT_OURS), since, LINKS)?;
     lab.no_servers()
 }
 
@@ -217,6 +242,9 @@ pub fn buildah_volume() -> Verdict {
 pub fn podman_debian() -> Verdict {
     let lab = Lab::new("debian", TOOLS)?;
     let image = fixture("debian")?;
+    if !image.ends_with("debian.docker.tar") {
+        return skip("the debian fixture is the busybox image here");
+    }
     let since = SystemTime::now();
     let run = |driver| -> Try<Snapshot> {
         let store = Store::new(&lab, driver, false)?;
@@ -228,13 +256,15 @@ pub fn podman_debian() -> Verdict {
         let tree = store.export("w")?;
         store.podman(&["commit", "-q", "w", "localhost/result:1"])?;
         let image = store.export_image("localhost/result:1")?;
-        same("the image, to its container", &without(image, NOT_OURS), &without(tree.clone(), NOT_OURS), since, &[])?;
+        // No engine notes it when only the time of a directory changes.
+        let but = [Field::Mtime];
+        same("the image, to its container", &without(image, NOT_OURS), &without(tree.clone(), NOT_OURS), since, &but)?;
         store.podman(&["rm", "-f", "w"])?;
         Ok(tree)
     };
     let (kernel, mica) = (run(Driver::Kernel)?, run(Driver::Mica)?);
     let moment: Vec<_> =
         NOT_OURS.iter().copied().chain(["var/log", "var/cache/ldconfig", "etc/shadow", "etc/shadow-"]).collect();
-    same("the tree, to kernel overlay", &without(mica, &moment), &without(kernel, &moment), since, &[])?;
+    same("the tree, to kernel overlay", &without(mica, &moment), &without(kernel, &moment), since, LINKS)?;
     lab.no_servers()
 }

@@ -102,7 +102,7 @@ fn change(lab: &Lab, driver: &str) -> Try<Outcome> {
     let said = docker.docker(&[
         "run",
         "--name",
-        "w",
+        "work",
         "--network=none",
         "-v",
         &volume,

@@ -55,12 +55,10 @@ fn lab(name: &str) -> Try<Lab> {
 fn with<T>(lab: &Lab, who: Who, act: impl FnOnce(&Path) -> Try<T>) -> Try<T> {
     let data = "lowerdir=l1:l2,upperdir=u,workdir=w";
     match who {
-        Who::Mica => drop(lab::ok(&mut call(lab, &["-o", data, "m"]))?),
-        Who::Kernel => {
-            drop(sh(lab.dir.path(), &format!("mount -t overlay -o {data},index=off,metacopy=off overlay m"))?);
-        }
-        Who::Peer => drop(sh(lab.dir.path(), &format!("{PEER} -o {data} m"))?),
-    }
+        Who::Mica => lab::ok(&mut call(lab, &["-o", data, "m"]))?,
+        Who::Kernel => sh(lab.dir.path(), &format!("mount -t overlay -o {data},index=off,metacopy=off overlay m"))?,
+        Who::Peer => sh(lab.dir.path(), &format!("{PEER} -o {data} m"))?,
+    };
     let done = act(&lab.path("m"));
     sh(lab.dir.path(), "umount m")?;
     lab.no_servers()?;

@@ -60,7 +60,7 @@ pub fn enter() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs the tests one after the other, and prints `N passed, N failed, N skipped`.
+/// Runs the tests one after the other, and prints a summary in the form of cargo's, which `scripts/test` adds up.
 pub fn run<'a>(tests: impl Iterator<Item = &'a (&'static str, fn() -> Verdict)>) -> ExitCode {
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (name, test) in tests {
@@ -80,7 +80,8 @@ pub fn run<'a>(tests: impl Iterator<Item = &'a (&'static str, fn() -> Verdict)>)
             }
         }
     }
-    println!("dropin: {passed} passed, {failed} failed, {skipped} skipped");
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {verdict}. {passed} passed; {failed} failed; {skipped} ignored");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -162,16 +163,21 @@ pub fn output(command: &mut Command) -> Try<Output> {
 /// Runs a command that must succeed; what it printed.
 pub fn ok(command: &mut Command) -> Try<String> {
     let out = output(command)?;
-    if !out.status.success() {
-        let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-        return Err(format!("{command:?}: {}\n{stdout}{stderr}", out.status).into());
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
     }
-    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    let words = command.get_args().map(|word| word.to_string_lossy()).filter(|word| !word.contains('\n'));
+    let words: Vec<_> = words.skip_while(|word| word.starts_with('-') || word.parse::<u32>().is_ok()).collect();
+    let said = [&out.stdout[..], &out.stderr[..]].concat();
+    let said = String::from_utf8_lossy(&said);
+    let last: Vec<_> = said.lines().rev().take(12).collect();
+    let last: Vec<_> = last.into_iter().rev().collect();
+    Err(format!("{}: {}\n    {}", words.join(" "), out.status, last.join("\n    ")).into())
 }
 
 /// Runs a script of the shell in a directory.
 pub fn sh(dir: &Path, script: &str) -> Try<String> {
-    ok(limited("sh").args(["-ec", script]).current_dir(dir))
+    ok(limited("sh").args(["-exc", script]).current_dir(dir))
 }
 
 /// Fails unless `holds`.
@@ -193,7 +199,8 @@ pub fn same_lines(what: &str, is: &[String], should: &[String]) -> Verdict {
 
 /// Fails unless two trees are equal. Modification times are compared unless both are from `since` or later: the test made them.
 pub fn same(what: &str, is: &Snapshot, should: &Snapshot, since: SystemTime, but: &[Field]) -> Verdict {
-    let since = since.duration_since(UNIX_EPOCH)?.as_secs_f64();
+    // Archives may hold whole seconds only.
+    let since = since.duration_since(UNIX_EPOCH)?.as_secs_f64().floor();
     let mut ignored = but.to_vec();
     ignored.push(Field::Mtime);
     let mut lines = tree::diff_ignoring(is, should, &ignored);

@@ -27,7 +27,6 @@ use crate::store::Store;
 use crate::store::unpack;
 use crate::support::Daemon;
 use crate::support::guard::wait_for;
-use crate::support::tree::Field;
 
 const TOOLS: &[&str] = &["podman", "runc", "conmon", "newuidmap", "newgidmap", "setpriv", "timeout", "tar"];
 
@@ -63,7 +62,7 @@ fn as_user(lab: &Lab, namespace: bool, script: &str) -> Try<String> {
     if namespace {
         command.args(["unshare", "--user", "--map-root-user", "--map-auto", "--mount", "--"]);
     }
-    command.args(["sh", "-ec", script]).current_dir(lab.path("user")).env("TMPDIR", lab.path("user"));
+    command.args(["sh", "-exc", script]).current_dir(lab.path("user")).env("TMPDIR", lab.path("user"));
     lab::ok(&mut command)
 }
 
@@ -84,6 +83,7 @@ fn layers(name: &str) -> Try<Lab> {
     Ok(lab)
 }
 
+/// tar ends with 1 where a change time moves while it reads: the kernel's overlay lets it, mica must not.
 const SAVE: &str = "save() { (cd $1; tar --xattrs --sort=name -cf - .) >$2; }\n";
 const DATA: &str = "lowerdir=l1:l2,upperdir=u,workdir=w";
 
@@ -99,7 +99,7 @@ pub fn user_namespace() -> Verdict {
          setfattr -n trusted.x -v 1 m/data/exe 2>/dev/null && exit 9
          umount m; {mica} -o {DATA} m; save m again.tar; umount m
          {mica} -o lowerdir=u:l1:l2 m; save m below.tar; umount m
-         mount -t overlay -o userxattr,{DATA} overlay m; save m kernel.tar; umount m
+         mount -t overlay -o userxattr,{DATA} overlay m; save m kernel.tar || test $? = 1; umount m
          test ! -x /usr/bin/fuse-overlayfs || {{ /usr/bin/fuse-overlayfs -o {DATA} m; save m peer.tar; umount m; }}",
         work = workload_in("data"),
     );
@@ -126,7 +126,7 @@ pub fn kernel_userxattr() -> Verdict {
     let script = format!(
         "{SAVE}
          (cd plain; {work}); save plain plain.tar
-         mount -t overlay -o userxattr,{DATA} overlay m; (cd m; {work}) >/dev/null; save m kernel.tar; umount m
+         mount -t overlay -o userxattr,{DATA} overlay m; (cd m; {work}) >/dev/null; save m kernel.tar || test $? = 1; umount m
          {mica} -o {DATA} m; save m mica.tar; umount m
          {mica} -o lowerdir=u:l1:l2 m; save m below.tar; umount m
          mkdir kl ku kw; mount -t overlay -o userxattr,lowerdir=kl,upperdir=ku,workdir=kw overlay k; mkdir k/u k/w
@@ -187,7 +187,6 @@ pub fn fusermount() -> Verdict {
 pub fn podman() -> Verdict {
     let lab = lab("rootless", TOOLS)?;
     let base = clients::base_image(&lab)?;
-    fs::rename(lab.path("kernel"), lab.path("kernel-of-root"))?;
     let since = SystemTime::now();
     let run = |driver| clients::change(&Store::new(&lab, driver, true)?, driver, &base, false);
     let (truth, mica) = (run(Driver::Copies)?, run(Driver::Mica)?);
@@ -205,7 +204,7 @@ pub fn build() -> Verdict {
         &without(mica.0, NOT_OURS),
         &without(kernel.0, NOT_OURS),
         since,
-        &[] as &[Field],
+        clients::LINKS,
     )?;
     lab.no_servers()
 }

@@ -36,7 +36,12 @@ pub struct Store<'a> {
 impl<'a> Store<'a> {
     /// The one of this driver in the laboratory, root's or the user's; made when it is not there yet.
     pub fn new(lab: &'a Lab, driver: Driver, as_user: bool) -> Try<Self> {
-        let dir = lab.dir.dir(format!("{driver:?}").to_lowercase());
+        Self::named(lab, &format!("{driver:?}").to_lowercase(), driver, as_user)
+    }
+
+    /// One in a directory of this name.
+    pub fn named(lab: &'a Lab, name: &str, driver: Driver, as_user: bool) -> Try<Self> {
+        let dir = lab.dir.dir(name);
         let shown = dir.display();
         let (name, more) = match driver {
             Driver::Mica => ("overlay", format!("mount_program = \"{}\"\n", lab.mica.display())),
