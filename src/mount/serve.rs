@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::launch::Serving;
+use super::options::IdRange;
 use super::options::MountOptions;
 use super::options::RedirectDir;
 use super::request::Request;
@@ -17,6 +18,8 @@ use crate::layer::handle::FdCache;
 use crate::sys;
 use crate::union;
 use crate::union::Union;
+use crate::union::ids;
+use crate::union::manners::Manners;
 use crate::union::stack::Stack;
 
 /// The directories that take the changes of a mount.
@@ -78,12 +81,27 @@ pub fn make_union(
     let upper = changes.map(open).transpose()?;
     let stack = Stack::new(upper, layers).map_err(|e| e.to_string())?;
     let union = Union::new(stack, union_options(options)).map_err(|e| e.to_string())?;
-    Ok(Arc::new(union))
+    Ok(Arc::new(union.with_manners(manners(options))))
 }
 
 /// Redirects are written only where the options ask for them: who reads the upper directory must follow them.
 fn union_options(options: &MountOptions) -> union::Options {
     union::Options { redirect_dir: options.redirect_dir == Some(RedirectDir::On) }
+}
+
+/// Whose everything is, and what is shown of it.
+fn manners(options: &MountOptions) -> Manners {
+    let map = |ranges: &[IdRange], squash| {
+        let range = |r: &IdRange| ids::Range { disk: r.host, shown: r.to, len: r.len };
+        ids::Map::new(ranges.iter().map(range).collect(), squash)
+    };
+    let (users, groups) = (map(&options.uid_map, options.squash_to_uid), map(&options.gid_map, options.squash_to_gid));
+    Manners {
+        ids: ids::Ids::new(users, groups, options.squash_to_root),
+        static_nlink: options.static_nlink,
+        fast_ino: options.fast_ino,
+        unsteady: options.timeout == 0.0,
+    }
 }
 
 /// Answers requests until the mount is gone.

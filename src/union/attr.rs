@@ -67,7 +67,7 @@ impl Union {
         }
         let fd = self.hold(node)?;
         if change.uid.is_some() || change.gid.is_some() {
-            sys::attr::chown(&fd, change.uid, change.gid)?;
+            self.chown(&fd, change.uid, change.gid)?;
         }
         // After chown, which clears the set-id bits.
         if let Some(mode) = change.mode {
@@ -117,7 +117,7 @@ impl Union {
             Real::Dir(dirs) if usize::from(dirs.upper.is_some()) + dirs.lowers.len() > 1 => 1,
             _ => u32::try_from((i64::from(stat.nlink) + body.nlink_shift).max(0)).unwrap_or(u32::MAX),
         };
-        Stat { ino: node.ino, dev: 0, nlink, ..stat }
+        self.owned(Stat { ino: node.ino, dev: 0, nlink, ..stat })
     }
 
     fn real_stat(&self, node: &Node) -> Result<Stat> {

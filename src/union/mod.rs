@@ -18,7 +18,9 @@ mod copy_up;
 mod data;
 pub mod error;
 mod exec;
+pub mod ids;
 pub mod lookup;
+pub mod manners;
 mod names;
 pub mod node;
 pub mod observe;
@@ -71,6 +73,7 @@ pub struct Union {
     table: Table,
     options: Options,
     moving: parking_lot::Mutex<()>,
+    manners: manners::Manners,
 }
 
 /// A node with its attributes, as a lookup finds it. The node's reference count was raised by one.
@@ -91,7 +94,7 @@ impl Union {
         let dirs = Dirs { upper: stack.upper.as_ref().map(|u| u.root.clone()), lowers: lookup::merged_roots(&stack)? };
         let table = Table::default();
         table.insert_root(Arc::new(Node::new(node::ROOT, Kind::Dir, None, Real::Dir(dirs))));
-        Ok(Self { stack, table, options, moving: parking_lot::Mutex::new(()) })
+        Ok(Self { stack, table, options, moving: parking_lot::Mutex::new(()), manners: manners::Manners::default() })
     }
 
     /// The stack below.

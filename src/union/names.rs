@@ -99,7 +99,7 @@ impl Union {
         if spot.target.is_some() {
             return refused(Errno::EXIST);
         }
-        let dress = dress_for(&spot.site.dir, mode, caller, what == What::Dir)?;
+        let dress = dress_for(&spot.site.dir, mode, self.stored_caller(caller), what == What::Dir)?;
         let made = self.build(&spot, what, text, dress)?;
         let stat = match &made {
             Some(fd) => sys::attr::fstat(fd)?,

@@ -110,7 +110,7 @@ impl Union {
         let mut entries = Vec::with_capacity(found.len());
         for (name, seen) in found {
             let Some((mut ino, kind)) = seen.object else { continue };
-            if seen.ask || ino == 0 {
+            if (seen.ask && !self.manners.fast_ino) || ino == 0 {
                 let Some(entry) = self.lookup_locked(node, name.as_name())? else { continue };
                 ino = entry.node.ino;
                 self.forget(ino, 1);

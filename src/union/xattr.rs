@@ -82,10 +82,11 @@ impl Union {
             return Ok(None);
         }
         let name = stored(name);
-        match self.holder(node)? {
-            Holder::Lower(obj) => Ok(obj.xattr(&name)?),
-            Holder::Upper(fd) => Ok(sys::xattr::get(&*fd, &name)?),
-        }
+        let value = match self.holder(node)? {
+            Holder::Lower(obj) => obj.xattr(&name)?,
+            Holder::Upper(fd) => sys::xattr::get(&*fd, &name)?,
+        };
+        Ok(self.xattr_shown(&name, value))
     }
 
     /// The names of all attributes that users see.
@@ -109,7 +110,7 @@ impl Union {
             return refused(Errno::PERM);
         }
         self.copy_up(node, Copy::All)?;
-        sys::xattr::set(&*self.hold(node)?, &stored(name), value, mode)?;
+        sys::xattr::set(&*self.hold(node)?, &stored(name), &self.xattr_stored(name, value), mode)?;
         self.note_acl(node, name, true);
         Ok(())
     }
