@@ -68,6 +68,14 @@ pub enum Error {
     /// The union over a container's layers could not be read.
     #[error(transparent)]
     Union(#[from] crate::union::Error),
+    /// A mount could not be refreshed.
+    #[error("cannot refresh {path}: {source}")]
+    Refresh {
+        /// The path, as the user named it.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A tag was asked for under a digest.
     #[error("refusing to create a tag with a digest reference")]
     TagIsDigest,

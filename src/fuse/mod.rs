@@ -4,6 +4,8 @@
 //! `/dev/fuse` descriptor.
 
 mod convert;
+mod ioctl;
+mod refresh;
 mod server;
 
 use std::os::fd::OwnedFd;
@@ -59,7 +61,9 @@ impl Session {
         // FUSE_DEV_IOC_CLONE is absent before 4.2 and gained nothing measurable on few cores.
         session.clone_fd = false;
         let server = server::Server::new(union, config);
+        let refresher = server.refresher();
         let inner = fuser::Session::from_fd(server, fuse, fuser::SessionACL::All, session)?;
+        refresher.set_notifier(inner.notifier());
         Ok(Self { inner })
     }
 

@@ -42,6 +42,7 @@ use fuser::WriteFlags;
 
 use super::Config;
 use super::convert;
+use super::refresh::Refresher;
 use crate::path::BadName;
 use crate::path::Name;
 use crate::sys::Errno;
@@ -64,11 +65,22 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 pub(super) struct Server {
     union: Arc<Union>,
     config: Config,
+    refresher: Arc<Refresher>,
 }
 
 impl Server {
     pub(super) fn new(union: Arc<Union>, config: Config) -> Self {
-        Self { union, config }
+        Self { union, config, refresher: Arc::default() }
+    }
+
+    pub(super) fn refresher(&self) -> Arc<Refresher> {
+        self.refresher.clone()
+    }
+
+    /// What the kernel may keep of an opened file: everything, as it changes only through this mount and the kernel sees those
+    /// changes itself; nothing, where layers may be changed from outside.
+    fn kept(&self, flags: FopenFlags) -> FopenFlags {
+        if self.union.manners().unsteady { FopenFlags::empty() } else { flags }
     }
 
     /// Runs one request. A panic in it (a bug) answers that request: the reply, dropped unsent, sends `EIO`, and the thread
@@ -151,6 +163,11 @@ impl Filesystem for Server {
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_ASYNC_DIO
             | InitFlags::FUSE_HAS_IOCTL_DIR;
+        if self.union.manners().unsteady {
+            // Data is read again when size or time of a file are not as before.
+            wanted |= InitFlags::FUSE_AUTO_INVAL_DATA;
+            wanted &= !InitFlags::FUSE_CACHE_SYMLINKS;
+        }
         if self.config.acl {
             wanted |= InitFlags::FUSE_POSIX_ACL;
         }
@@ -294,8 +311,7 @@ impl Filesystem for Server {
             let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
             let truncate = flags.0 & O_TRUNC != 0;
             match self.node(ino).and_then(|node| self.union.open(&node, write, truncate)) {
-                // The data changes only through this mount, and the kernel sees those changes itself.
-                Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE),
+                Ok(()) => reply.opened(NO_HANDLE, self.kept(FopenFlags::FOPEN_KEEP_CACHE)),
                 Err(e) => reply.error(errno("open", &e)),
             }
         });
@@ -383,7 +399,7 @@ impl Filesystem for Server {
         self.guard("opendir", || match self.node(ino) {
             Ok(node) => {
                 self.union.open_dir(&node);
-                reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
+                reply.opened(NO_HANDLE, self.kept(FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR));
             }
             Err(e) => reply.error(errno("opendir", &e)),
         });
@@ -492,24 +508,37 @@ impl Filesystem for Server {
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.guard("removexattr", || {
+            if !self.config.xattrs {
+                return reply.error(fuser::Errno::ENOSYS);
+            }
             let remove = || self.union.removexattr(&self.node(ino)?, name.as_bytes());
             empty("removexattr", remove(), reply);
         });
     }
 
-    /// No ioctl is answered yet; `ENOTTY` is what a filesystem without it says.
     fn ioctl(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         _: FileHandle,
         _: fuser::IoctlFlags,
-        _: u32,
-        _: &[u8],
+        number: u32,
+        given: &[u8],
         _: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(fuser::Errno::ENOTTY);
+        self.guard("ioctl", || {
+            if number == crate::sys::control::REFRESH {
+                return match self.node(ino) {
+                    Ok(node) => self.refresher.start(&self.union, node, request, reply),
+                    Err(e) => reply.error(errno("refresh", &e)),
+                };
+            }
+            match self.node(ino).and_then(|node| super::ioctl::answer(&self.union, &node, number, given)) {
+                Ok(bytes) => reply.ioctl(0, &bytes),
+                Err(e) => reply.error(errno("ioctl", &e)),
+            }
+        });
     }
 
     fn fallocate(

@@ -292,6 +292,14 @@ impl Object for DirObject {
         Ok(sys::xattr::list(&*self.handle.fd()?)?)
     }
 
+    fn refresh(&self) {
+        self.handle.forget_facts();
+    }
+
+    fn listable(&self) -> Result<Option<Arc<OwnedFd>>> {
+        Ok(Some(Arc::new(sys::open::list_dir(&*self.handle.fd()?)?)))
+    }
+
     fn location(&self) -> String {
         self.handle.path()
     }

@@ -31,12 +31,23 @@ pub struct FdCache {
     /// Oldest first. A handle that was used since it was queued gets a second round before its descriptor is closed.
     queue: Mutex<VecDeque<Weak<DirHandle>>>,
     capacity: usize,
+    /// Nothing is remembered: directories may be changed from outside at any time.
+    unsteady: AtomicBool,
 }
 
 impl FdCache {
     /// A cache of at most `capacity` descriptors.
     pub fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::default(), capacity: capacity.max(8) })
+        Arc::new(Self { queue: Mutex::default(), capacity: capacity.max(8), unsteady: AtomicBool::new(false) })
+    }
+
+    /// From now on, nothing that was learnt of a directory is remembered: it may be changed from outside at any time.
+    pub fn remember_nothing(&self) {
+        self.unsteady.store(true, Ordering::Relaxed);
+    }
+
+    fn is_unsteady(&self) -> bool {
+        self.unsteady.load(Ordering::Relaxed)
     }
 
     fn admit(&self, handle: &Arc<DirHandle>) {
@@ -84,6 +95,10 @@ struct Lazy(AtomicU8);
 impl Lazy {
     const NO: u8 = 1;
     const YES: u8 = 2;
+
+    fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 
     fn get(&self) -> Option<bool> {
         match self.0.load(Ordering::Relaxed) {
@@ -207,13 +222,18 @@ impl DirHandle {
         find: impl FnOnce() -> std::result::Result<bool, E>,
     ) -> std::result::Result<bool, E> {
         match self.fact(probe).get() {
-            Some(answer) => Ok(answer),
-            None => {
+            Some(answer) if !self.fds.is_unsteady() => Ok(answer),
+            _ => {
                 let answer = find()?;
                 self.learn(probe, answer);
                 Ok(answer)
             }
         }
+    }
+
+    /// Forgets every answer: the directory may have been changed from outside.
+    pub fn forget_facts(&self) {
+        self.facts.iter().for_each(Lazy::clear);
     }
 
     /// Notes the answer to `probe`, because it was just changed or read.
@@ -226,6 +246,10 @@ impl DirHandle {
     /// # Errors
     /// The kernel's.
     pub fn has_aufs_names(self: &Arc<Self>) -> Result<bool> {
+        if self.fds.is_unsteady() {
+            // Cheaper to look for the one name than to read the directory each time.
+            return Ok(true);
+        }
         self.remember(Probe::AufsNames, || {
             let mut found = false;
             sys::dir::for_each::<Error>(&*self.fd()?, |e| {

@@ -74,6 +74,9 @@ pub fn make_union(
     fds: Arc<FdCache>,
 ) -> Result<Arc<Union>, String> {
     let options = &request.options;
+    if is_unsteady(options) {
+        fds.remember_nothing();
+    }
     let open = |c: Changes| {
         union::work::Upper::open(&c.upper, &c.work, fds, options.volatile || !options.fsync)
             .map_err(|e| format!("upper directory {}: {e}", c.upper.display()))
@@ -89,6 +92,11 @@ fn union_options(options: &MountOptions) -> union::Options {
     union::Options { redirect_dir: options.redirect_dir == Some(RedirectDir::On) }
 }
 
+/// `timeout=0` says that layers are changed while they are mounted.
+fn is_unsteady(options: &MountOptions) -> bool {
+    options.timeout == 0.0
+}
+
 /// Whose everything is, and what is shown of it.
 fn manners(options: &MountOptions) -> Manners {
     let map = |ranges: &[IdRange], squash| {
@@ -100,7 +108,7 @@ fn manners(options: &MountOptions) -> Manners {
         ids: ids::Ids::new(users, groups, options.squash_to_root),
         static_nlink: options.static_nlink,
         fast_ino: options.fast_ino,
-        unsteady: options.timeout == 0.0,
+        unsteady: is_unsteady(options),
     }
 }
 

@@ -42,6 +42,16 @@ pub struct SetAttr {
 /// How often an operation on an upper object looks again when its name moves meanwhile.
 const RETRIES: usize = 16;
 
+/// The attributes of a lower object; of one that was replaced from outside while it is open, those of the open file.
+fn lower_stat(lower: &super::lookup::Lower, io: Option<&Io>) -> Result<Stat> {
+    match (lower.obj.stat(), io) {
+        (Err(crate::layer::Error::Stale(_)), Some(Io::Lower(content))) if content.whole_file().is_some() => {
+            content.whole_file().map_or_else(|| refused(Errno::STALE), |fd| Ok(sys::attr::fstat(&**fd)?))
+        }
+        (stat, _) => Ok(stat?),
+    }
+}
+
 impl Union {
     /// The attributes of a node; also of one without a name.
     ///
@@ -134,7 +144,7 @@ impl Union {
                         (None, None) => refused(Errno::IO),
                     };
                 }
-                Real::Lower(lower) => return Ok(lower.obj.stat()?),
+                Real::Lower(lower) => return lower_stat(&lower, io.as_ref()),
                 Real::Upper { held: Some(fd), .. } => return Ok(sys::attr::fstat(&*fd)?),
                 Real::Upper { id, held: None } => {
                     if let Some(Io::Upper(fd, _)) = io {

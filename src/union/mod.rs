@@ -19,13 +19,16 @@ mod data;
 pub mod error;
 mod exec;
 pub mod ids;
+mod inode_flags;
 pub mod lookup;
 pub mod manners;
 mod names;
+mod no_caps;
 pub mod node;
 pub mod observe;
 pub mod plan;
 pub mod readdir;
+pub mod refresh;
 mod rename;
 pub mod stack;
 pub mod work;
@@ -201,7 +204,7 @@ impl Union {
                 None => return refused(Errno::IO),
             },
         };
-        let fits = |node: &Node| adopt(node, kind, &real, &stat, parent, name);
+        let fits = |node: &Node| adopt(node, kind, &real, &stat, parent, name) && self.renew(node, &real);
         let make = |ino| Node::new(ino, kind, Some((parent.clone(), name.to_buf())), real.clone());
         let node = match key.and_then(|ino| self.table.intern(ino, fits, || make(ino))) {
             Some(node) => node,

@@ -66,7 +66,7 @@ impl Union {
     pub fn list(&self, node: &Arc<Node>, cookie: u64) -> Result<Arc<Listing>> {
         let known = node.listing.lock().clone();
         if let Some(listing) = &known {
-            if cookie > 0 || !listing.outdated.load(Ordering::Relaxed) {
+            if cookie > 0 || !(self.manners.unsteady || listing.outdated.load(Ordering::Relaxed)) {
                 return Ok(listing.clone());
             }
         }

@@ -12,6 +12,7 @@ use super::Union;
 use super::copy_up::Copy;
 use super::error::refused;
 use super::lookup::face;
+use super::no_caps;
 use super::node::Node;
 use super::node::Real;
 use crate::layer::Obj;
@@ -82,10 +83,18 @@ impl Union {
             return Ok(None);
         }
         let name = stored(name);
+        let ticket = match (name == no_caps::NAME && !self.manners.unsteady).then(|| node.no_caps.ask()) {
+            Some(Err(())) => return Ok(None),
+            Some(Ok(ticket)) => Some(ticket),
+            None => None,
+        };
         let value = match self.holder(node)? {
             Holder::Lower(obj) => obj.xattr(&name)?,
             Holder::Upper(fd) => sys::xattr::get(&*fd, &name)?,
         };
+        if let (Some(ticket), None) = (ticket, &value) {
+            node.no_caps.note(ticket);
+        }
         Ok(self.xattr_shown(&name, value))
     }
 
@@ -111,6 +120,7 @@ impl Union {
         }
         self.copy_up(node, Copy::All)?;
         sys::xattr::set(&*self.hold(node)?, &stored(name), &self.xattr_stored(name, value), mode)?;
+        node.no_caps.forget();
         self.note_acl(node, name, true);
         Ok(())
     }
