@@ -1,0 +1,91 @@
+//! What the kernel keeps must be right: names, misses, attributes and data, over every change.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::place::Place;
+use crate::place::put;
+use crate::place::sh;
+
+#[test]
+fn a_tree_is_the_same_seen_warm_and_cold() {
+    let fill = |high: &Path, low: &Path| {
+        for i in 0..30 {
+            put(low, &format!("d{}/f{i}", i % 4), format!("low {i}"));
+            put(high, &format!("d{}/g{i}", i % 3), format!("high {i}"));
+        }
+    };
+    let Some(p) = Place::mounted("warm", fill) else { return };
+    drop(p.tree());
+    sh(
+        &p.top,
+        "rm d0/f0 d1/f1; echo x >>d2/f2; mv d3/f3 d0/new; ln d0/g0 d1/link; mkdir e; mv d0/g3 e; chmod 600 d1/g1;
+         truncate -s 1 d2/g2; touch -d @5 d2/f6; rm -r d3; mkdir d3; echo y >d3/y; ln -s x e/l; rm d0/f4; echo again >d0/f4",
+    );
+    let warm = p.tree();
+    sh(&p.top, "sync; echo 2 >/proc/sys/vm/drop_caches");
+    crate::support::tree::assert_same(&warm, &p.tree());
+    p.same_after_remount_and_by_the_kernel();
+}
+
+#[test]
+fn attributes_are_fresh_after_each_change() {
+    let Some(p) = Place::mounted("fresh", |_, low| drop(put(low, "d/f", "text"))) else { return };
+    for (change, check) in [
+        ("echo more >>d/f", "test $(stat -c %s d/f) = 9"),
+        ("chmod 640 d/f", "test $(stat -c %a d/f) = 640"),
+        ("ln d/f d/g", "test $(stat -c %h d/f)$(stat -c %h d/g) = 22"),
+        ("rm d/g", "test $(stat -c %h d/f) = 1"),
+        ("chown 3:4 d/f", "test $(stat -c %u:%g d/f) = 3:4"),
+        ("truncate -s 2 d/f", "test $(stat -c %s d/f) = 2; test \"$(cat d/f)\" = te"),
+        ("mv d/f d/h", "test $(stat -c %s d/h) = 2; ! test -e d/f"),
+        ("echo n >d/n; mv d/n d/h", "test \"$(cat d/h)\" = n"),
+        ("touch -d @99 d/h", "test $(stat -c %Y d/h) = 99"),
+        ("touch -d @98 d", "test $(stat -c %Y d) = 98"),
+        ("rm d/h", "! test -e d/h; test $(stat -c %Y d) -gt 98"),
+    ] {
+        sh(&p.top, &format!("ls -lR >/dev/null; {change}; {check}"));
+    }
+}
+
+#[test]
+fn parents_times_and_counts_change_with_their_names() {
+    let Some(p) = Place::mounted("ptime", |_, low| drop(put(low, "d/f", ""))) else { return };
+    for change in [
+        "touch d/a",
+        "mkdir d/b",
+        "ln -s x d/c",
+        "mkfifo d/e",
+        "mv d/a d/z",
+        "ln d/z d/y",
+        "rm d/y",
+        "rmdir d/b",
+        "rm d/f",
+    ] {
+        sh(&p.top, "touch -d @98 d");
+        assert_eq!(p.stat("d").mtime(), 98);
+        sh(&p.top, change);
+        assert!(p.stat("d").mtime() > 98, "after {change}");
+    }
+    sh(&p.top, "mkdir n n/1 n/2");
+    assert_eq!(p.stat("n").nlink(), fs::metadata(p.in_upper("n")).unwrap().nlink());
+}
+
+#[test]
+fn the_layers_are_never_touched() {
+    let fill = |high: &Path, low: &Path| {
+        for name in ["f", "g", "d/x", "d/y", "e/z"] {
+            put(low, name, name);
+            put(high, &format!("h{}", name.replace('/', "-")), name);
+        }
+    };
+    let Some(p) = Place::mounted("layers", fill) else { return };
+    let state = || [0, 1].map(|n| crate::support::Snapshot::of(p.in_layer(n, "")).unwrap());
+    let before = state();
+    sh(
+        &p.top,
+        "chmod 600 f; echo x >>g; rm -r d; mkdir d; mv e/z d/z; ln f f2; touch e; setfattr -n user.x -v 1 hf; chown 3 *; : >hg",
+    );
+    assert_eq!(before, state());
+}

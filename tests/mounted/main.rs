@@ -1,0 +1,27 @@
+//! The union on real mounts: one file per topic, over two layers of directories.
+//!
+//! Every test mounts the built helper as fuse-overlayfs would be called. `MICA_MOUNTED_ON=overlay` or `fuse-overlayfs` runs the
+//! same tests on the kernel's overlayfs or the installed peer instead: so a test that fails tells which of the two is wrong.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod place;
+
+mod acl;
+mod attr;
+mod cache;
+mod copy_up;
+mod create;
+mod data;
+mod interop;
+mod limits;
+mod link;
+mod mmap;
+mod readdir;
+mod remove;
+mod rename;
+mod requests;
+mod stress;
+mod unlinked;
+mod xattr;
