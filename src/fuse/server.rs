@@ -391,6 +391,10 @@ impl Filesystem for Server {
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
         self.guard("fsync", || {
+            if self.union.never_syncs() {
+                // The kernel asks no more then.
+                return reply.error(fuser::Errno::ENOSYS);
+            }
             empty("fsync", self.node(ino).and_then(|node| self.union.fsync(&node, datasync)), reply)
         });
     }
@@ -448,6 +452,9 @@ impl Filesystem for Server {
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
         self.guard("fsyncdir", || {
+            if self.union.never_syncs() {
+                return reply.error(fuser::Errno::ENOSYS);
+            }
             empty("fsyncdir", self.node(ino).and_then(|node| self.union.fsync(&node, datasync)), reply);
         });
     }

@@ -20,6 +20,8 @@ use super::Error;
 use super::ObjectId;
 use super::Result;
 use super::marks;
+use super::override_stat;
+use super::override_stat::Form;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::sys;
@@ -118,6 +120,7 @@ pub struct DirHandle {
     fds: Arc<FdCache>,
     place: RwLock<Place>,
     id: ObjectId,
+    overrides: Option<Form>,
     fd: Mutex<Option<Arc<OwnedFd>>>,
     used: AtomicBool,
     /// By [`Probe`].
@@ -138,23 +141,30 @@ impl DirHandle {
     pub fn root(fd: OwnedFd, fds: Arc<FdCache>) -> Result<Arc<Self>> {
         let stat = sys::attr::fstat(&fd)?;
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
-        Ok(Self::make(fds, Place::Pinned(Arc::new(fd)), id))
+        let overrides = Form::detect(&fd)?;
+        Ok(Self::make(fds, Place::Pinned(Arc::new(fd)), id, overrides))
     }
 
     /// The directory `name` below this one, known to be `id`. Nothing is opened yet.
     pub fn child(self: &Arc<Self>, name: Name<'_>, id: ObjectId) -> Arc<Self> {
-        Self::make(self.fds.clone(), Place::At(self.clone(), name.to_buf()), id)
+        Self::make(self.fds.clone(), Place::At(self.clone(), name.to_buf()), id, self.overrides)
     }
 
-    fn make(fds: Arc<FdCache>, place: Place, id: ObjectId) -> Arc<Self> {
+    fn make(fds: Arc<FdCache>, place: Place, id: ObjectId, overrides: Option<Form>) -> Arc<Self> {
         Arc::new(Self {
             fds,
             place: RwLock::new(place),
             id,
+            overrides,
             fd: Mutex::new(None),
             used: AtomicBool::new(false),
             facts: Default::default(),
         })
+    }
+
+    /// The attribute in which the layer of this directory keeps owners and modes, as its root says.
+    pub fn overrides(&self) -> Option<Form> {
+        self.overrides
     }
 
     /// The directory's identity.
@@ -273,7 +283,7 @@ impl DirHandle {
     /// # Errors
     /// [`Error::Stale`] when it is not, else the kernel's.
     pub(super) fn check(self: &Arc<Self>, name: Name<'_>, id: ObjectId) -> Result<sys::attr::Stat> {
-        match sys::attr::stat_at(&*self.fd()?, name)? {
+        match override_stat::stat_at(self, name)? {
             Some(s) if (ObjectId { dev: s.dev, ino: s.ino }) == id => Ok(s),
             _ => Err(Error::Stale(format!("{}/{name}", self.path()))),
         }

@@ -14,6 +14,7 @@ pub mod error;
 pub mod handle;
 pub mod marks;
 pub mod mem;
+pub mod override_stat;
 pub mod pack;
 
 use std::fmt::Debug;

@@ -250,7 +250,9 @@ mod tests {
         for text in ["0:0:0644", "0:0:100644"] {
             assert_eq!(Override::parse(text.as_bytes()).unwrap().mode, 0o644, "{text}");
         }
-        for bad in ["", "0", "0:0", "0:0:", "0:0:9", "-1:0:0", "+1:0:0", "0:0:0:what", "0:0:0:char-1", "0:0:0:char-1-2-3"] {
+        for bad in
+            ["", "0", "0:0", "0:0:", "0:0:9", "-1:0:0", "+1:0:0", "0:0:0:what", "0:0:0:char-1", "0:0:0:char-1-2-3"]
+        {
             assert_eq!(Override::parse(bad.as_bytes()), None, "{bad}");
         }
         for bad in ["4294967296:0:0", "0:0:0:file:", "0:0:0:char--1", "\u{e9}", " 0:0:0"] {

@@ -8,6 +8,7 @@ use super::launch::Serving;
 use super::options::IdRange;
 use super::options::MountOptions;
 use super::options::RedirectDir;
+use super::options::XattrPermissions;
 use super::request::Request;
 use super::source::Source;
 use super::source::Upper;
@@ -15,6 +16,7 @@ use crate::fuse;
 use crate::layer::Layer;
 use crate::layer::dir::DirLayer;
 use crate::layer::handle::FdCache;
+use crate::layer::override_stat;
 use crate::sys;
 use crate::union;
 use crate::union::Union;
@@ -77,11 +79,9 @@ pub fn make_union(
     if is_unsteady(options) {
         fds.remember_nothing();
     }
-    let open = |c: Changes| {
-        union::work::Upper::open(&c.upper, &c.work, fds, options.volatile || !options.fsync)
-            .map_err(|e| format!("upper directory {}: {e}", c.upper.display()))
-    };
-    let upper = changes.map(open).transpose()?;
+    let upper = changes
+        .map(|c| open_upper(&c, options, fds).map_err(|e| format!("upper directory {}: {e}", c.upper.display())))
+        .transpose()?;
     let stack = Stack::new(upper, layers).map_err(|e| e.to_string())?;
     let union = Union::new(stack, union_options(options)).map_err(|e| e.to_string())?;
     Ok(Arc::new(union.with_manners(manners(options))))
@@ -90,6 +90,25 @@ pub fn make_union(
 /// Redirects are written only where the options ask for them: who reads the upper directory must follow them.
 fn union_options(options: &MountOptions) -> union::Options {
     union::Options { redirect_dir: options.redirect_dir == Some(RedirectDir::On) }
+}
+
+/// Opens the upper directory as the options want it.
+fn open_upper(changes: &Changes, options: &MountOptions, fds: Arc<FdCache>) -> union::Result<union::work::Upper> {
+    let form = match options.xattr_permissions {
+        XattrPermissions::Off => None,
+        XattrPermissions::Security => Some(override_stat::Form::Security),
+        XattrPermissions::User => Some(override_stat::Form::Containers),
+    };
+    if let Some(form) = form {
+        form.seed(&sys::open::dir_path(&changes.upper)?)?;
+    }
+    let volatile = options.volatile || !options.fsync;
+    let mut upper = union::work::Upper::open(&changes.upper, &changes.work, fds, volatile)?;
+    upper.owners_may_fail = manners(options).ids.is_squashing();
+    if options.volatile {
+        upper.mark_volatile()?;
+    }
+    Ok(upper)
 }
 
 /// `timeout=0` says that layers are changed while they are mounted.

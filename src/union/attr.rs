@@ -14,6 +14,7 @@ use super::node::Node;
 use super::node::Real;
 use crate::layer::ObjectId;
 use crate::layer::handle::DirHandle;
+use crate::layer::override_stat;
 use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
@@ -81,13 +82,13 @@ impl Union {
         }
         // After chown, which clears the set-id bits.
         if let Some(mode) = change.mode {
-            sys::attr::chmod(&fd, mode)?;
+            self.upper()?.chmod(&fd, mode)?;
         }
         if change.atime.is_some() || change.mtime.is_some() {
             let (atime, mtime) = (change.atime.unwrap_or(SetTime::Keep), change.mtime.unwrap_or(SetTime::Keep));
             sys::attr::set_times(&fd, atime, mtime)?;
         }
-        Ok(self.show(node, sys::attr::fstat(&fd)?))
+        Ok(self.show(node, self.upper()?.stat(&fd)?))
     }
 
     /// The text of a symlink.
@@ -139,19 +140,19 @@ impl Union {
             match real {
                 Real::Dir(dirs) => {
                     return match (&dirs.upper, face(&dirs.lowers)) {
-                        (Some(handle), _) => Ok(sys::attr::fstat(&*handle.fd()?)?),
+                        (Some(handle), _) => Ok(self.upper()?.stat(&*handle.fd()?)?),
                         (None, Some(lower)) => Ok(lower.obj.stat()?),
                         (None, None) => refused(Errno::IO),
                     };
                 }
                 Real::Lower(lower) => return lower_stat(&lower, io.as_ref()),
-                Real::Upper { held: Some(fd), .. } => return Ok(sys::attr::fstat(&*fd)?),
+                Real::Upper { held: Some(fd), .. } => return Ok(self.upper()?.stat(&fd)?),
                 Real::Upper { id, held: None } => {
                     if let Some(Io::Upper(fd, _)) = io {
-                        return Ok(sys::attr::fstat(&*fd)?);
+                        return Ok(self.upper()?.stat(&fd)?);
                     }
                     let (dir, name) = self.upper_place(node)?;
-                    match sys::attr::stat_at(&*dir.fd()?, name.as_name())? {
+                    match override_stat::stat_at(&dir, name.as_name())? {
                         Some(stat) if (ObjectId { dev: stat.dev, ino: stat.ino }) == id => return Ok(stat),
                         _ => {}
                     }

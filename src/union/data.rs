@@ -88,7 +88,7 @@ impl Union {
     ///
     /// # Errors
     /// The kernel's; `EIO` tells that data was lost.
-    pub fn fsync(&self, node: &Arc<Node>, data_only: bool) -> Result<()> {
+    pub(super) fn sync(&self, node: &Arc<Node>, data_only: bool) -> Result<()> {
         match &self.stack().upper {
             Some(upper) if !upper.volatile && node.in_upper() => {}
             _ => return Ok(()),

@@ -20,6 +20,7 @@ use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
+use crate::sys::attr::Stat;
 use crate::sys::xattr::SetMode;
 
 /// A name in an upper directory.
@@ -60,6 +61,7 @@ pub(super) struct Exec<'a> {
     work: [Option<NameBuf>; 2],
     /// The last object made: for a file open for reading and writing, for anything else as `O_PATH`.
     made: Option<OwnedFd>,
+    what: Option<What>,
 }
 
 impl<'a> Exec<'a> {
@@ -74,6 +76,7 @@ impl<'a> Exec<'a> {
             redirects: [None, None],
             work: [None, None],
             made: None,
+            what: None,
         }
     }
 
@@ -164,6 +167,7 @@ impl<'a> Exec<'a> {
     }
 
     fn make(&mut self, at: At, what: What) -> Result<()> {
+        self.what = Some(what);
         let (dir, name) = self.at(at)?;
         let name = name.as_name();
         if matches!(at, At::New) && !matches!(what, What::Whiteout) {
@@ -188,7 +192,7 @@ impl<'a> Exec<'a> {
             }
             What::Dir => sys::name::mkdir(&*dir, name, 0o700)?,
             What::Symlink => sys::name::symlink(self.symlink, &*dir, name)?,
-            What::Node(kind, rdev) => sys::name::mknod(&*dir, name, kind, 0o600, rdev)?,
+            What::Node(kind, rdev) => sys::name::mknod(&*dir, name, self.upper.inode_kind(kind), 0o600, rdev)?,
         }
         self.made = Some(sys::open::path_at(&*dir, name)?);
         Ok(())
@@ -214,14 +218,12 @@ impl<'a> Exec<'a> {
 
     fn put_on(&mut self) -> Result<()> {
         let Some(made) = &self.made else { return Err(misplaced()) };
-        let stat = sys::attr::fstat(made)?;
-        if (stat.uid, stat.gid) != (self.dress.uid, self.dress.gid) {
-            sys::attr::chown(made, Some(self.dress.uid), Some(self.dress.gid))?;
-        }
-        if stat.kind() != Kind::Symlink {
-            sys::attr::chmod(made, self.dress.mode)?;
-        }
-        Ok(())
+        let Dress { uid, gid, mode } = self.dress;
+        let (kind, rdev) = match self.what {
+            Some(What::Node(kind, rdev)) => (kind, rdev),
+            _ => (sys::attr::fstat(made)?.kind(), 0),
+        };
+        Ok(self.upper.dress(made, &Stat { uid, gid, mode: kind.mode_bits() | mode, rdev, ..Stat::default() })?)
     }
 
     fn mark_opaque(&mut self, at: At) -> Result<()> {

@@ -5,8 +5,6 @@ use super::Union;
 use super::ids;
 use super::ids::Ids;
 use super::names::Caller;
-use crate::sys;
-use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::Stat;
 
@@ -52,18 +50,7 @@ impl Union {
     pub(super) fn chown(&self, fd: &std::os::fd::OwnedFd, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
         let ids = &self.manners.ids;
         let (uid, gid) = (uid.map(|id| ids.stored_user(id)), gid.map(|id| ids.stored_group(id)));
-        self.forgive(sys::attr::chown(fd, uid, gid))
-    }
-
-    /// Where owners are squashed, a refusal to change one is no error: what is shown stays as it is.
-    fn forgive(&self, changed: sys::Result<()>) -> Result<()> {
-        match changed {
-            Err(e) if self.manners.ids.is_squashing() && matches!(e.errno(), Errno::PERM | Errno::INVAL) => {
-                log::debug!("squashed: {e}");
-                Ok(())
-            }
-            other => Ok(other?),
-        }
+        Ok(self.upper()?.chown(fd, uid, gid)?)
     }
 
     /// The value of an attribute as it is shown.

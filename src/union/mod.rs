@@ -20,6 +20,7 @@ pub mod error;
 mod exec;
 pub mod ids;
 mod inode_flags;
+mod keeper;
 pub mod lookup;
 pub mod manners;
 mod names;
@@ -31,6 +32,9 @@ pub mod readdir;
 pub mod refresh;
 mod rename;
 pub mod stack;
+#[cfg(test)]
+mod testing;
+mod volatile;
 pub mod work;
 mod xattr;
 
