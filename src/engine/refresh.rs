@@ -17,12 +17,14 @@ pub fn refresh(path: &Path) -> Result<()> {
     let failed = |source| Error::Refresh { path: path.display().to_string(), source };
     let absolute = std::path::absolute(path).map_err(failed)?;
     for dir in absolute.ancestors() {
-        let opened = sys::open::dir_path(dir).and_then(sys::open::list_dir);
-        match opened.and_then(sys::control::refresh) {
-            Err(e) if matches!(e.errno(), Errno::NOENT | Errno::NOTDIR | Errno::STALE) => {}
-            Err(e) if e.errno() == Errno::NOTTY => return Err(failed(io::Error::other("no mount of mica"))),
-            other => return other.map_err(|e| failed(e.into())),
-        }
+        let dir = match sys::open::dir_path(dir).and_then(sys::open::list_dir) {
+            Err(e) if matches!(e.errno(), Errno::NOENT | Errno::NOTDIR | Errno::STALE) => continue,
+            other => other.map_err(|e| failed(e.into()))?,
+        };
+        return match sys::control::refresh(dir) {
+            Err(e) if e.errno() == Errno::NOTTY => Err(failed(io::Error::other("no mount of mica"))),
+            other => other.map_err(|e| failed(e.into())),
+        };
     }
     Err(failed(io::ErrorKind::NotFound.into()))
 }

@@ -106,6 +106,16 @@ impl Server {
         }
     }
 
+    fn open_file(&self, node: &Arc<Node>, write: bool, truncate: bool, flags: OpenFlags) -> union::Result<()> {
+        self.union.open(node, write, truncate)?;
+        // The kernel does not know which files of a FUSE mount are append-only, so it lets every open through.
+        if write && flags.0 & O_APPEND == 0 && self.union.is_append_only(node) {
+            self.union.release(node);
+            return Err(Error::Refused(Errno::PERM));
+        }
+        Ok(())
+    }
+
     fn make(
         &self,
         req: &Request,
@@ -310,7 +320,7 @@ impl Filesystem for Server {
         self.guard("open", || {
             let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
             let truncate = flags.0 & O_TRUNC != 0;
-            match self.node(ino).and_then(|node| self.union.open(&node, write, truncate)) {
+            match self.node(ino).and_then(|node| self.open_file(&node, write, truncate, flags)) {
                 Ok(()) => reply.opened(NO_HANDLE, self.kept(FopenFlags::FOPEN_KEEP_CACHE)),
                 Err(e) => reply.error(errno("open", &e)),
             }
@@ -531,7 +541,7 @@ impl Filesystem for Server {
         _: fuser::IoctlFlags,
         number: u32,
         given: &[u8],
-        _: u32,
+        room: u32,
         reply: ReplyIoctl,
     ) {
         self.guard("ioctl", || {
@@ -541,7 +551,7 @@ impl Filesystem for Server {
                     Err(e) => reply.error(errno("refresh", &e)),
                 };
             }
-            match self.node(ino).and_then(|node| super::ioctl::answer(&self.union, &node, number, given)) {
+            match self.node(ino).and_then(|node| super::ioctl::answer(&self.union, &node, number, given, room)) {
                 Ok(bytes) => reply.ioctl(0, &bytes),
                 Err(e) => reply.error(errno("ioctl", &e)),
             }
@@ -648,6 +658,7 @@ fn whence_of(whence: i32) -> Option<Whence> {
 
 // The kernel's numbers, which the protocol carries as they are.
 const O_TRUNC: i32 = 0o1000;
+const O_APPEND: i32 = 0o2000;
 const XATTR_CREATE: i32 = 1;
 const XATTR_REPLACE: i32 = 2;
 

@@ -65,6 +65,11 @@ pub fn set(fd: impl AsFd, flags: u32) -> Result<()> {
     call(fd.as_fd().as_raw_fd(), SET_NATIVE, &mut value).map_err(|e| Error::new("ioctl", args(), e))
 }
 
+/// Whether a descriptor was opened for writing at the end.
+pub fn appends(fd: impl AsFd) -> bool {
+    rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(rustix::fs::OFlags::APPEND))
+}
+
 /// The kernel's `struct fsxattr` of a file.
 ///
 /// # Errors

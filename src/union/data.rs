@@ -180,7 +180,7 @@ impl Union {
             return refused(Errno::INVAL);
         }
         self.copy_up(node, Copy::All)?;
-        let fd = Arc::new(sys::open::reopen(&*self.hold(node)?, Access::ReadWrite)?);
+        let fd = Arc::new(super::inode_flags::open_to_write(&*self.hold(node)?)?);
         let mut body = node.body.write();
         if body.opens > 0 {
             body.io = Some(Io::Upper(fd.clone(), true));

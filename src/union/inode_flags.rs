@@ -20,6 +20,17 @@ use crate::sys::inode_flags;
 use crate::sys::inode_flags::FSXATTR_LEN;
 use crate::sys::open::Access;
 
+/// Opens a file of upper for reading and writing; one that is append-only for writing at its end, where all writes go then.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn open_to_write(held: &OwnedFd) -> sys::Result<OwnedFd> {
+    sys::open::reopen(held, Access::ReadWrite).or_else(|e| match e.errno() {
+        Errno::PERM => sys::open::reopen(held, Access::Append).map_err(|_| e),
+        _ => Err(e),
+    })
+}
+
 /// Whether the object lies in a pack, which keeps no flags: what is on the pack's own files is no concern of the union's users.
 fn is_packed(node: &Node) -> bool {
     match &node.body.read().real {
@@ -39,6 +50,11 @@ impl Union {
             return Ok(0);
         }
         Ok(inode_flags::get(&*self.flagged(node)?)?)
+    }
+
+    /// Whether a file that is open for writing takes writes at its end only.
+    pub fn is_append_only(&self, node: &Arc<Node>) -> bool {
+        self.writable(node).is_ok_and(|fd| inode_flags::appends(&*fd))
     }
 
     /// The generation number of the object that shows.

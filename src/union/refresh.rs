@@ -14,6 +14,7 @@ use super::node;
 use super::node::Node;
 use super::node::Real;
 use crate::path::NameBuf;
+use crate::sys::Errno;
 use crate::sys::attr::Kind;
 
 /// Something that the kernel may have kept, and that is not so any more.
@@ -43,7 +44,7 @@ impl Union {
             notices.push(Notice::Inode(node.ino));
             let Some((parent, name)) = node.body.read().place.clone() else { continue };
             named.insert((parent.ino, name.clone()));
-            let same = match self.lookup(&parent, name.as_name())? {
+            let same = match self.lookup_again(&parent, &name)? {
                 Some(entry) => {
                     self.forget(entry.node.ino, 1);
                     entry.node.ino == node.ino
@@ -64,6 +65,14 @@ impl Union {
             }
         }
         Ok(notices)
+    }
+
+    /// A lookup in a directory that may itself be gone: then nothing is in it.
+    fn lookup_again(&self, parent: &Arc<Node>, name: &NameBuf) -> Result<Option<super::Entry>> {
+        match self.lookup(parent, name.as_name()) {
+            Err(e) if matches!(e.errno(), Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(None),
+            other => other,
+        }
     }
 
     /// The known nodes at and below `top`, with their depth below it, ancestors first.
