@@ -405,7 +405,7 @@ impl Filesystem for Server {
                 // The kernel asks no more then.
                 return reply.error(fuser::Errno::ENOSYS);
             }
-            empty("fsync", self.node(ino).and_then(|node| self.union.fsync(&node, datasync)), reply)
+            empty("fsync", self.node(ino).and_then(|node| self.union.fsync(&node, datasync)), reply);
         });
     }
 
