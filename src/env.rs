@@ -20,6 +20,12 @@ pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
 }
 
+/// The number of this boot of the system; `None` where there is no `/proc`.
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
 /// An environment variable, if set and not empty.
 pub fn var(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|v| !v.is_empty())

@@ -79,6 +79,14 @@ pub enum Error {
     /// A path is not where a union is mounted.
     #[error("{} is not on a mount of mica", .0.display())]
     NotInMount(PathBuf),
+    /// A mount could not be refreshed.
+    #[error("cannot refresh {path}: {source}")]
+    Refresh {
+        /// The path, as the user named it.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A tag was asked for under a digest.
     #[error("refusing to create a tag with a digest reference")]
     TagIsDigest,

@@ -10,6 +10,7 @@ pub mod images;
 pub mod inspect;
 pub mod load;
 pub mod mounting;
+pub mod refresh;
 pub mod remove;
 pub mod run;
 pub mod save;

@@ -4,7 +4,9 @@
 //! `/dev/fuse` descriptor.
 
 mod convert;
+mod ioctl;
 mod readers;
+mod refresh;
 mod server;
 
 use std::os::fd::OwnedFd;
@@ -66,8 +68,10 @@ impl Session {
         let notifier = Arc::new(OnceLock::new());
         let listener = union.clone();
         let server = server::Server::new(union, config, notifier.clone());
+        let refresher = server.refresher();
         let inner = fuser::Session::from_fd(server, fuse, fuser::SessionACL::All, session)?;
         let _ = notifier.set(inner.notifier()); // nobody else fills it
+        refresher.set_notifier(inner.notifier());
         let notifier = inner.notifier();
         listener.on_aside(move |ino| {
             // Attributes only: no lock of the kernel's that the request under way may hold.

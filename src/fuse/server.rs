@@ -46,6 +46,7 @@ use super::Config;
 use super::SETTLE;
 use super::convert;
 use super::readers::Readers;
+use super::refresh::Refresher;
 use crate::path::BadName;
 use crate::path::Name;
 use crate::sys::Errno;
@@ -73,12 +74,23 @@ pub(super) struct Server {
     config: Config,
     readers: Readers,
     notifier: Arc<OnceLock<Notifier>>,
+    refresher: Arc<Refresher>,
 }
 
 impl Server {
     /// `notifier` is filled in once the session is there.
     pub(super) fn new(union: Arc<Union>, config: Config, notifier: Arc<OnceLock<Notifier>>) -> Self {
-        Self { union, config, readers: Readers::default(), notifier }
+        Self { union, config, readers: Readers::default(), notifier, refresher: Arc::default() }
+    }
+
+    pub(super) fn refresher(&self) -> Arc<Refresher> {
+        self.refresher.clone()
+    }
+
+    /// What the kernel may keep of an opened file: everything, as it changes only through this mount and the kernel sees those
+    /// changes itself; nothing, where layers may be changed from outside.
+    fn kept(&self, flags: FopenFlags) -> FopenFlags {
+        if self.union.manners().unsteady { FopenFlags::empty() } else { flags }
     }
 
     /// Runs one request. A panic in it (a bug) answers that request: the reply, dropped unsent, sends `EIO`, and the thread
@@ -102,6 +114,16 @@ impl Server {
             Ok(entry) => reply.entry(self.ttl(), &convert::attr(&entry.attr), NO_GENERATION),
             Err(e) => reply.error(errno(op, &e)),
         }
+    }
+
+    fn open_file(&self, node: &Arc<Node>, write: bool, truncate: bool, flags: OpenFlags) -> union::Result<()> {
+        self.union.open(node, write, truncate)?;
+        // The kernel does not know which files of a FUSE mount are append-only, so it lets every open through.
+        if write && flags.0 & O_APPEND == 0 && self.union.is_append_only(node) {
+            self.union.release(node);
+            return Err(Error::Refused(Errno::PERM));
+        }
+        Ok(())
     }
 
     fn make(
@@ -163,6 +185,11 @@ impl Filesystem for Server {
             | InitFlags::FUSE_HAS_IOCTL_DIR
             // Set-id bits and capabilities are dropped here: else the kernel asks for capabilities before every single write.
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
+        if self.union.manners().unsteady {
+            // Data is read again when size or time of a file are not as before.
+            wanted |= InitFlags::FUSE_AUTO_INVAL_DATA;
+            wanted &= !InitFlags::FUSE_CACHE_SYMLINKS;
+        }
         if self.config.acl {
             wanted |= InitFlags::FUSE_POSIX_ACL;
         }
@@ -314,12 +341,11 @@ impl Filesystem for Server {
             let truncate = flags.0 & O_TRUNC != 0;
             let open = || {
                 let node = self.node(ino)?;
-                self.union.open(&node, write, truncate)?;
+                self.open_file(&node, write, truncate, flags)?;
                 if truncate { self.changed_by(req, &node) } else { Ok(()) }
             };
             match open() {
-                // The data changes only through this mount, and the kernel sees those changes itself.
-                Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE),
+                Ok(()) => reply.opened(NO_HANDLE, self.kept(FopenFlags::FOPEN_KEEP_CACHE)),
                 Err(e) => reply.error(errno("open", &e)),
             }
         });
@@ -406,6 +432,10 @@ impl Filesystem for Server {
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
         self.guard("fsync", || {
+            if self.union.never_syncs() {
+                // The kernel asks no more then.
+                return reply.error(fuser::Errno::ENOSYS);
+            }
             empty("fsync", self.node(ino).and_then(|node| self.union.fsync(&node, datasync)), reply);
         });
     }
@@ -415,7 +445,7 @@ impl Filesystem for Server {
             Ok(node) => {
                 self.union.open_dir(&node);
                 let (handle, alone) = self.readers.open(ino.0);
-                let cache = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR;
+                let cache = self.kept(FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
                 reply.opened(handle, if alone { cache } else { FopenFlags::empty() });
             }
             Err(e) => reply.error(errno("opendir", &e)),
@@ -466,6 +496,9 @@ impl Filesystem for Server {
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
         self.guard("fsyncdir", || {
+            if self.union.never_syncs() {
+                return reply.error(fuser::Errno::ENOSYS);
+            }
             empty("fsyncdir", self.node(ino).and_then(|node| self.union.fsync(&node, datasync)), reply);
         });
     }
@@ -529,24 +562,37 @@ impl Filesystem for Server {
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.guard("removexattr", || {
+            if !self.config.xattrs {
+                return reply.error(fuser::Errno::ENOSYS);
+            }
             let remove = || self.union.removexattr(&self.node(ino)?, name.as_bytes());
             empty("removexattr", remove(), reply);
         });
     }
 
-    /// No ioctl is answered yet; `ENOTTY` is what a filesystem without it says.
     fn ioctl(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         _: FileHandle,
         _: fuser::IoctlFlags,
-        _: u32,
-        _: &[u8],
-        _: u32,
+        number: u32,
+        given: &[u8],
+        room: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(fuser::Errno::ENOTTY);
+        self.guard("ioctl", || {
+            if number == crate::sys::control::REFRESH {
+                return match self.node(ino) {
+                    Ok(node) => self.refresher.start(&self.union, node, request, reply),
+                    Err(e) => reply.error(errno("refresh", &e)),
+                };
+            }
+            match self.node(ino).and_then(|node| super::ioctl::answer(&self.union, &node, number, given, room)) {
+                Ok(bytes) => reply.ioctl(0, &bytes),
+                Err(e) => reply.error(errno("ioctl", &e)),
+            }
+        });
     }
 
     fn fallocate(
@@ -691,6 +737,7 @@ fn whence_of(whence: i32) -> Option<Whence> {
 const O_TRUNC: i32 = 0o1000;
 const S_ISUID: u32 = 0o4000;
 const S_IXGRP: u32 = 0o010;
+const O_APPEND: i32 = 0o2000;
 const XATTR_CREATE: i32 = 1;
 const XATTR_REPLACE: i32 = 2;
 

@@ -27,6 +27,7 @@ use super::marks;
 use super::marks::AufsName;
 use super::marks::Opaque;
 use super::marks::Redirect;
+use super::override_stat;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::sys;
@@ -114,8 +115,7 @@ pub fn look(dir: &Arc<DirHandle>, name: Name<'_>) -> Result<Found> {
     if !matches!(AufsName::parse(name), AufsName::Plain(_)) {
         return Ok(Found::Miss);
     }
-    let fd = dir.fd()?;
-    let Some(stat) = sys::attr::stat_at(&*fd, name)? else {
+    let Some(stat) = override_stat::stat_at(dir, name)? else {
         return Ok(if aufs_whiteout(dir, name)? { Found::Whiteout(Form::Aufs) } else { Found::Miss });
     };
     if stat.is_whiteout() || is_xattr_whiteout(dir, name, &stat)? {
@@ -224,7 +224,8 @@ pub fn file_marks(dir: &Arc<DirHandle>, name: Name<'_>, stat: &Stat) -> Result<M
 pub fn list(dir: &Arc<DirHandle>, each: &mut dyn FnMut(Item<'_>) -> Result<()>) -> Result<()> {
     let fd = dir.fd()?;
     let dev = dir.id().dev;
-    let xattr_form = has_xattr_whiteouts(dir)?;
+    // A file may stand for something else: see `override_stat`.
+    let ask_files = has_xattr_whiteouts(dir)? || dir.overrides().is_some();
     sys::dir::for_each::<Error>(&*fd, |entry| {
         let Ok(raw) = Name::new(entry.name) else { return Ok(()) };
         let name = match AufsName::parse(raw) {
@@ -234,9 +235,9 @@ pub fn list(dir: &Arc<DirHandle>, each: &mut dyn FnMut(Item<'_>) -> Result<()>) 
         };
         let (mut kind, mut ino) = (entry.kind, entry.ino);
         // Only these can be whiteouts, or hide their kind (filesystems that list no types).
-        if matches!(kind, None | Some(Kind::Char)) || (xattr_form && kind == Some(Kind::File)) {
+        if matches!(kind, None | Some(Kind::Char)) || (ask_files && kind == Some(Kind::File)) {
             // A name that vanished since it was listed is not there.
-            let Some(stat) = sys::attr::stat_at(&*fd, name)? else { return Ok(()) };
+            let Some(stat) = override_stat::stat_at(dir, name)? else { return Ok(()) };
             if stat.is_whiteout() || is_xattr_whiteout(dir, name, &stat)? {
                 return each(Item { name, what: ItemKind::Whiteout });
             }
@@ -262,7 +263,7 @@ impl Object for DirObject {
     }
 
     fn stat(&self) -> Result<Stat> {
-        Ok(sys::attr::fstat(&*self.handle.fd()?)?)
+        Ok(override_stat::stat(self.handle.overrides(), &*self.handle.fd()?)?)
     }
 
     fn lookup(&self, name: Name<'_>) -> Result<Seen> {
@@ -293,16 +294,37 @@ impl Object for DirObject {
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(sys::xattr::get(&*self.handle.fd()?, name)?)
+        get_xattr(self.handle.overrides(), &*self.handle.fd()?, name)
     }
 
     fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
-        Ok(sys::xattr::list(&*self.handle.fd()?)?)
+        list_xattrs(self.handle.overrides(), &*self.handle.fd()?)
+    }
+
+    fn refresh(&self) {
+        self.handle.forget_facts();
+    }
+
+    fn listable(&self) -> Result<Option<Arc<OwnedFd>>> {
+        Ok(Some(Arc::new(sys::open::list_dir(&*self.handle.fd()?)?)))
     }
 
     fn location(&self) -> String {
         self.handle.path()
     }
+}
+
+fn get_xattr(form: Option<override_stat::Form>, fd: &OwnedFd, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    let stored = form.map_or_else(|| name.to_vec(), |form| form.stored(name));
+    Ok(sys::xattr::get(fd, &stored)?)
+}
+
+fn list_xattrs(form: Option<override_stat::Form>, fd: &OwnedFd) -> Result<Vec<Vec<u8>>> {
+    let names = sys::xattr::list(fd)?;
+    Ok(match form {
+        Some(form) => names.iter().filter_map(|name| form.shown(name)).collect(),
+        None => names,
+    })
 }
 
 /// Anything but a directory in a directory layer.
@@ -394,11 +416,11 @@ impl Object for FileObject {
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(sys::xattr::get(self.hold()?, name)?)
+        get_xattr(self.parent.overrides(), &self.hold()?, name)
     }
 
     fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
-        Ok(sys::xattr::list(self.hold()?)?)
+        list_xattrs(self.parent.overrides(), &self.hold()?)
     }
 
     fn location(&self) -> String {

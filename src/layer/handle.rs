@@ -20,6 +20,8 @@ use super::Error;
 use super::ObjectId;
 use super::Result;
 use super::marks;
+use super::override_stat;
+use super::override_stat::Form;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::sys;
@@ -31,12 +33,23 @@ pub struct FdCache {
     /// Oldest first. A handle that was used since it was queued gets a second round before its descriptor is closed.
     queue: Mutex<VecDeque<Weak<DirHandle>>>,
     capacity: usize,
+    /// Nothing is remembered: directories may be changed from outside at any time.
+    unsteady: AtomicBool,
 }
 
 impl FdCache {
     /// A cache of at most `capacity` descriptors.
     pub fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::default(), capacity: capacity.max(8) })
+        Arc::new(Self { queue: Mutex::default(), capacity: capacity.max(8), unsteady: AtomicBool::new(false) })
+    }
+
+    /// From now on, nothing that was learnt of a directory is remembered: it may be changed from outside at any time.
+    pub fn remember_nothing(&self) {
+        self.unsteady.store(true, Ordering::Relaxed);
+    }
+
+    fn is_unsteady(&self) -> bool {
+        self.unsteady.load(Ordering::Relaxed)
     }
 
     fn admit(&self, handle: &Arc<DirHandle>) {
@@ -90,6 +103,10 @@ impl Lazy {
     const NO: u8 = 1;
     const YES: u8 = 2;
 
+    fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     fn get(&self) -> Option<bool> {
         match self.0.load(Ordering::Relaxed) {
             Self::NO => Some(false),
@@ -108,6 +125,7 @@ pub struct DirHandle {
     fds: Arc<FdCache>,
     place: RwLock<Place>,
     id: ObjectId,
+    overrides: Option<Form>,
     fd: Mutex<Option<Arc<OwnedFd>>>,
     used: AtomicBool,
     /// By [`Probe`].
@@ -128,23 +146,30 @@ impl DirHandle {
     pub fn root(fd: OwnedFd, fds: Arc<FdCache>) -> Result<Arc<Self>> {
         let stat = sys::attr::fstat(&fd)?;
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
-        Ok(Self::make(fds, Place::Pinned(Arc::new(fd)), id))
+        let overrides = Form::detect(&fd)?;
+        Ok(Self::make(fds, Place::Pinned(Arc::new(fd)), id, overrides))
     }
 
     /// The directory `name` below this one, known to be `id`. Nothing is opened yet.
     pub fn child(self: &Arc<Self>, name: Name<'_>, id: ObjectId) -> Arc<Self> {
-        Self::make(self.fds.clone(), Place::At(self.clone(), name.to_buf()), id)
+        Self::make(self.fds.clone(), Place::At(self.clone(), name.to_buf()), id, self.overrides)
     }
 
-    fn make(fds: Arc<FdCache>, place: Place, id: ObjectId) -> Arc<Self> {
+    fn make(fds: Arc<FdCache>, place: Place, id: ObjectId, overrides: Option<Form>) -> Arc<Self> {
         Arc::new(Self {
             fds,
             place: RwLock::new(place),
             id,
+            overrides,
             fd: Mutex::new(None),
             used: AtomicBool::new(false),
             facts: Default::default(),
         })
+    }
+
+    /// The attribute in which the layer of this directory keeps owners and modes, as its root says.
+    pub fn overrides(&self) -> Option<Form> {
+        self.overrides
     }
 
     /// The directory's identity.
@@ -243,13 +268,18 @@ impl DirHandle {
         find: impl FnOnce() -> std::result::Result<bool, E>,
     ) -> std::result::Result<bool, E> {
         match self.fact(probe).get() {
-            Some(answer) => Ok(answer),
-            None => {
+            Some(answer) if !self.fds.is_unsteady() => Ok(answer),
+            _ => {
                 let answer = find()?;
                 self.learn(probe, answer);
                 Ok(answer)
             }
         }
+    }
+
+    /// Forgets every answer: the directory may have been changed from outside.
+    pub fn forget_facts(&self) {
+        self.facts.iter().for_each(Lazy::clear);
     }
 
     /// Notes the answer to `probe`, because it was just changed or read.
@@ -262,6 +292,10 @@ impl DirHandle {
     /// # Errors
     /// The kernel's.
     pub fn has_aufs_names(self: &Arc<Self>) -> Result<bool> {
+        if self.fds.is_unsteady() {
+            // Cheaper to look for the one name than to read the directory each time.
+            return Ok(true);
+        }
         self.remember(Probe::AufsNames, || {
             let mut found = false;
             sys::dir::for_each::<Error>(&*self.fd()?, |e| {
@@ -288,7 +322,7 @@ impl DirHandle {
     /// # Errors
     /// [`Error::Stale`] when it is not, else the kernel's.
     pub(super) fn check(self: &Arc<Self>, name: Name<'_>, id: ObjectId) -> Result<sys::attr::Stat> {
-        match sys::attr::stat_at(&*self.fd()?, name)? {
+        match override_stat::stat_at(self, name)? {
             Some(s) if (ObjectId { dev: s.dev, ino: s.ino }) == id => Ok(s),
             _ => Err(Error::Stale(format!("{}/{name}", self.path()))),
         }

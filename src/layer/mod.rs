@@ -14,9 +14,11 @@ pub mod error;
 pub mod handle;
 pub mod marks;
 pub mod mem;
+pub mod override_stat;
 pub mod pack;
 
 use std::fmt::Debug;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub use content::Content;
@@ -122,6 +124,17 @@ pub trait Object: Send + Sync + Debug {
     /// # Errors
     /// When the layer cannot be read.
     fn xattrs(&self) -> Result<Vec<Vec<u8>>>;
+
+    /// Forgets what is remembered of the object: the layer may have been changed from outside.
+    fn refresh(&self) {}
+
+    /// This directory opened for listing, as far as it is one on disk: what asks the filesystem about it (inode flags) needs that.
+    ///
+    /// # Errors
+    /// When the layer cannot be read.
+    fn listable(&self) -> Result<Option<Arc<OwnedFd>>> {
+        Ok(None)
+    }
 
     /// Whether this directory only stands here because something below it does: the layer says nothing of its attributes, and
     /// those of the layer below show. (A layer's tar need not list every directory.)

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::launch::Serving;
+use super::options::IdRange;
 use super::options::MountOptions;
 use super::options::RedirectDir;
+use super::options::XattrPermissions;
 use super::request::Request;
 use super::source::Source;
 use super::source::Upper;
@@ -14,9 +16,12 @@ use crate::fuse;
 use crate::layer::Layer;
 use crate::layer::dir::DirLayer;
 use crate::layer::handle::FdCache;
+use crate::layer::override_stat;
 use crate::sys;
 use crate::union;
 use crate::union::Union;
+use crate::union::ids;
+use crate::union::manners::Manners;
 use crate::union::stack::Stack;
 
 /// The directories that take the changes of a mount.
@@ -71,14 +76,15 @@ pub fn make_union(
     fds: Arc<FdCache>,
 ) -> Result<Arc<Union>, String> {
     let options = &request.options;
-    let open = |c: Changes| {
-        union::work::Upper::open(&c.upper, &c.work, fds, options.volatile || !options.fsync)
-            .map_err(|e| format!("upper directory {}: {e}", c.upper.display()))
-    };
-    let upper = changes.map(open).transpose()?;
+    if is_unsteady(options) {
+        fds.remember_nothing();
+    }
+    let upper = changes
+        .map(|c| open_upper(&c, options, fds).map_err(|e| format!("upper directory {}: {e}", c.upper.display())))
+        .transpose()?;
     let stack = Stack::new(upper, layers).map_err(|e| e.to_string())?;
     let union = Union::new(stack, union_options(request)).map_err(|e| e.to_string())?;
-    Ok(Arc::new(union))
+    Ok(Arc::new(union.with_manners(manners(options))))
 }
 
 /// Redirects and copies of attributes alone are written where the options ask for them, since who reads the upper directory must
@@ -89,6 +95,45 @@ fn union_options(request: &Request) -> union::Options {
     union::Options {
         redirect_dir: options.redirect_dir.map_or(own, |said| said == RedirectDir::On),
         metacopy: options.metacopy.unwrap_or(own),
+    }
+}
+
+/// Opens the upper directory as the options want it.
+fn open_upper(changes: &Changes, options: &MountOptions, fds: Arc<FdCache>) -> union::Result<union::work::Upper> {
+    let form = match options.xattr_permissions {
+        XattrPermissions::Off => None,
+        XattrPermissions::Security => Some(override_stat::Form::Security),
+        XattrPermissions::User => Some(override_stat::Form::Containers),
+    };
+    if let Some(form) = form {
+        form.seed(&sys::open::dir_path(&changes.upper)?)?;
+    }
+    let volatile = options.volatile || !options.fsync;
+    let mut upper = union::work::Upper::open(&changes.upper, &changes.work, fds, volatile)?;
+    upper.owners_may_fail = manners(options).ids.is_squashing();
+    if options.volatile {
+        upper.mark_volatile()?;
+    }
+    Ok(upper)
+}
+
+/// `timeout=0` says that layers are changed while they are mounted.
+fn is_unsteady(options: &MountOptions) -> bool {
+    options.timeout == 0.0
+}
+
+/// Whose everything is, and what is shown of it.
+fn manners(options: &MountOptions) -> Manners {
+    let map = |ranges: &[IdRange], squash| {
+        let range = |r: &IdRange| ids::Range { disk: r.host, shown: r.to, len: r.len };
+        ids::Map::new(ranges.iter().map(range).collect(), squash)
+    };
+    let (users, groups) = (map(&options.uid_map, options.squash_to_uid), map(&options.gid_map, options.squash_to_gid));
+    Manners {
+        ids: ids::Ids::new(users, groups, options.squash_to_root),
+        static_nlink: options.static_nlink,
+        fast_ino: options.fast_ino,
+        unsteady: is_unsteady(options),
     }
 }
 

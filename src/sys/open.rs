@@ -23,6 +23,8 @@ pub enum Access {
     Read,
     /// Reading and writing.
     ReadWrite,
+    /// Reading, and writing at the end only: all that an append-only file allows.
+    Append,
 }
 
 fn access_flags(access: Access) -> OFlags {
@@ -30,6 +32,7 @@ fn access_flags(access: Access) -> OFlags {
         // A FIFO or a device in hostile input must not block or act on open; on regular files NONBLOCK means nothing.
         Access::Read => OFlags::RDONLY | OFlags::NONBLOCK,
         Access::ReadWrite => OFlags::RDWR | OFlags::NONBLOCK,
+        Access::Append => OFlags::RDWR | OFlags::APPEND | OFlags::NONBLOCK,
     }
 }
 

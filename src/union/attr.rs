@@ -14,6 +14,7 @@ use super::node::Node;
 use super::node::Real;
 use crate::layer::ObjectId;
 use crate::layer::handle::DirHandle;
+use crate::layer::override_stat;
 use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
@@ -42,6 +43,16 @@ pub struct SetAttr {
 /// How often an operation on an upper object looks again when its name moves meanwhile.
 const RETRIES: usize = 16;
 
+/// The attributes of a lower object; of one that was replaced from outside while it is open, those of the open file.
+fn lower_stat(lower: &super::lookup::Lower, io: Option<&Io>) -> Result<Stat> {
+    match (lower.obj.stat(), io) {
+        (Err(crate::layer::Error::Stale(_)), Some(Io::Lower(content))) if content.whole_file().is_some() => {
+            content.whole_file().map_or_else(|| refused(Errno::STALE), |fd| Ok(sys::attr::fstat(&**fd)?))
+        }
+        (stat, _) => Ok(stat?),
+    }
+}
+
 impl Union {
     /// The attributes of a node; also of one without a name.
     ///
@@ -67,17 +78,17 @@ impl Union {
         }
         let fd = self.hold(node)?;
         if change.uid.is_some() || change.gid.is_some() {
-            sys::attr::chown(&fd, change.uid, change.gid)?;
+            self.chown(&fd, change.uid, change.gid)?;
         }
         // After chown, which clears the set-id bits.
         if let Some(mode) = change.mode {
-            sys::attr::chmod(&fd, mode)?;
+            self.upper()?.chmod(&fd, mode)?;
         }
         if change.atime.is_some() || change.mtime.is_some() {
             let (atime, mtime) = (change.atime.unwrap_or(SetTime::Keep), change.mtime.unwrap_or(SetTime::Keep));
             sys::attr::set_times(&fd, atime, mtime)?;
         }
-        Ok(self.show(node, sys::attr::fstat(&fd)?))
+        Ok(self.show(node, self.upper()?.stat(&fd)?))
     }
 
     /// The text of a symlink.
@@ -120,7 +131,7 @@ impl Union {
             Real::Dir(dirs) if usize::from(dirs.upper.is_some()) + dirs.lowers.len() > 1 => 1,
             _ => u32::try_from((i64::from(stat.nlink) + body.nlink_shift).max(0)).unwrap_or(u32::MAX),
         };
-        Stat { ino: node.ino, dev: 0, nlink, blocks, ..stat }
+        self.owned(Stat { ino: node.ino, dev: 0, nlink, blocks, ..stat })
     }
 
     fn real_stat(&self, node: &Node) -> Result<Stat> {
@@ -132,19 +143,19 @@ impl Union {
             match real {
                 Real::Dir(dirs) => {
                     return match (&dirs.upper, face(&dirs.lowers)) {
-                        (Some(handle), _) => Ok(sys::attr::fstat(&*handle.fd()?)?),
+                        (Some(handle), _) => Ok(self.upper()?.stat(&*handle.fd()?)?),
                         (None, Some(lower)) => Ok(lower.obj.stat()?),
                         (None, None) => refused(Errno::IO),
                     };
                 }
-                Real::Lower(lower) => return Ok(lower.obj.stat()?),
-                Real::Upper { held: Some(fd), .. } => return Ok(sys::attr::fstat(&*fd)?),
+                Real::Lower(lower) => return lower_stat(&lower, io.as_ref()),
+                Real::Upper { held: Some(fd), .. } => return Ok(self.upper()?.stat(&fd)?),
                 Real::Upper { id, held: None } => {
                     if let Some(Io::Upper(fd, _)) = io {
-                        return Ok(sys::attr::fstat(&*fd)?);
+                        return Ok(self.upper()?.stat(&fd)?);
                     }
                     let (dir, name) = self.upper_place(node)?;
-                    match sys::attr::stat_at(&*dir.fd()?, name.as_name())? {
+                    match override_stat::stat_at(&dir, name.as_name())? {
                         Some(stat) if (ObjectId { dev: stat.dev, ino: stat.ino }) == id => return Ok(stat),
                         _ => {}
                     }

@@ -85,11 +85,8 @@ impl Source<'_> {
             (Kind::File, Copy::Prefix(len)) => self.content.open()?.copy_to(made, len)?,
             _ => {}
         }
-        sys::attr::chown(made, Some(s.uid), Some(s.gid))?;
-        if s.kind() != Kind::Symlink {
-            sys::attr::chmod(made, s.mode)?;
-        }
-        xattr::copy(self.obj, made)?;
+        upper.dress(made, s)?;
+        xattr::copy(self.obj, made, upper)?;
         let mut recorded = false;
         if let (Some(origin), Some(name)) = (&self.origin, upper.mark_name(ORIGIN)) {
             // A filesystem may refuse user xattrs on symlinks and devices: then the number does not outlive the mount.
@@ -351,7 +348,7 @@ impl<'a> Built<'a> {
                 sys::open::path_at(work, name.as_name())?
             }
             What::Node(kind, rdev) => {
-                sys::name::mknod(work, name.as_name(), kind, 0o600, rdev)?;
+                sys::name::mknod(work, name.as_name(), upper.inode_kind(kind), 0o600, rdev)?;
                 sys::open::path_at(work, name.as_name())?
             }
             What::Dir | What::Whiteout | What::Mark => return refused(Errno::INVAL),

@@ -93,7 +93,7 @@ impl Union {
     ///
     /// # Errors
     /// The kernel's; `EIO` tells that data was lost.
-    pub fn fsync(&self, node: &Arc<Node>, data_only: bool) -> Result<()> {
+    pub(super) fn sync(&self, node: &Arc<Node>, data_only: bool) -> Result<()> {
         match &self.stack().upper {
             Some(upper) if !upper.volatile && node.in_upper() => {}
             _ => return Ok(()),
@@ -189,7 +189,7 @@ impl Union {
             return refused(Errno::INVAL);
         }
         self.copy_up(node, Copy::All)?;
-        let fd = Arc::new(sys::open::reopen(&*self.hold(node)?, Access::ReadWrite)?);
+        let fd = Arc::new(super::inode_flags::open_to_write(&*self.hold(node)?)?);
         let mut body = node.body.write();
         if body.opens > 0 {
             body.io = Some(Io::Upper(fd.clone(), true));

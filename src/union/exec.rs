@@ -21,6 +21,7 @@ use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
+use crate::sys::attr::Stat;
 use crate::sys::xattr::SetMode;
 
 /// A name in an upper directory.
@@ -63,6 +64,7 @@ pub(super) struct Exec<'a> {
     work: [Option<NameBuf>; 2],
     /// The last object made: for a file open for reading and writing, for anything else as `O_PATH`.
     made: Option<OwnedFd>,
+    what: Option<What>,
 }
 
 impl<'a> Exec<'a> {
@@ -77,6 +79,7 @@ impl<'a> Exec<'a> {
             redirects: [None, None],
             work: [None, None],
             made: None,
+            what: None,
         }
     }
 
@@ -167,6 +170,7 @@ impl<'a> Exec<'a> {
     }
 
     fn make(&mut self, at: At, what: What) -> Result<()> {
+        self.what = Some(what);
         let (dir, name) = self.at(at)?;
         let name = name.as_name();
         if matches!(at, At::New) && !matches!(what, What::Whiteout) {
@@ -191,7 +195,7 @@ impl<'a> Exec<'a> {
             }
             What::Dir => sys::name::mkdir(&*dir, name, 0o700)?,
             What::Symlink => sys::name::symlink(self.symlink, &*dir, name)?,
-            What::Node(kind, rdev) => sys::name::mknod(&*dir, name, kind, 0o600, rdev)?,
+            What::Node(kind, rdev) => sys::name::mknod(&*dir, name, self.upper.inode_kind(kind), 0o600, rdev)?,
         }
         self.made = Some(sys::open::path_at(&*dir, name)?);
         Ok(())
@@ -217,24 +221,21 @@ impl<'a> Exec<'a> {
 
     fn put_on(&mut self) -> Result<()> {
         let Some(made) = &self.made else { return Err(misplaced()) };
-        let stat = sys::attr::fstat(made)?;
-        if (stat.uid, stat.gid) != (self.dress.uid, self.dress.gid) {
-            sys::attr::chown(made, Some(self.dress.uid), Some(self.dress.gid))?;
-        }
-        if stat.kind() == Kind::Symlink {
-            return Ok(());
-        }
-        let mut mode = self.dress.mode;
-        if let Some(default) = &self.dress.acl {
+        let (kind, rdev) = match self.what {
+            Some(What::Node(kind, rdev)) => (kind, rdev),
+            _ => (sys::attr::fstat(made)?.kind(), 0),
+        };
+        let Dress { uid, gid, mut mode, .. } = self.dress;
+        if let Some(default) = self.dress.acl.as_ref().filter(|_| kind != Kind::Symlink) {
             if let Some((access, cut)) = acl::inherit(default, mode) {
                 sys::xattr::set(made, acl::ACCESS, &access, SetMode::Any)?;
                 mode = cut;
             }
-            if stat.kind() == Kind::Dir {
+            if kind == Kind::Dir {
                 sys::xattr::set(made, acl::DEFAULT, default, SetMode::Any)?;
             }
         }
-        Ok(sys::attr::chmod(made, mode)?)
+        Ok(self.upper.dress(made, &Stat { uid, gid, mode: kind.mode_bits() | mode, rdev, ..Stat::default() })?)
     }
 
     fn mark_opaque(&mut self, at: At) -> Result<()> {

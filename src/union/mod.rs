@@ -20,17 +20,26 @@ mod copy_up;
 mod data;
 pub mod error;
 mod exec;
+pub mod ids;
+mod inode_flags;
+mod keeper;
 mod links;
 pub mod lookup;
+pub mod manners;
 mod names;
+mod no_caps;
 pub mod node;
 pub mod observe;
 pub mod plan;
 pub mod readdir;
+pub mod refresh;
 mod rename;
 mod settle;
 pub mod stack;
+#[cfg(test)]
+mod testing;
 pub mod view;
+mod volatile;
 pub mod work;
 mod xattr;
 
@@ -79,6 +88,7 @@ pub struct Union {
     options: Options,
     moving: parking_lot::Mutex<()>,
     aside: aside::Aside,
+    manners: manners::Manners,
 }
 
 /// A node with its attributes, as a lookup finds it. The node's reference count was raised by one.
@@ -99,7 +109,14 @@ impl Union {
         let dirs = Dirs { upper: stack.upper.as_ref().map(|u| u.root.clone()), lowers: lookup::merged_roots(&stack)? };
         let table = Table::default();
         table.insert_root(Arc::new(Node::new(node::ROOT, Kind::Dir, None, Real::Dir(dirs))));
-        Ok(Self { stack, table, options, moving: parking_lot::Mutex::new(()), aside: aside::Aside::default() })
+        Ok(Self {
+            stack,
+            table,
+            options,
+            moving: parking_lot::Mutex::new(()),
+            aside: aside::Aside::default(),
+            manners: manners::Manners::default(),
+        })
     }
 
     /// The stack below.
@@ -212,7 +229,7 @@ impl Union {
                 None => return refused(Errno::IO),
             },
         };
-        let fits = |node: &Node| adopt(node, kind, &real, &stat, parent, name);
+        let fits = |node: &Node| adopt(node, kind, &real, &stat, parent, name) && self.renew(node, &real);
         let place = || Some((parent.clone(), name.to_buf()));
         let make = |ino| Node::new(ino, kind, place(), real.clone()).with_data(data.clone());
         let node = match key.and_then(|ino| self.table.intern(ino, fits, || make(ino))) {

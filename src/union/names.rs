@@ -29,6 +29,7 @@ use crate::layer::dir;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::Probe;
 use crate::layer::marks::AUFS_PREFIX;
+use crate::layer::override_stat;
 use crate::path::Name;
 use crate::sys;
 use crate::sys::Errno;
@@ -100,11 +101,11 @@ impl Union {
         if spot.target.is_some() {
             return refused(Errno::EXIST);
         }
-        let dress = dress_for(&spot.site.dir, mode, caller, what == What::Dir)?;
+        let dress = dress_for(&spot.site.dir, mode, self.stored_caller(caller), what == What::Dir)?;
         let made = self.build(&spot, what, text, &dress)?;
         let stat = match &made {
-            Some(fd) => sys::attr::fstat(fd)?,
-            None => sys::attr::stat_at(&*spot.site.dir.fd()?, name)?.ok_or(Error::Refused(Errno::NOENT))?,
+            Some(fd) => self.upper()?.stat(fd)?,
+            None => override_stat::stat_at(&spot.site.dir, name)?.ok_or(Error::Refused(Errno::NOENT))?,
         };
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
         let upper = match what {
@@ -133,7 +134,7 @@ impl Union {
             exec.dress = dress.clone();
             exec.run(&plan::create(spot.seen, what, direct, upper.abilities))
         };
-        match run(true) {
+        match run(!upper.keeps_apart()) {
             // The owner may lack a right on the upper filesystem that the mount itself has.
             Err(e) if matches!(e.errno(), Errno::ACCESS | Errno::PERM) => run(false),
             other => other,
@@ -163,7 +164,7 @@ impl Union {
         }
         self.link_to(node, &fd, &spot)?;
         changed(parent);
-        let stat = sys::attr::fstat(&*fd)?;
+        let stat = self.upper()?.stat(&fd)?;
         {
             let mut body = node.body.write();
             body.fresh = true;
@@ -388,7 +389,7 @@ pub(super) fn check_new_name(name: Name<'_>) -> Result<()> {
 /// Owner and mode of something new in `parent`.
 fn dress_for(parent: &Arc<DirHandle>, mode: u32, caller: Caller, is_dir: bool) -> Result<Dress> {
     let fd = parent.fd()?;
-    let stat = sys::attr::fstat(&*fd)?;
+    let stat = override_stat::stat(parent.overrides(), &fd)?;
     let default_acl =
         parent.remember(Probe::DefaultAcl, || Ok::<_, Error>(sys::xattr::get(&*fd, acl::DEFAULT)?.is_some()))?;
     let acl = if default_acl { sys::xattr::get(&*fd, acl::DEFAULT)? } else { None };

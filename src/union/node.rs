@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 
 use super::lookup::Dirs;
 use super::lookup::Lower;
+use super::no_caps::NoCaps;
 use super::readdir::Listing;
 use crate::layer::Content;
 use crate::layer::ObjectId;
@@ -45,6 +46,9 @@ pub struct Node {
     pub(super) names: RwLock<()>,
     /// Directories: the merged listing, while it is being read.
     pub(super) listing: Mutex<Option<Arc<Listing>>>,
+    /// Layers may have changed since this node was looked up.
+    pub(super) outdated: AtomicBool,
+    pub(super) no_caps: NoCaps,
 }
 
 /// The parts of a node that change.
@@ -129,6 +133,8 @@ impl Node {
             copy: Mutex::new(()),
             names: RwLock::new(()),
             listing: Mutex::new(None),
+            outdated: AtomicBool::new(false),
+            no_caps: NoCaps::default(),
         }
     }
 
@@ -220,6 +226,11 @@ impl Table {
     /// The node of a number.
     pub fn get(&self, ino: u64) -> Option<Arc<Node>> {
         self.shard(ino).lock().get(&ino).cloned()
+    }
+
+    /// All nodes there are now.
+    pub(super) fn all(&self) -> Vec<Arc<Node>> {
+        self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// How many nodes there are.

@@ -71,7 +71,7 @@ impl Union {
     pub fn list(&self, node: &Arc<Node>, cookie: u64) -> Result<Arc<Listing>> {
         let known = node.listing.lock().clone();
         if let Some(listing) = &known
-            && (cookie > 0 || !listing.outdated.load(Ordering::Relaxed))
+            && (cookie > 0 || !(self.manners.unsteady || listing.outdated.load(Ordering::Relaxed)))
         {
             return Ok(listing.clone());
         }
@@ -115,7 +115,7 @@ impl Union {
         let mut entries = Vec::with_capacity(found.len());
         for (name, seen) in found {
             let Some((mut ino, kind)) = seen.object else { continue };
-            if seen.ask || ino == 0 {
+            if (seen.ask && !self.manners.fast_ino) || ino == 0 {
                 let Some(entry) = self.lookup_locked(node, name.as_name())? else { continue };
                 ino = entry.node.ino;
                 self.forget(ino, 1);

@@ -7,6 +7,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -52,6 +53,12 @@ pub struct Upper {
     pub abilities: Abilities,
     /// Skip syncs: after a crash of the system the upper is not to be trusted.
     pub volatile: bool,
+    /// A refused change of an owner is no error: owners are squashed.
+    pub owners_may_fail: bool,
+    /// `volatile` was asked for by that name, and the work directory says so.
+    pub(super) marked: bool,
+    /// Data was lost on a volatile mount: all syncs fail from then on.
+    pub(super) lost: AtomicBool,
     prefix: String,
     counter: AtomicU64,
     /// Held as long as the mount lives.
@@ -80,6 +87,7 @@ impl Upper {
     /// # Errors
     /// [`Error::Setup`] when another mount uses them, or they lie on different filesystems; else the kernel's.
     pub fn open(upper: &Path, work: &Path, fds: Arc<FdCache>, volatile: bool) -> Result<Self> {
+        let work_path = work;
         let upper_fd = sys::open::dir_path(upper)?;
         let work_fd = sys::open::dir_path(work)?;
         if sys::attr::fstat(&upper_fd)?.dev != sys::attr::fstat(&work_fd)?.dev {
@@ -96,6 +104,7 @@ impl Upper {
             _ => {}
         }
         let work = sys::open::dir_at(&work_fd, inner)?;
+        super::volatile::check(&work, work_path, volatile)?;
         sys::name::clear(&work)?;
         let random: [u8; 8] = env::random().map_err(|e| Error::Setup(format!("no random numbers: {e}")))?;
         let mut this = Self {
@@ -109,6 +118,9 @@ impl Upper {
                 tmpfile: false,
             },
             volatile,
+            owners_may_fail: false,
+            marked: false,
+            lost: AtomicBool::new(false),
             prefix: format!("#{:016x}-", u64::from_ne_bytes(random)),
             counter: AtomicU64::new(0),
             _locks: locks,

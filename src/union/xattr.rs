@@ -12,8 +12,10 @@ use super::Union;
 use super::copy_up::Copy;
 use super::error::refused;
 use super::lookup::face;
+use super::no_caps;
 use super::node::Node;
 use super::node::Real;
+use super::work::Upper;
 use crate::layer::Obj;
 use crate::layer::handle::Probe;
 use crate::layer::marks::is_private_xattr;
@@ -46,13 +48,13 @@ fn shown(name: &[u8]) -> Option<Cow<'_, [u8]>> {
 }
 
 /// Copies the attributes of a lower object to a copy of it, but for a union's own marks.
-pub(super) fn copy(from: &Obj, to: &OwnedFd) -> Result<()> {
+pub(super) fn copy(from: &Obj, to: &OwnedFd, upper: &Upper) -> Result<()> {
     let mut names: Vec<_> = from.xattrs()?.into_iter().filter(|n| shown(n).is_some()).collect();
     // A change of anything else may drop the capabilities: they come last.
     names.sort_by_key(|n| n == b"security.capability");
     for name in names {
         let Some(value) = from.xattr(&name)? else { continue };
-        match sys::xattr::set(to, &name, &value, SetMode::Any) {
+        match sys::xattr::set(to, &upper.stored_xattr(&name), &value, SetMode::Any) {
             // A filesystem without this kind of attribute, or a label that only the system sets.
             Err(e) if matches!(e.errno(), Errno::OPNOTSUPP | Errno::INVAL) || is_label(&name, e.errno()) => {
                 log::debug!("not copied up: {e}");
@@ -82,10 +84,19 @@ impl Union {
             return Ok(None);
         }
         let name = stored(name);
-        match self.holder(node)? {
-            Holder::Lower(obj) => Ok(obj.xattr(&name)?),
-            Holder::Upper(fd) => Ok(sys::xattr::get(&*fd, &name)?),
+        let ticket = match (name == no_caps::NAME && !self.manners.unsteady).then(|| node.no_caps.ask()) {
+            Some(Err(())) => return Ok(None),
+            Some(Ok(ticket)) => Some(ticket),
+            None => None,
+        };
+        let value = match self.holder(node)? {
+            Holder::Lower(obj) => obj.xattr(&name)?,
+            Holder::Upper(fd) => sys::xattr::get(&*fd, &self.upper()?.stored_xattr(&name))?,
+        };
+        if let (Some(ticket), None) = (ticket, &value) {
+            node.no_caps.note(ticket);
         }
+        Ok(self.xattr_shown(&name, value))
     }
 
     /// The names of all attributes that users see.
@@ -95,7 +106,10 @@ impl Union {
     pub fn listxattr(&self, node: &Node) -> Result<Vec<Vec<u8>>> {
         let names = match self.holder(node)? {
             Holder::Lower(obj) => obj.xattrs()?,
-            Holder::Upper(fd) => sys::xattr::list(&*fd)?,
+            Holder::Upper(fd) => {
+                let upper = self.upper()?;
+                sys::xattr::list(&*fd)?.into_iter().filter_map(|n| upper.shown_xattr(n)).collect()
+            }
         };
         Ok(names.iter().filter_map(|n| shown(n).map(Cow::into_owned)).collect())
     }
@@ -109,7 +123,9 @@ impl Union {
             return refused(Errno::PERM);
         }
         self.copy_up(node, Copy::Attributes)?;
-        sys::xattr::set(&*self.hold(node)?, &stored(name), value, mode)?;
+        let stored = self.upper()?.stored_xattr(&stored(name));
+        sys::xattr::set(&*self.hold(node)?, &stored, &self.xattr_stored(name, value), mode)?;
+        node.no_caps.forget();
         self.note_acl(node, name, true);
         Ok(())
     }
@@ -124,7 +140,7 @@ impl Union {
             return refused(Errno::NODATA);
         }
         self.copy_up(node, Copy::Attributes)?;
-        sys::xattr::remove(&*self.hold(node)?, &stored(name))?;
+        sys::xattr::remove(&*self.hold(node)?, &self.upper()?.stored_xattr(&stored(name)))?;
         self.note_acl(node, name, false);
         Ok(())
     }

@@ -18,6 +18,8 @@ mod interop;
 mod limits;
 mod link;
 mod mmap;
+mod outside;
+mod owner;
 mod readdir;
 mod remove;
 mod rename;

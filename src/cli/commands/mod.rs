@@ -11,6 +11,7 @@ mod load;
 mod mount;
 mod mounts;
 mod ps;
+mod refresh;
 mod rm;
 mod rmi;
 mod run;
@@ -50,6 +51,8 @@ pub enum Command {
     /// Take a mount away
     #[command(alias = "unmount")]
     Umount(umount::Args),
+    /// Make a mount see changes that were made in its layers directly
+    Refresh(refresh::Args),
     /// List the mounts
     Mounts(mounts::Args),
     /// Run a command in a new container
@@ -79,6 +82,7 @@ impl Command {
             Command::Check(args) => check::run(&args, context),
             Command::Mount(args) => mount::run(&args, context),
             Command::Umount(args) => umount::run(&args, context),
+            Command::Refresh(args) => refresh::run(&args, context),
             Command::Mounts(args) => mounts::run(&args, context),
             Command::Run(args) => run::run(*args, context).map_err(CliError::in_run),
             Command::Ps(args) => ps::run(&args, context),

@@ -1,0 +1,120 @@
+//! Inode flags (`lsattr`, `chattr`): those of the object in upper or in the layer. Setting them copies up first; immutable and
+//! append-only are then kept by the upper filesystem itself.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::Result;
+use super::Union;
+use super::copy_up::Copy;
+use super::error::Error;
+use super::error::refused;
+use super::lookup::face;
+use super::node::Node;
+use super::node::Real;
+use crate::layer::PACK_DEV;
+use crate::sys;
+use crate::sys::Errno;
+use crate::sys::attr::Kind;
+use crate::sys::inode_flags;
+use crate::sys::inode_flags::FSXATTR_LEN;
+use crate::sys::open::Access;
+
+/// Opens a file of upper for reading and writing; one that is append-only for writing at its end, where all writes go then.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn open_to_write(held: &OwnedFd) -> sys::Result<OwnedFd> {
+    sys::open::reopen(held, Access::ReadWrite).or_else(|e| match e.errno() {
+        Errno::PERM => sys::open::reopen(held, Access::Append).map_err(|_| e),
+        _ => Err(e),
+    })
+}
+
+/// Whether the object lies in a pack, which keeps no flags: what is on the pack's own files is no concern of the union's users.
+fn is_packed(node: &Node) -> bool {
+    match &node.body.read().real {
+        Real::Lower(lower) => lower.obj.id().dev == PACK_DEV,
+        Real::Dir(dirs) if dirs.upper.is_none() => face(&dirs.lowers).is_some_and(|l| l.obj.id().dev == PACK_DEV),
+        _ => false,
+    }
+}
+
+impl Union {
+    /// The inode flags of a file or directory (`FS_*_FL`).
+    ///
+    /// # Errors
+    /// `ENOTTY` for anything else, and for a layer that has none; those of the layer that holds the object.
+    pub fn inode_flags(&self, node: &Node) -> Result<u32> {
+        if is_packed(node) {
+            return Ok(0);
+        }
+        Ok(inode_flags::get(&*self.flagged(node)?)?)
+    }
+
+    /// Whether a file that is open for writing takes writes at its end only.
+    pub fn is_append_only(&self, node: &Arc<Node>) -> bool {
+        self.writable(node).is_ok_and(|fd| inode_flags::appends(&*fd))
+    }
+
+    /// The generation number of the object that shows.
+    ///
+    /// # Errors
+    /// As [`Union::inode_flags`].
+    pub fn inode_version(&self, node: &Node) -> Result<u32> {
+        Ok(inode_flags::version(&*self.flagged(node)?)?)
+    }
+
+    /// Sets the inode flags.
+    ///
+    /// # Errors
+    /// As [`Union::inode_flags`]; `EROFS`; those of the copy-up and of the upper filesystem.
+    pub fn set_inode_flags(&self, node: &Arc<Node>, flags: u32) -> Result<()> {
+        self.upper()?;
+        // Programs set what they read: without a change there is nothing to copy up for.
+        if self.inode_flags(node).is_ok_and(|now| now == flags) {
+            return Ok(());
+        }
+        self.copy_up(node, Copy::All)?;
+        Ok(inode_flags::set(&*self.flagged(node)?, flags)?)
+    }
+
+    /// The kernel's `struct fsxattr`.
+    ///
+    /// # Errors
+    /// As [`Union::inode_flags`].
+    pub fn fsxattr(&self, node: &Node) -> Result<[u8; FSXATTR_LEN]> {
+        Ok(inode_flags::get_fsxattr(&*self.flagged(node)?)?)
+    }
+
+    /// Sets what a `struct fsxattr` holds.
+    ///
+    /// # Errors
+    /// As [`Union::set_inode_flags`].
+    pub fn set_fsxattr(&self, node: &Arc<Node>, value: [u8; FSXATTR_LEN]) -> Result<()> {
+        self.upper()?;
+        self.copy_up(node, Copy::All)?;
+        Ok(inode_flags::set_fsxattr(&*self.flagged(node)?, value)?)
+    }
+
+    /// A descriptor that takes the request. It is open for reading only: an immutable file cannot be opened for writing.
+    fn flagged(&self, node: &Node) -> Result<Arc<OwnedFd>> {
+        let real = node.body.read().real.clone();
+        if is_packed(node) {
+            return refused(Errno::NOTTY);
+        }
+        match (node.kind, real) {
+            (Kind::File, Real::Lower(lower)) => {
+                let content = lower.obj.open()?;
+                content.whole_file().cloned().ok_or(Error::Refused(Errno::NOTTY))
+            }
+            (Kind::File, _) => Ok(Arc::new(sys::open::reopen(&*self.hold(node)?, Access::Read)?)),
+            (Kind::Dir, Real::Dir(dirs)) => match (&dirs.upper, face(&dirs.lowers)) {
+                (Some(handle), _) => Ok(Arc::new(sys::open::list_dir(&*handle.fd()?)?)),
+                (None, Some(lower)) => lower.obj.listable()?.ok_or(Error::Refused(Errno::NOTTY)),
+                (None, None) => refused(Errno::IO),
+            },
+            _ => refused(Errno::NOTTY),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Layers that are changed from outside, behind the union's back.
+//!
+//! Two ways: a union that is [`Manners::unsteady`](super::manners::Manners) keeps nothing of a layer from one request to the next;
+//! any other is told by [`Union::refresh`] to look again, and says what the kernel must forget.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Result;
+use super::Union;
+use super::lookup::Dirs;
+use super::node;
+use super::node::Node;
+use super::node::Real;
+use crate::path::NameBuf;
+use crate::sys::Errno;
+use crate::sys::attr::Kind;
+
+/// Something that the kernel may have kept, and that is not so any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The attributes, the data and the listing of the node with this number.
+    Inode(u64),
+    /// What this name is in the directory with this number.
+    Entry(u64, NameBuf),
+}
+
+impl Union {
+    /// Looks again at everything known at and below `node`, and tells what the kernel should forget. A name that still means the
+    /// same object keeps its place there, so what is mounted on it stays.
+    ///
+    /// # Errors
+    /// Those of the layers; what was looked at until then is up to date.
+    pub fn refresh(&self, node: &Arc<Node>) -> Result<Vec<Notice>> {
+        let known = self.known_below(node);
+        for (_, node) in &known {
+            self.outdate(node);
+        }
+        let mut notices = Vec::new();
+        let mut named = HashSet::new();
+        // From the top down: what lies below is looked up in directories that are up to date.
+        for (_, node) in &known {
+            notices.push(Notice::Inode(node.ino));
+            let Some((parent, name)) = node.body.read().place.clone() else { continue };
+            named.insert((parent.ino, name.clone()));
+            let same = match self.lookup_again(&parent, &name)? {
+                Some(entry) => {
+                    self.forget(entry.node.ino, 1);
+                    entry.node.ino == node.ino
+                }
+                None => false,
+            };
+            if !same {
+                notices.push(Notice::Entry(parent.ino, name));
+            }
+        }
+        // The kernel may remember of any name that it is not there.
+        for (_, node) in known.iter().filter(|(_, node)| node.kind == Kind::Dir) {
+            let Ok(listing) = self.list(node, 0) else { continue };
+            let unknown = listing.entries.iter().map(|e| (node.ino, e.name.clone())).filter(|at| !named.contains(at));
+            notices.extend(unknown.map(|(ino, name)| Notice::Entry(ino, name)));
+            if node.body.read().opens == 0 {
+                *node.listing.lock() = None;
+            }
+        }
+        Ok(notices)
+    }
+
+    /// A lookup in a directory that may itself be gone: then nothing is in it.
+    fn lookup_again(&self, parent: &Arc<Node>, name: &NameBuf) -> Result<Option<super::Entry>> {
+        match self.lookup(parent, name.as_name()) {
+            Err(e) if matches!(e.errno(), Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(None),
+            other => other,
+        }
+    }
+
+    /// The known nodes at and below `top`, with their depth below it, ancestors first.
+    fn known_below(&self, top: &Arc<Node>) -> Vec<(usize, Arc<Node>)> {
+        let mut found: Vec<_> =
+            self.table().all().into_iter().filter_map(|node| Some((depth_below(&node, top)?, node))).collect();
+        found.sort_by_key(|(depth, node)| (*depth, node.ino));
+        found
+    }
+
+    /// Drops what is remembered of a node's objects.
+    fn outdate(&self, node: &Node) {
+        node.outdated.store(true, Ordering::Relaxed);
+        node.no_caps.forget();
+        if let Some(dirs) = node.dirs() {
+            forget_facts(&dirs);
+        }
+        if let Some(listing) = &*node.listing.lock() {
+            listing.outdate();
+        }
+    }
+
+    /// Brings a known node up to date with what a walk just found in its place, where layers may have changed. Always true.
+    pub(super) fn renew(&self, node: &Node, found: &Real) -> bool {
+        if node.outdated.swap(false, Ordering::Relaxed) || self.manners.unsteady {
+            let mut body = node.body.write();
+            match (&mut body.real, found) {
+                (Real::Dir(known), Real::Dir(new)) => known.lowers = new.lowers.clone(),
+                (Real::Lower(known), Real::Lower(new)) => *known = new.clone(),
+                _ => {}
+            }
+        }
+        true
+    }
+}
+
+/// What is remembered of directories on disk: whether they hold whiteouts of a kind, and the like.
+fn forget_facts(dirs: &Dirs) {
+    if let Some(upper) = &dirs.upper {
+        upper.forget_facts();
+    }
+    dirs.lowers.iter().for_each(|lower| lower.obj.refresh());
+}
+
+/// How far `node` lies below `top`; `None` when it does not.
+fn depth_below(node: &Arc<Node>, top: &Arc<Node>) -> Option<usize> {
+    let mut at = node.clone();
+    let mut depth = 0;
+    while !Arc::ptr_eq(&at, top) {
+        if at.ino == node::ROOT {
+            return None;
+        }
+        let parent = at.body.read().place.as_ref().map(|(parent, _)| parent.clone());
+        at = parent?;
+        depth += 1;
+    }
+    Some(depth)
+}
+
+#[cfg(test)]
+mod tests;
