@@ -58,7 +58,7 @@ impl Docker {
             return Ok(this);
         }
         let log = fs::read_to_string(this.dir.join("log"))?;
-        let end: Vec<_> = log.lines().rev().take(5).collect();
+        let end: Vec<_> = log.lines().filter(|line| !line.contains("level=info")).collect();
         Err(format!("dockerd with {driver} does not answer: {end:?}").into())
     }
 

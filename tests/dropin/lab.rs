@@ -57,6 +57,11 @@ pub fn enter() -> std::io::Result<()> {
         again.args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
         return Err(again.arg(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(INSIDE, "1").exec());
     }
+    // Engines keep sockets and network namespaces in there, at paths that no setting moves.
+    let status = Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"]).status()?;
+    if !status.success() {
+        return Err(std::io::Error::other(format!("mount of /run: {status}")));
+    }
     Ok(())
 }
 
