@@ -89,7 +89,7 @@ impl Upper {
     pub fn mark_volatile(&mut self) -> Result<()> {
         let make = |dir: &OwnedFd, bytes| -> Result<OwnedFd> {
             match sys::name::mkdir(dir, name(bytes)?, 0o700) {
-                Err(e) if e.errno() != Errno::EXIST => return Err(e.into()),
+                Err(e) if e.errno() != Errno::EXIST => Err(e.into()),
                 _ => Ok(sys::open::dir_at(dir, name(bytes)?)?),
             }
         };

@@ -57,7 +57,7 @@ fn ps_id(area: &Area, name: &str) -> String {
 pub fn nothing_is_left(area: &Area) {
     assert_eq!(area.ok(["ps", "-a", "-q"]), "");
     assert_eq!(fs::read_dir(area.store().join("containers")).unwrap().count(), 0, "directories of containers");
-    assert_eq!(mounts_below(&area.store()), [PathBuf::new(); 0]);
+    assert_eq!(mounts_below(&area.store()), Vec::<PathBuf>::new());
     until("no server is left", || area.servers().is_empty());
     assert_eq!(fs::read_dir(area.store().join("mounts")).unwrap().count(), 0, "records of mounts");
 }
@@ -221,7 +221,7 @@ fn the_container_dies_with_mica() {
     mica.finish();
     until("the container's process is gone", || !is_alive(pid));
     assert!(ps(&area, "orphan", "{{.Status}}").unwrap().starts_with("Exited (137)"));
-    assert_eq!(mounts_below(&area.store()), [PathBuf::new(); 0], "the mount is gone");
+    assert_eq!(mounts_below(&area.store()), Vec::<PathBuf>::new(), "the mount is gone");
     until("its server is gone", || area.servers().is_empty());
     area.ok(["diff", "orphan"]);
     area.ok(["rm", "orphan"]);
