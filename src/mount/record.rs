@@ -176,7 +176,7 @@ impl Recorder {
         };
         let kept = self.dirs.iter().find_map(|dir| write(dir).inspect_err(|e| log::info!("a record: {e}")).ok());
         if kept.is_none() {
-            log::warn!("this mount has no record: there is no place for it");
+            log::info!("this mount has no record: there is no place for it");
         }
         kept
     }

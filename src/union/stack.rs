@@ -26,6 +26,8 @@ pub struct Stack {
     pub layers: Vec<Arc<dyn Layer>>,
     pub(super) roots: Roots,
     numbers: Numbers,
+    /// The layers by their keys; none for a key that several have, since a record could not tell them apart.
+    by_key: FxHashMap<String, Option<u16>>,
 }
 
 impl Stack {
@@ -39,9 +41,14 @@ impl Stack {
         }
         let roots: Vec<Obj> = layers.iter().map(|l| l.root()).collect::<std::result::Result<_, _>>()?;
         let numbers = Numbers::new(upper.as_ref().map(|u| u.root.id().dev), &roots);
+        let mut by_key = FxHashMap::default();
+        for (i, layer) in layers.iter().enumerate() {
+            let number = u16::try_from(i).ok();
+            by_key.entry(layer.key()).and_modify(|known| *known = None).or_insert(number);
+        }
         let lower = |(i, obj)| Lower { layer: u16::try_from(i).unwrap_or(u16::MAX), obj };
         let roots = Roots(roots.into_iter().enumerate().map(lower).collect());
-        Ok(Self { upper, layers, roots, numbers })
+        Ok(Self { upper, layers, roots, numbers, by_key })
     }
 
     /// The roots of the lower layers, as a walk wants them.
@@ -64,16 +71,18 @@ impl Stack {
     pub(super) fn origin_record(&self, layer: u16, id: ObjectId) -> Option<Vec<u8>> {
         let l = self.layers.get(usize::from(layer))?;
         let same_fs = self.roots.0.get(usize::from(layer))?.obj.id().dev == id.dev;
-        same_fs.then(|| format!("{}:{}", l.key(), id.ino).into_bytes())
+        let key = l.key();
+        let told_apart = self.by_key.get(&key).is_some_and(Option::is_some);
+        (same_fs && told_apart).then(|| format!("{key}:{}", id.ino).into_bytes())
     }
 
     /// The inode number that an origin record stands for; `None` when its layer is not in this stack.
     pub(super) fn origin_ino(&self, record: &[u8]) -> Option<u64> {
         let (key, ino) = std::str::from_utf8(record).ok()?.rsplit_once(':')?;
         let ino = ino.parse().ok()?;
-        let layer = self.layers.iter().position(|l| l.key() == key)?;
-        let dev = self.roots.0.get(layer)?.obj.id().dev;
-        self.lower_ino(u16::try_from(layer).ok()?, ObjectId { dev, ino })
+        let layer = (*self.by_key.get(key)?)?;
+        let dev = self.roots.0.get(usize::from(layer))?.obj.id().dev;
+        self.lower_ino(layer, ObjectId { dev, ino })
     }
 }
 
