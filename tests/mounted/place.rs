@@ -244,7 +244,7 @@ pub fn kernel_overlay() -> Result<(), &'static str> {
             bin::output(Command::new("timeout").args([LIMIT, "mount", "-t", "overlay", "o", "-o", &options, &top]));
         if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).trim().to_owned()) }
     };
-    ANSWER.get_or_init(probe).as_ref().map_err(String::as_str)
+    ANSWER.get_or_init(probe).as_ref().copied().map_err(String::as_str)
 }
 
 /// Writes a file in a layer, with the directories above it.
