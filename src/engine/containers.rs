@@ -109,8 +109,15 @@ pub fn mount_of(store: &Store, record: &ContainerRecord) -> Result<Option<PathBu
 /// Those of the store.
 pub fn set_state(store: &Store, id: &str, state: State) -> Result<()> {
     let index = store.index()?;
-    store.update_container(&index, id, |record| record.state = state)?;
-    Ok(())
+    unless_removed(store.update_container(&index, id, |record| record.state = state).map(drop))
+}
+
+/// `mica rm -f` of a container that runs takes its record away under whoever ran it.
+pub(super) fn unless_removed(result: crate::store::Result<()>) -> Result<()> {
+    match result {
+        Err(crate::store::Error::NotFound { .. }) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// All containers, the newest first, with the state they are really in.
@@ -133,18 +140,16 @@ pub fn reconcile(store: &Store) -> Result<()> {
         if process::is_running(pid, start_time) {
             continue;
         }
-        let rootfs = rootfs(store, &record.id);
-        if mounting::is_mounted(&rootfs).unwrap_or(false) {
-            mounting::unmount(&rootfs, true)?;
-        }
+        mounting::clear(&rootfs(store, &record.id))?;
         let gone = State::Exited { code: UNSEEN, finished: env::now().0 };
         let index = store.index()?;
-        store.update_container(&index, &record.id, |now| {
+        let noted = store.update_container(&index, &record.id, |now| {
             // Its own mica may have written the end meanwhile.
             if matches!(now.state, State::Running { .. }) {
                 now.state = gone;
             }
-        })?;
+        });
+        unless_removed(noted.map(drop))?;
     }
     for mount in store.mounts()? {
         if !process::is_running(mount.pid, mount.start_time) {
@@ -173,10 +178,7 @@ pub fn remove(store: &Store, word: &str, force: bool) -> Result<String> {
             process::wait_gone(pid, start_time)?;
         }
     }
-    let rootfs = rootfs(store, &record.id);
-    if mounting::is_mounted(&rootfs)? {
-        mounting::unmount(&rootfs, true)?;
-    }
+    mounting::clear(&rootfs(store, &record.id))?;
     for mount in crate::mount::table::mica_mounts().map_err(Error::Mount)? {
         // A container that `mica mount --rw` shows elsewhere is in use there.
         if mount.source == *record.id {

@@ -70,6 +70,20 @@ pub fn unmount(target: &Path, lazy: bool) -> Result<()> {
     umount::umount(target, how).map(drop).map_err(Error::Mount)
 }
 
+/// Takes the mount at `target` out of the tree, if there is one; somebody else may take it away at the same moment.
+///
+/// # Errors
+/// [`Error::Mount`].
+pub fn clear(target: &Path) -> Result<()> {
+    if !is_mounted(target)? {
+        return Ok(());
+    }
+    match unmount(target, true) {
+        Err(Error::Mount(crate::mount::Error::NotMounted(_))) => Ok(()),
+        other => other,
+    }
+}
+
 /// Whether a union is mounted at `target`.
 ///
 /// # Errors

@@ -49,7 +49,7 @@ pub fn run(store: &Store, request: &Request) -> Result<ExitStatus> {
     let record = created.record;
     let ended = run_created(store, &record, &created.image, request);
     if request.remove {
-        let removed = store.remove_container(&record.id);
+        let removed = containers::unless_removed(store.remove_container(&record.id));
         let status = ended?;
         removed?;
         return Ok(status);
@@ -142,7 +142,7 @@ struct Unmount(PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {
-        if let Err(e) = mounting::unmount(&self.0, true) {
+        if let Err(e) = mounting::clear(&self.0) {
             log::warn!("{}: {e}", self.0.display());
         }
     }
