@@ -57,7 +57,7 @@ fn fail_at(lab: &Lab, scene: &Scene, reference: &Reference, call: &Call, (error,
     assert!(left.is_empty() || call.name == "unlinkat", "{what}: left in work: {left:?}");
     let changed = differences(&reference.after, &server.tree(), &reference.lower);
     assert!(changed.is_empty(), "{what}: the operation succeeded, and shows another tree: {changed:#?}");
-    server.unmount();
+    server.unmount_after(&what);
     let changed = differences(&reference.after, &lab.tree(), &reference.lower);
     assert!(changed.is_empty(), "{what}: another tree after a remount: {changed:#?}");
     upper_is_clean(lab, &what);

@@ -176,14 +176,21 @@ pub fn container() -> Outcome {
         let archive = fixture.file("docker.tar");
         mica(&["load", "-i", archive.to_str().expect("an ASCII path")]);
         let image = fixture.image();
-        let said =
-            mica(&["run", "--name", "c", &image, "sh", "-c", "echo new >/etc/motd; rm -r /usr/share/doc; mkdir /a"]);
+        let said = mica(&[
+            "run",
+            "--name",
+            "changed",
+            &image,
+            "sh",
+            "-c",
+            "echo new >/etc/motd; rm -r /usr/share/doc; mkdir /a",
+        ]);
         assert_eq!(said, "", "{kernel}");
-        mica(&["commit", "c", "changed:1"]);
+        mica(&["commit", "changed", "changed:1"]);
         let said = mica(&["run", "--rm", "changed:1", "sh", "-c", "cat /etc/motd; ls -d /a /usr/share/doc 2>&1 || :"]);
         assert!(said.starts_with("new\n/a\n") || said.contains("new") && said.contains("/a"), "{kernel}: {said}");
         assert!(!said.lines().any(|line| line == "/usr/share/doc"), "{kernel}: {said}");
-        mica(&["rm", "c"]);
+        mica(&["rm", "changed"]);
         mica(&["check"]);
     }
     Outcome::Done(format!("load, run, commit, run, check on {} kernels", KERNELS.len()))

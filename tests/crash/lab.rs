@@ -176,11 +176,16 @@ impl Server {
     }
 
     /// Unmounts, and waits for the daemon to end by itself.
-    pub fn unmount(mut self) {
+    pub fn unmount(self) {
+        self.unmount_after("");
+    }
+
+    /// [`Server::unmount`]; a failure says after `what` it came.
+    pub fn unmount_after(mut self, what: &str) {
         let free = wait_for(LIMIT, || rustix::mount::unmount(&self.top, UnmountFlags::NOFOLLOW).is_ok());
-        assert!(free, "the mount is busy");
-        assert!(wait_for(LIMIT, || self.is_dead()), "the daemon goes on without its mount");
-        assert_eq!(self.exit_code(), Some(0), "the daemon's exit code");
+        assert!(free, "{what}: the mount is busy");
+        assert!(wait_for(LIMIT, || self.is_dead()), "{what}: the daemon goes on without its mount");
+        assert_eq!(self.exit_code(), Some(0), "{what}: the daemon's exit code");
     }
 
     fn end(&mut self) {

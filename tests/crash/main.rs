@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 /// What a test ends with: a line of figures, or why it was skipped. A failure panics.
+#[derive(Debug)]
 pub enum Outcome {
     /// What was counted.
     Done(String),
