@@ -64,5 +64,11 @@ fn fail_at(lab: &Lab, scene: &Scene, reference: &Reference, call: &Call, (error,
     hit
 }
 
-/// Fails when a check of the upper directory finds something.
-pub fn upper_is_clean(_: &Lab, _: &str) {}
+/// Fails when a check of the upper directory finds something that is not harmless.
+pub fn upper_is_clean(lab: &Lab, what: &str) {
+    let mut check = std::process::Command::new(crate::support::bin::mica());
+    check.arg("check").arg(lab.upper()).arg("--work").arg(lab.disk.join("w"));
+    let out = crate::support::bin::output(&mut check);
+    let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{what}: {said}");
+}

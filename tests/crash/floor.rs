@@ -126,7 +126,7 @@ pub fn mounted() -> Outcome {
             let server = lab.mount_by(on(kernel, &lab.beside("fuse-overlayfs")));
             server.act(scene.before).unwrap_or_else(|e| panic!("{what}: before: {e}"));
             server.act(scene.act).unwrap_or_else(|e| panic!("{what}: {e}"));
-            five_read_and_write(&lab, &what);
+            read_and_write(&lab, &what);
             for name in ["r", "n/1"] {
                 fs::remove_file(lab.top.join(name)).unwrap_or_else(|e| panic!("{what}: {name}: {e}"));
             }
@@ -141,6 +141,7 @@ pub fn mounted() -> Outcome {
             assert!(found.is_empty(), "{what}, on a newer kernel then: {found:#?}");
             compared += 2;
         }
+        lab.clear();
         let server = lab.mount_by(on(kernel, &lab.beside("fuse-overlayfs")));
         five_copy_ups(&server, &lab, kernel);
         server.unmount();
@@ -148,8 +149,8 @@ pub fn mounted() -> Outcome {
     Outcome::Done(format!("{compared} trees on {} kernels", KERNELS.len()))
 }
 
-/// Large reads and writes, through a mapped and an appended file.
-fn five_read_and_write(lab: &Lab, what: &str) {
+/// Large reads and writes, over several requests.
+fn read_and_write(lab: &Lab, what: &str) {
     let text: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();
     fs::write(lab.top.join("r"), &text).unwrap_or_else(|e| panic!("{what}: write: {e}"));
     assert_eq!(fs::read(lab.top.join("r")).expect("read"), text, "{what}");
