@@ -81,7 +81,7 @@ pub fn nested() -> Outcome {
     fs::create_dir(&lab.top).expect("mkdir");
     let server = lab.mount();
     server
-        .act(|top| fs::read_dir(top.join("e/m")).map(|entries| assert_eq!(entries.count(), 0)))
+        .act(|top| fs::read_dir(top.join("e/m")).map(|entries| assert_eq!(entries.count(), 0, "the mount in itself")))
         .expect("the mount point");
     server.act(|top| fs::write(top.join("e/m/in"), "in")).expect("write");
     server.act(|top| fs::write(top.join("d/f"), "changed")).expect("copy up");

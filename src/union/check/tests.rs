@@ -19,9 +19,10 @@ impl Place {
     }
 
     fn file(&self, name: &str) -> OwnedFd {
+        let (dir, base) = name.rsplit_once('/').unwrap();
+        let dir = self.dir(dir);
         fs::write(self.0.join(name), "").unwrap();
-        let (dir, name) = name.rsplit_once('/').unwrap();
-        sys::open::path_at(self.dir(dir), Name::new(name.as_bytes()).unwrap()).unwrap()
+        sys::open::path_at(dir, Name::new(base.as_bytes()).unwrap()).unwrap()
     }
 
     fn check(&self, repair: bool) -> Vec<Finding> {
