@@ -34,3 +34,11 @@ pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     crate::sys::process::random_bytes(&mut bytes)?;
     Ok(bytes)
 }
+
+/// The number that the kernel gave to this boot; after a crash of the system it is another.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn boot_id() -> std::io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}

@@ -87,8 +87,11 @@ pub fn make_union(
 ) -> Result<Arc<Union>, String> {
     let options = &request.options;
     let open = |c: Changes| {
-        union::work::Upper::open(&c.upper, &c.work, fds, options.volatile || !options.fsync)
-            .map_err(|e| format!("upper directory {}: {e}", c.upper.display()))
+        let unsynced = options.volatile || !options.fsync;
+        let opened = union::volatile::admit(&c.work)
+            .and_then(|()| union::work::Upper::open(&c.upper, &c.work, fds, unsynced))
+            .and_then(|upper| if options.volatile { upper.note_volatile().map(|()| upper) } else { Ok(upper) });
+        opened.map_err(|e| format!("upper directory {}: {e}", c.upper.display()))
     };
     let upper = changes.map(open).transpose()?;
     let stack = Stack::new(upper, layers).map_err(|e| e.to_string())?;

@@ -13,6 +13,8 @@ use std::path::Path;
 use super::copy_up;
 use super::error::Error;
 use super::error::Result;
+use super::volatile;
+use super::volatile::Earlier;
 use super::work;
 use crate::layer::marks::AufsName;
 use crate::layer::marks::Family;
@@ -227,22 +229,18 @@ impl Check {
         self.findings.push(Finding { path, problem, repaired });
     }
 
-    /// What lies in the work directory: its inner folder is emptied by every mount, and the kernel keeps a note of its own beside it.
+    /// What lies in the inner folder of the work directory, which every mount empties, but for the note of a volatile mount.
     fn work(&mut self, dir: &OwnedFd) -> Result<()> {
-        for (name, problem) in [(work::INNER, Problem::LeftInWork), (&b"work/incompat"[..], Problem::Volatile)] {
-            let path = parsed(name)?;
-            let Some(inner) = descend(dir, &path)? else { continue };
-            for entry in names(&inner)? {
-                let ours = problem == Problem::LeftInWork;
-                if entry.as_bytes() == b"incompat" && ours || entry.as_bytes() != b"volatile" && !ours {
-                    continue;
-                }
-                let act = || {
-                    sys::name::remove_all(&inner, entry.as_name())?;
-                    Ok(sys::data::sync_dir(&inner)?)
-                };
-                self.found(path.child(entry.as_name()), problem, act);
-            }
+        let path = parsed(work::INNER)?;
+        let Some(inner) = descend(dir, &path)? else { return Ok(()) };
+        if volatile::earlier(dir)? == Earlier::Lost {
+            self.found(parsed(b"work/incompat/volatile")?, Problem::Volatile, || Ok(()));
+        }
+        for entry in names(&inner)?.into_iter().filter(|name| name.as_bytes() != b"incompat") {
+            self.found(path.child(entry.as_name()), Problem::LeftInWork, || {
+                sys::name::remove_all(&inner, entry.as_name())?;
+                Ok(sys::data::sync_dir(&inner)?)
+            });
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ mod rename;
 mod settle;
 pub mod stack;
 pub mod view;
+pub mod volatile;
 pub mod work;
 mod xattr;
 

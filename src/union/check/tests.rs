@@ -67,7 +67,7 @@ fn what_lies_in_work_is_found_and_removed() {
     let place = Place::new("work");
     place.file("w/work/#0123456789abcdef-0");
     place.file("w/work/#1/in");
-    place.file("w/work/incompat/volatile");
+    place.dir("w/work/incompat/volatile");
     let found = place.problems();
     let expected = [
         ("/work/#0123456789abcdef-0", Problem::LeftInWork),
