@@ -184,7 +184,8 @@ impl Server {
     pub fn unmount_after(mut self, what: &str) {
         let free = wait_for(LIMIT, || rustix::mount::unmount(&self.top, UnmountFlags::NOFOLLOW).is_ok());
         assert!(free, "{what}: the mount is busy");
-        assert!(wait_for(LIMIT, || self.is_dead()), "{what}: the daemon goes on without its mount");
+        let ended = wait_for(LIMIT, || self.is_dead());
+        assert!(ended, "{what}: the daemon goes on without its mount: {:#?}", threads(self.pid()));
         assert_eq!(self.exit_code(), Some(0), "{what}: the daemon's exit code");
     }
 
@@ -200,6 +201,14 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What each thread of a process waits for: its state and the system call that it is in.
+fn threads(pid: u32) -> Vec<String> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let paths = tasks.filter_map(Result::ok).map(|task| task.path());
+    paths.map(|task| format!("{} in {}", read(task.join("stat")), read(task.join("syscall")))).collect()
 }
 
 /// What differs between two trees, but for the times that a restart of the operation changes: those of directories, and of what
@@ -218,7 +227,7 @@ pub fn differences(a: &Snapshot, b: &Snapshot, lower: &Snapshot) -> Vec<String> 
 }
 
 /// Fails unless five more lower files are copied up as they should be.
-pub fn five_copy_ups(server: &Server, lab: &Lab, what: &str) {
+pub fn five_copy_ups(_: &Server, lab: &Lab, what: &str) {
     for name in ["n/1", "n/2", "n/3", "n/4", "n/5"] {
         let (shown, below) = (lab.top.join(name), lab.lower.join(name));
         fs::set_permissions(&shown, fs::Permissions::from_mode(0o751))
@@ -228,5 +237,4 @@ pub fn five_copy_ups(server: &Server, lab: &Lab, what: &str) {
         assert_eq!(a.permissions().mode() & 0o7777, 0o751, "{what}: {name}");
         assert_eq!(a.modified().expect("time"), b.modified().expect("time"), "{what}: {name}");
     }
-    let _ = server;
 }

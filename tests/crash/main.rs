@@ -4,7 +4,8 @@
 //! The programs are those that users run; strace, a loop device and a seccomp filter do the harm. What the union does under
 //! the same harm within one process is in `tests/core/crash.rs`.
 //!
-//! `MICA_CRASH_ALL=1` tries every cut point; without it each scenario is cut at evenly spread ones, and the output says how many.
+//! The daemon is killed at every call. `MICA_CRASH_ALL=1` also makes each of them fail, and cuts the power after each; without it some,
+//! evenly spread.
 
 #[path = "../support/mod.rs"]
 mod support;
