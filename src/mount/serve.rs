@@ -1,5 +1,6 @@
 //! From layers to a union that answers: the same for every kind of source.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::request::Request;
 use super::source::Source;
 use super::source::Upper;
 use crate::fuse;
+use crate::layer;
 use crate::layer::Layer;
 use crate::layer::dir::DirLayer;
 use crate::layer::handle::FdCache;
@@ -51,8 +53,8 @@ pub fn open_dirs(request: &Request) -> Result<Arc<Union>, String> {
     }
     let fds = fd_cache();
     let open = |path: &PathBuf| -> Result<Arc<dyn Layer>, String> {
-        let layer = DirLayer::open(path, fds.clone()).map_err(|e| format!("layer {}: {e}", path.display()))?;
-        Ok(Arc::new(layer))
+        let layer = open_layer(path, &request.target, fds.clone());
+        Ok(Arc::new(layer.map_err(|e| format!("layer {}: {e}", path.display()))?))
     };
     let layers = lower.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let changes = match upper {
@@ -63,6 +65,19 @@ pub fn open_dirs(request: &Request) -> Result<Arc<Union>, String> {
         Upper::At { upper, work } => Some(Changes { upper: upper.clone(), work: work.clone() }),
     };
     make_union(layers, changes, request, fds)
+}
+
+/// Opens a layer. One that the mount point lies in is looked at without what is mounted in it (as the kernel's overlayfs looks at
+/// all its layers): the server would else ask itself, and wait for the answer.
+fn open_layer(path: &Path, target: &Path, fds: Arc<FdCache>) -> layer::Result<DirLayer> {
+    let inside = |layer: PathBuf| std::fs::canonicalize(target).is_ok_and(|target| target.starts_with(layer));
+    if std::fs::canonicalize(path).is_ok_and(inside) {
+        match sys::private_tree::open(path)? {
+            Some(fd) => return DirLayer::from_fd(fd, path, fds),
+            None => log::warn!("the mount shows in its own layer {}: do not walk into it there", path.display()),
+        }
+    }
+    DirLayer::open(path, fds)
 }
 
 /// Puts layers (top first) and the place of changes together.

@@ -11,6 +11,7 @@ use super::Result;
 use super::Union;
 use super::error::Error;
 use super::error::refused;
+use super::exec;
 use super::exec::Exec;
 use super::exec::Site;
 use super::lookup::Dirs;
@@ -35,6 +36,7 @@ use crate::sys::attr::Kind;
 use crate::sys::attr::S_ISGID;
 use crate::sys::attr::SetTime;
 use crate::sys::attr::Stat;
+use crate::sys::name::RenameMode;
 use crate::sys::xattr::SetMode;
 
 /// The mark that holds a copy's origin record.
@@ -364,13 +366,7 @@ impl<'a> Built<'a> {
         let Some(name) = &self.name else { return refused(Errno::IO) };
         let (work, dir) = (&*self.upper.work, site.dir.fd()?);
         let (from, to) = (name.as_name(), site.name.as_name());
-        match sys::name::rename(work, from, &*dir, to, sys::name::RenameMode::NoReplace) {
-            // A kernel or filesystem without NOREPLACE: nothing else writes to upper, and the names are locked.
-            Err(e) if sys::is_unsupported(e.errno()) => {
-                sys::name::rename(work, from, &*dir, to, sys::name::RenameMode::Replace)?;
-            }
-            other => other?,
-        }
+        exec::rename((work, from), (&*dir, to), RenameMode::NoReplace)?;
         self.name = None;
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::Stat;
+use crate::sys::name::RenameMode;
 use crate::sys::xattr::SetMode;
 
 /// A name in an upper directory.
@@ -130,7 +131,7 @@ impl<'a> Exec<'a> {
             Step::Redirect(at) => self.redirect(at),
             Step::Rename(from, to, mode) => {
                 let (a, b) = (self.at(from)?, self.at(to)?);
-                Ok(sys::name::rename(&*a.0, a.1.as_name(), &*b.0, b.1.as_name(), mode)?)
+                rename((&a.0, a.1.as_name()), (&b.0, b.1.as_name()), mode)
             }
             Step::Unlink(at) => {
                 let (dir, name) = self.at(at)?;
@@ -263,6 +264,23 @@ impl<'a> Exec<'a> {
         let (Some(value), Some(xattr)) = (value, self.upper.mark_name("redirect")) else { return Err(misplaced()) };
         let fd = sys::open::path_at(&*dir, name.as_name())?;
         Ok(sys::xattr::set(&fd, &xattr, value, SetMode::Any)?)
+    }
+}
+
+/// Renames. Where the kernel or the filesystem has no `RENAME_NOREPLACE` (Linux 3.10, and many a network filesystem) the target is
+/// looked at first: nothing else writes to upper, and the caller has the names locked.
+///
+/// # Errors
+/// The kernel's; `EEXIST` when the target is there and may not be replaced.
+pub(super) fn rename(from: (&OwnedFd, Name<'_>), to: (&OwnedFd, Name<'_>), mode: RenameMode) -> Result<()> {
+    match sys::name::rename(from.0, from.1, to.0, to.1, mode) {
+        Err(e) if mode == RenameMode::NoReplace && sys::is_unsupported(e.errno()) => {
+            if sys::attr::stat_at(to.0, to.1)?.is_some() {
+                return Err(Error::Refused(Errno::EXIST));
+            }
+            Ok(sys::name::rename(from.0, from.1, to.0, to.1, RenameMode::Replace)?)
+        }
+        other => Ok(other?),
     }
 }
 

@@ -16,6 +16,7 @@
 mod acl;
 mod aside;
 pub mod attr;
+pub mod check;
 mod copy_up;
 mod data;
 pub mod error;

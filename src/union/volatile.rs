@@ -70,6 +70,21 @@ pub(super) fn check(inner: &OwnedFd, work: &Path, stays_volatile: bool) -> Resul
     if stays_volatile { Ok(()) } else { Ok(sys::data::sync_fs(inner)?) }
 }
 
+/// Whether `inner` has the mark of a volatile mount that this boot did not see.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn is_lost(inner: &OwnedFd) -> Result<bool> {
+    let mut at = sys::open::duplicate(inner)?;
+    for part in [INCOMPAT, VOLATILE] {
+        match sys::open::dir_at(&at, name(part)?) {
+            Err(e) if e.errno() == Errno::NOENT => return Ok(false),
+            next => at = next?,
+        }
+    }
+    Ok(!is_of_this_boot(&at)?)
+}
+
 fn is_of_this_boot(mark: &OwnedFd) -> Result<bool> {
     let Some(now) = env::boot_id() else { return Ok(false) };
     for attribute in BOOT {

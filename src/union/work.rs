@@ -79,7 +79,7 @@ impl Drop for Locked {
 }
 
 /// The folder inside the work directory that is mica's to empty; the kernel's overlayfs uses the same name.
-const INNER: &[u8] = b"work";
+pub(super) const INNER: &[u8] = b"work";
 
 impl Upper {
     /// Opens and locks an upper and a work directory on the same filesystem, empties work, and finds out what works there.

@@ -130,6 +130,11 @@ impl Place {
             format!("lowerdir={},upperdir={upper},workdir={}{}", names.join(":"), work.display(), self.options);
         let mut command = Command::new("timeout");
         command.arg(LIMIT);
+        if on == On::Mica {
+            // `MICA_MOUNTED_THROUGH="PROGRAM ARGUMENTS"` starts the server, e.g. under the filter of tests/crash/floor.rs.
+            let through = std::env::var("MICA_MOUNTED_THROUGH").unwrap_or_default();
+            command.args(through.split_whitespace());
+        }
         match on {
             On::Mica => command.arg(self.renamed_helper()).args(["-o", &options]),
             On::Kernel => command.args(["mount", "-t", "overlay", "overlay", "-o", &options]),

@@ -44,7 +44,7 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Show why a path looks as it does: what each layer says about it
     Explain(explain::Args),
-    /// Check that the store is whole
+    /// Check that the store, or an upper directory, is whole
     Check(check::Args),
     /// Mount an image as a directory
     Mount(mount::Args),
