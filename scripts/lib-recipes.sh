@@ -3,12 +3,13 @@
 
 SUITE=bookworm
 
-# The mirror that apt uses here, when apt here is Debian's; else the public one.
+# The mirror that apt uses here, when apt here is Debian's; else the one that debootstrap knows.
 mirror() {
   local found
   found=$(grep -rhoE '(URIs: *|^deb (\[[^]]*\] )?)https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null |
     grep -oE 'https?://[^ ]+' | head -1) || true
-  printf '%s' "${MICA_MIRROR:-${found:-http://deb.debian.org/debian}}"
+  [ -n "$found" ] || found=$(awk '$1 == "default_mirror" { print $2; exit }' "/usr/share/debootstrap/scripts/$SUITE" 2>/dev/null) || true
+  printf '%s' "${MICA_MIRROR:-$found}"
 }
 
 # debian_base: makes $MICA_FIXTURES/debian-base.tar, Debian's minimal system as one tar; kept, so debootstrap runs once.
@@ -19,7 +20,7 @@ debian_base() {
   flock 8 # several fixtures stand on it
   [ ! -e "$tar" ] || return 0
   new_tmp work "$MICA_FIXTURES"
-  note "debootstrap $SUITE from $(mirror) (about a minute)"
+  note "debootstrap $SUITE (about a minute)"
   if ! have debootstrap || ! debootstrap --variant=minbase "$SUITE" "$work/root" "$(mirror)" >"$work/log" 2>&1 </dev/null; then
     warn "debootstrap failed: $(tail -1 "$work/log" 2>/dev/null || echo 'it is not installed')"
     return 1
