@@ -19,6 +19,7 @@ use super::Object;
 use super::ObjectId;
 use super::Result;
 use super::Seen;
+use super::dir_links::LinkIndex;
 use super::handle::DirHandle;
 use super::handle::FdCache;
 use super::handle::Probe;
@@ -30,6 +31,7 @@ use super::marks::Redirect;
 use super::override_stat;
 use crate::path::Name;
 use crate::path::NameBuf;
+use crate::path::RelPath;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::FsStat;
@@ -41,6 +43,7 @@ use crate::sys::attr::Stat;
 pub struct DirLayer {
     path: PathBuf,
     root: Arc<DirHandle>,
+    links: Option<Arc<LinkIndex>>,
 }
 
 impl DirLayer {
@@ -57,7 +60,14 @@ impl DirLayer {
     /// # Errors
     /// The kernel's.
     pub fn from_fd(fd: OwnedFd, path: &Path, fds: Arc<FdCache>) -> Result<Self> {
-        Ok(Self { path: path.to_owned(), root: DirHandle::root(fd, fds)? })
+        Ok(Self { path: path.to_owned(), root: DirHandle::root(fd, fds)?, links: None })
+    }
+
+    /// Lets files tell all their names ([`Object::names`]): the first that is asked walks the whole layer.
+    #[must_use]
+    pub fn with_link_index(mut self) -> Self {
+        self.links = Some(Arc::new(LinkIndex::new(self.root.clone())));
+        self
     }
 
     /// The root directory.
@@ -68,7 +78,7 @@ impl DirLayer {
 
 impl Layer for DirLayer {
     fn root(&self) -> Result<Obj> {
-        Ok(Arc::new(DirObject { handle: self.root.clone(), beside_whiteout: false }))
+        Ok(Arc::new(DirObject { handle: self.root.clone(), beside_whiteout: false, links: self.links.clone() }))
     }
 
     fn label(&self) -> String {
@@ -251,6 +261,7 @@ pub fn list(dir: &Arc<DirHandle>, each: &mut dyn FnMut(Item<'_>) -> Result<()>) 
 struct DirObject {
     handle: Arc<DirHandle>,
     beside_whiteout: bool,
+    links: Option<Arc<LinkIndex>>,
 }
 
 impl Object for DirObject {
@@ -271,9 +282,13 @@ impl Object for DirObject {
             Found::Miss => Seen::Miss,
             Found::Whiteout(_) => Seen::Whiteout,
             Found::Dir(handle, stat, beside_whiteout) => {
-                Seen::Found(Arc::new(DirObject { handle, beside_whiteout }), stat)
+                let links = self.links.clone();
+                Seen::Found(Arc::new(DirObject { handle, beside_whiteout, links }), stat)
             }
-            Found::Other(stat) => Seen::Found(Arc::new(FileObject::new(&self.handle, name, &stat)), stat),
+            Found::Other(stat) => {
+                let links = self.links.clone();
+                Seen::Found(Arc::new(FileObject { links, ..FileObject::new(&self.handle, name, &stat) }), stat)
+            }
         })
     }
 
@@ -334,12 +349,13 @@ struct FileObject {
     name: NameBuf,
     id: ObjectId,
     kind: Kind,
+    links: Option<Arc<LinkIndex>>,
 }
 
 impl FileObject {
     fn new(parent: &Arc<DirHandle>, name: Name<'_>, stat: &Stat) -> Self {
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
-        Self { parent: parent.clone(), name: name.to_buf(), id, kind: stat.kind() }
+        Self { parent: parent.clone(), name: name.to_buf(), id, kind: stat.kind(), links: None }
     }
 
     /// The object itself, held as `O_PATH`, checked to be the one that was seen.
@@ -421,6 +437,10 @@ impl Object for FileObject {
 
     fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
         list_xattrs(self.parent.overrides(), &self.hold()?)
+    }
+
+    fn names(&self) -> Result<Option<Vec<RelPath>>> {
+        self.links.as_ref().map(|links| links.names(self.id)).transpose()
     }
 
     fn location(&self) -> String {

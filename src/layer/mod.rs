@@ -10,6 +10,7 @@
 
 pub mod content;
 pub mod dir;
+mod dir_links;
 pub mod error;
 pub mod handle;
 pub mod marks;

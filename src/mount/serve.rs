@@ -54,7 +54,9 @@ pub fn open_dirs(request: &Request) -> Result<Arc<Union>, String> {
     let fds = fd_cache();
     let open = |path: &PathBuf| -> Result<Arc<dyn Layer>, String> {
         let layer = open_layer(path, &request.target, fds.clone());
-        Ok(Arc::new(layer.map_err(|e| format!("layer {}: {e}", path.display()))?))
+        let layer = layer.map_err(|e| format!("layer {}: {e}", path.display()))?;
+        let linked = request.options.index == Some(true);
+        Ok(Arc::new(if linked { layer.with_link_index() } else { layer }))
     };
     let layers = lower.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let changes = match upper {

@@ -36,6 +36,29 @@ fn names_of_one_lower_file_are_one_file() {
     }
 }
 
+/// With `index=on` also the names nobody looked at stay with the file, over a remount, and in what the kernel's overlayfs shows of
+/// the upper directory.
+#[test]
+fn with_an_index_links_stay_over_a_remount() {
+    let Some(mut p) = Place::prepared("index") else { return };
+    if On::chosen() != On::Mica {
+        crate::support::skip!("the kernel's index lies in its work directory and is no part of the upper one");
+    }
+    hard_linked(&p.in_layer(0, ""), &p.in_layer(1, ""));
+    p.set_options("index=on");
+    p.mount(On::Mica);
+    sh(&p.top, "echo new >>a");
+    p.remount();
+    for name in ["d/c", "b", "a"] {
+        assert_eq!(fs::read_to_string(p.at(name)).unwrap(), "textnew\n", "{name}");
+        assert_eq!((p.stat(name).nlink(), p.stat(name).ino()), (3, p.stat("a").ino()), "{name}");
+    }
+    assert_eq!(fs::symlink_metadata(p.in_upper("d/c")).unwrap().nlink(), 3, "plain links in upper");
+    sh(&p.top, "rm a");
+    p.remount();
+    assert_eq!((p.stat("b").nlink(), p.stat("d/c").nlink()), (2, 2));
+}
+
 #[test]
 fn counts_follow_link_and_unlink() {
     let Some(p) = Place::mounted("count", hard_linked) else { return };
