@@ -63,11 +63,13 @@ impl Union {
 
     /// Takes back one open handle; the last one closes the backing file.
     pub fn release(&self, node: &Node) {
-        let mut body = node.body.write();
-        body.opens = body.opens.saturating_sub(1);
-        if body.opens == 0 {
-            body.io = None;
-        }
+        let last = {
+            let mut body = node.body.write();
+            body.opens = body.opens.saturating_sub(1);
+            if body.opens == 0 { body.io.take() } else { None }
+        };
+        // The file is closed with nothing locked: the next open of it may be waiting.
+        drop(last);
     }
 
     /// Reads at `at` into `buf`; fewer bytes only at the end of the file.
