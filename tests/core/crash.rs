@@ -25,6 +25,7 @@ use crate::snap;
 use crate::snap::Pins;
 use crate::snap::Shown;
 use crate::snap::Tree;
+use crate::support::report_count;
 use crate::world::Limits;
 use crate::world::Scratch;
 use crate::world::Setup;
@@ -249,7 +250,7 @@ fn death_at_every_call_leaves_before_or_after() {
         }
     });
     assert!(bad.is_empty(), "{} of {states} states are neither before nor after:\n{}", bad.len(), bad.join("\n"));
-    eprintln!("{states} states");
+    report_count(states, "states after a death");
 }
 
 #[test]
@@ -266,7 +267,7 @@ fn a_fault_at_every_call_is_told_and_harmless() {
         }
     });
     assert!(bad.is_empty(), "{} of {faults} faults:\n{}", bad.len(), bad.join("\n"));
-    eprintln!("{faults} faults");
+    report_count(faults, "faults");
 }
 
 fn one_fault(
