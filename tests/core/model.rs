@@ -1,5 +1,7 @@
 //! Random operations on random layers, against the plain directory.
 
+use std::cell::Cell;
+
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use proptest::test_runner::RngAlgorithm;
@@ -11,6 +13,8 @@ use crate::layers::Store;
 use crate::layers::any_layer;
 use crate::ops::Op;
 use crate::ops::any_op;
+use crate::support::report_count;
+use crate::support::report_skip;
 use crate::world::Limits;
 use crate::world::Setup;
 use crate::world::World;
@@ -20,7 +24,7 @@ use crate::world::read_what_the_kernel_wrote;
 pub fn skip() -> bool {
     let root = sys_is_root();
     if !root {
-        eprintln!("skipped: making whiteouts, devices and trusted attributes needs root");
+        report_skip("making whiteouts, devices and trusted attributes needs root");
     }
     !root
 }
@@ -57,18 +61,24 @@ fn try_cases(usual: u32, stores: &'static [Store], links: bool, body: impl Fn(Ve
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let layers = prop::collection::vec(any_layer(stores, links), 1..4);
     let ops = prop::collection::vec(any_op(), 1..40);
+    let done = Cell::new(0);
     let result = runner.run(&(layers, ops), |(layers, ops)| {
         body(layers, &ops);
+        done.set(done.get() + 1);
         Ok(())
     });
     if let Err(e) = result {
         let text = format!("{e}");
         panic!("MICA_SEED={seed}: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
     }
+    report_count(done.get(), "random cases");
 }
 
 #[test]
 fn an_upper_that_the_kernel_wrote() {
+    if skip() {
+        return;
+    }
     for redirect in [false, true] {
         try_cases(20, &[Store::Dir], false, |layers, ops| {
             read_what_the_kernel_wrote(&Setup { layers, redirect, limits: Limits::default() }, ops);

@@ -247,6 +247,19 @@ impl World {
         dirs[usize::from(at.0) % dirs.len()].child(layers::name(at.1).as_name())
     }
 
+    /// The [`At`] that means a path now; none where its parent is no directory, or its name none of the alphabet.
+    pub fn at(&self, path: &RelPath) -> Option<At> {
+        let (parent, name) = path.split_last()?;
+        let mut dirs = self.before.iter().filter(|(_, s)| s.kind == Kind::Dir);
+        let dir = u8::try_from(dirs.position(|(path, _)| *path == parent)?).ok()?;
+        (0..8).find(|n| layers::name(*n).as_name() == name).map(|n| At(dir, n))
+    }
+
+    /// What shows now.
+    pub fn tree(&self) -> &Tree {
+        &self.before
+    }
+
     fn lookup(&mut self, path: &RelPath) -> Result<Arc<Node>, Errno> {
         let union = self.union.as_ref().expect("mounted");
         let mut at = union.node(micafs::union::node::ROOT).map_err(errno)?;

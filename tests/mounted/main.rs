@@ -24,6 +24,7 @@ mod readdir;
 mod remove;
 mod rename;
 mod requests;
+mod sequence;
 mod stress;
 mod unlinked;
 mod xattr;
