@@ -189,7 +189,10 @@ impl Trees {
         let plain = Snapshot::of(&self.plain).unwrap();
         same(&format!("{when}: the plain directory and the mount"), &plain, &self.mica.tree());
         if let Some(kernel) = &self.kernel {
-            same(&format!("{when}: the plain directory and the kernel's"), &plain, &kernel.tree());
+            // Times aside: renaming a name of a file onto another of its names changes nothing, but the time of the directory in the
+            // kernel's overlayfs.
+            let lines = diff_ignoring(&plain, &kernel.tree(), &[Field::Mtime]);
+            assert!(lines.is_empty(), "{when}: the plain directory and the kernel's:\n{}", lines.join("\n"));
         }
         plain
     }
@@ -266,9 +269,8 @@ fn number(variable: &str) -> Option<u64> {
 
 fn sequences(redirect: bool) {
     let Some(trees) = Trees::new(redirect) else { return };
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).unwrap();
-    let seed = number("MICA_SEED").unwrap_or(u64::from_ne_bytes(bytes));
+    // The same run each time, so that a failure of today is not gone tomorrow; other seeds are for whoever looks for more.
+    let seed = number("MICA_SEED").unwrap_or(0x6d69_6361);
     // Captured, and so shown only when the test fails.
     eprintln!("MICA_SEED={seed}");
     let mut dice = Dice(seed.max(1));
