@@ -19,7 +19,7 @@ use crate::image::config::ImageConfig;
 use crate::image::reference::Reference;
 
 /// The most that the index may take, in bytes.
-const LIMIT: u64 = 256 << 20;
+pub(super) const LIMIT: u64 = 256 << 20;
 /// The fewest digits of an image's id that can stand for it.
 const ID_MIN: usize = 2;
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use flate2::Crc;
+
 use super::encode;
 use super::encode::Frame;
 use super::format::ObjectRef;
@@ -92,7 +94,7 @@ fn discard(dirs: &Dirs, name: &NameBuf) {
 enum Open {
     None,
     /// Goes to the pack file, from this offset on.
-    Pack(u64),
+    Pack(u64, Crc),
     /// Is collected in [`PackWriter::collected`].
     Collect,
     /// Goes to a file of its own.
@@ -188,7 +190,7 @@ impl PackWriter {
     pub fn begin_body(&mut self, len: u64) -> Result<()> {
         (self.left, self.len) = (len, len);
         self.open = match len {
-            _ if len < OBJECT_MIN => Open::Pack(self.pack_len()),
+            _ if len < OBJECT_MIN => Open::Pack(self.pack_len(), Crc::new()),
             _ if len <= COLLECT_MAX => {
                 self.collected.clear();
                 Open::Collect
@@ -208,7 +210,10 @@ impl PackWriter {
         self.tar_size += len;
         match &mut self.open {
             Open::None => Err(misuse("a body that was not begun")),
-            Open::Pack(_) => self.append(bytes),
+            Open::Pack(_, sum) => {
+                sum.update(bytes);
+                self.append(bytes)
+            }
             Open::Collect => {
                 self.collected.extend_from_slice(bytes);
                 Ok(())
@@ -228,10 +233,14 @@ impl PackWriter {
         if self.left != 0 {
             return Err(misuse("fewer bytes than the body has"));
         }
+        let mut sum = 0;
         let place = match std::mem::replace(&mut self.open, Open::None) {
             Open::None => return Err(misuse("a body that was not begun")),
-            Open::Pack(_) if self.len == 0 => Place::Empty,
-            Open::Pack(offset) => Place::Pack(offset),
+            Open::Pack(..) if self.len == 0 => Place::Empty,
+            Open::Pack(offset, crc) => {
+                sum = crc.sum();
+                Place::Pack(offset)
+            }
             Open::Collect => {
                 let digest = Digest::of(&self.collected);
                 match self.known(&digest)? {
@@ -251,7 +260,7 @@ impl PackWriter {
                 }
             }
         };
-        Ok(Body { place, stored: self.len })
+        Ok(Body { place, stored: self.len, sum })
     }
 
     /// The position of an object that need not be written: this pack or the store has it.
