@@ -111,7 +111,7 @@ fn a_load_that_fails_at_any_step_leaves_nothing_to_see() {
             let scratch = Scratch::new();
             let store = scratch.store();
             let result = with_fault(&mut || load_with(&store, scratch.input(), &Quiet, 1).map(drop));
-            let report = scratch.store().check().unwrap();
+            let report = scratch.store().check(&()).unwrap();
             assert_eq!(report.problems, [], "after {result:?}");
             let names = store.images().unwrap().names.len();
             assert!(names == 0 || names == 2, "all names or none: {names}");
@@ -120,7 +120,7 @@ fn a_load_that_fails_at_any_step_leaves_nothing_to_see() {
             // A removal collects all that the failed try left behind.
             remove(&store, "x:1", false).unwrap();
             remove(&store, "x:2", false).unwrap();
-            let report = store.check().unwrap();
+            let report = store.check(&()).unwrap();
             assert_eq!((report.loose_blobs, report.loose_layers, report.problems.len()), (0, 0, 0));
             for dir in ["packs", "objects", "tmp", "blobs/sha256"] {
                 let left: Vec<PathBuf> = files_below(&scratch.path.join("store").join(dir));
@@ -140,9 +140,9 @@ fn a_removal_that_fails_at_any_step_leaves_the_store_whole() {
         load(&store, scratch.input(), &Quiet).unwrap();
         remove(&store, "x:1", false).unwrap();
         let result = with_fault(&mut || remove(&store, "x:2", false).map(drop));
-        assert_eq!(scratch.store().check().unwrap().problems, []);
+        assert_eq!(scratch.store().check(&()).unwrap().problems, []);
         load(&store, scratch.input(), &Quiet).unwrap();
-        assert_eq!(store.check().unwrap().problems, []);
+        assert_eq!(store.check(&()).unwrap().problems, []);
         assert_eq!(images::list(&store, &images::Filter::default()).unwrap().len(), 2);
         result.is_ok()
     });
@@ -227,7 +227,7 @@ fn an_image_in_use_is_not_removed() {
     store.update_container(&store.index().unwrap(), &record.id, |r| r.state = record.state.clone()).unwrap();
     assert!(matches!(remove(&store, &id.hex(), false), Err(Error::Conflict(_))));
     remove(&store, "x:2", true).unwrap();
-    let report = store.check().unwrap();
+    let report = store.check(&()).unwrap();
     assert_eq!((report.problems.len(), report.loose_layers), (0, 0), "the container still has its layers");
 }
 
@@ -255,7 +255,7 @@ fn two_loads_and_removals_side_by_side_keep_the_store_whole() {
             }
         }
     });
-    assert_eq!(store.check().unwrap().problems, []);
+    assert_eq!(store.check(&()).unwrap().problems, []);
 }
 
 #[test]

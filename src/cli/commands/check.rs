@@ -1,4 +1,4 @@
-//! `mica check`
+//! `mica check`: the store, as `mica system check`, or an upper directory.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::Context;
+use crate::cli::commands::system;
 use crate::cli::error::CliError;
 use crate::path::Escaped;
 use crate::union::check::Finding;
@@ -23,34 +24,24 @@ pub struct Args {
     /// The work directory of the upper directory
     #[arg(long, value_name = "DIR", requires = "upper")]
     work: Option<PathBuf>,
-    /// Repair what can be repaired; what shows stays the same
-    #[arg(long, requires = "upper")]
+    /// Repair what can be repaired
+    #[arg(long)]
     repair: bool,
     /// Print JSON
-    #[arg(long, requires = "upper")]
+    #[arg(long)]
     json: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     match &args.upper {
         Some(upper) => check_upper(upper, args, context),
-        None => check_store(context),
-    }
-}
-
-fn check_store(context: &mut Context) -> Result<(), CliError> {
-    let report = context.store()?.check()?;
-    for problem in &report.problems {
-        writeln!(context.out, "{}: {}", problem.what, problem.why)?;
-    }
-    let loose = report.loose_layers + report.loose_blobs;
-    if loose > 0 {
-        writeln!(context.out, "{loose} unused layers and documents; the next 'mica rmi' removes them")?;
-    }
-    match report.problems.len() {
-        0 => Ok(writeln!(context.out, "the store is whole")?),
-        n => Err(CliError::new(format!("{n} problems in the store"))
-            .hint("loading or pulling the images again repairs what is damaged")),
+        None => {
+            let args = system::check::Args { repair: args.repair, json: args.json, quiet: args.quiet };
+            system::check::run(&args, context)
+        }
     }
 }
 
