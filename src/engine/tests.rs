@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::load::Input;
+use super::load::Options;
 use super::load::load;
 use super::load::load_with;
 use super::remove::Removed;
@@ -110,7 +111,8 @@ fn a_load_that_fails_at_any_step_leaves_nothing_to_see() {
         let steps = at_every_step(killed, |with_fault| {
             let scratch = Scratch::new();
             let store = scratch.store();
-            let result = with_fault(&mut || load_with(&store, scratch.input(), &Quiet, 1).map(drop));
+            let result =
+                with_fault(&mut || load_with(&store, scratch.input(), &Options::default(), &Quiet, 1).map(drop));
             let report = scratch.store().check().unwrap();
             assert_eq!(report.problems, [], "after {result:?}");
             let names = store.images().unwrap().names.len();
@@ -195,7 +197,7 @@ fn a_saved_image_is_the_loaded_one() {
     let mut again = Vec::new();
     save::save(&store, &words, &mut again).unwrap();
     assert_eq!(archive, again);
-    assert!(save::save(&store, &["nope".to_owned()], std::io::sink()).is_err());
+    assert!(save::save(&store, &["nope".to_owned()], &mut std::io::sink()).is_err());
 }
 
 fn container_of(store: &Store, id: Digest) -> ContainerRecord {

@@ -87,6 +87,11 @@ impl Store {
             }
             report.loose_blobs += usize::from(!needed.blobs.contains(&digest));
         }
+        for digest in self.kept()? {
+            if let Some(why) = self.check_kept(&digest)? {
+                report.problem(format!("kept layer file {digest}"), why);
+            }
+        }
         Ok(report)
     }
 }
