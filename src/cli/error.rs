@@ -117,7 +117,15 @@ impl From<engine::Error> for CliError {
                 };
                 Self::new(&e).hint(hint)
             }
-            engine::Error::Save(WriteError::Write(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => e.into(),
+            engine::Error::Save(WriteError::Write(e)) | engine::Error::Export(e)
+                if e.kind() == std::io::ErrorKind::BrokenPipe =>
+            {
+                e.into()
+            }
+            engine::Error::NotEmpty(_) => Self::new(&e).hint("name a directory that is not there yet, or an empty one"),
+            engine::Error::Settings { .. } => Self::new(&e).hint("a line that is known: keep-blobs = true"),
+            engine::Error::Import { .. } => Self::new(&e)
+                .hint("'mica import' reads the tar of a root filesystem, plain or in gzip, zstd, bzip2 or xz"),
             engine::Error::Run(ref source) => Self { code: source.exit_code(), ..Self::new(&e) },
             engine::Error::Helper(said) => from_helper(&said),
             engine::Error::NoHelper => Self::new(&e).hint("install mount.mica beside mica, or in /sbin"),
@@ -152,6 +160,7 @@ fn archive_hint(e: &archive::Error) -> Option<&'static str> {
         archive::Error::NotAnImage(_) => {
             Some("'mica load' reads what 'docker save', 'podman save' and 'skopeo copy .. oci-archive:' write")
         }
+        archive::Error::NoDocuments => Some("if it is the tar of a root filesystem, use 'mica import FILE NAME'"),
         archive::Error::Truncated(_) => Some("the archive was not written or copied to its end; make it again"),
         archive::Error::Mismatch { .. } | archive::Error::Layer { .. } => {
             Some("nothing was loaded; the archive is damaged or was changed, make it again")

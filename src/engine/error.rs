@@ -32,6 +32,39 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A file that the user named cannot be written.
+    #[error("{path}: {source}")]
+    Output {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A directory that shall be made is there already, and not empty.
+    #[error("{0} is there already and is not empty")]
+    NotEmpty(String),
+    /// The configuration file is wrong.
+    #[error("{path}: {why}")]
+    Settings {
+        /// The file.
+        path: String,
+        /// What is wrong, and where.
+        why: String,
+    },
+    /// A root filesystem could not be imported.
+    #[error("{archive}: {source}")]
+    Import {
+        /// The archive, as the user named it.
+        archive: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A change that an image shall get makes no sense.
+    #[error(transparent)]
+    Change(#[from] crate::image::change::BadChange),
+    /// A container's tree could not be written as a tar.
+    #[error("cannot write the tar: {0}")]
+    Export(std::io::Error),
     /// An archive could not be written.
     #[error(transparent)]
     Save(#[from] WriteError),

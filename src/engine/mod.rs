@@ -5,17 +5,24 @@ pub mod containers;
 pub mod diff;
 pub mod error;
 pub mod explain;
+pub mod export;
 pub mod history;
 pub mod images;
+pub mod import;
 pub mod inspect;
 pub mod load;
 pub mod mounting;
+pub mod output;
 pub mod refresh;
 pub mod remove;
 pub mod run;
 pub mod save;
+pub mod settings;
+mod spool;
 pub mod tag;
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::load::Input;
+use super::load::Options;
 use super::load::load;
 use super::load::load_with;
 use super::remove::Removed;
@@ -22,12 +23,12 @@ use crate::sys::Errno;
 use crate::sys::gate;
 
 /// A directory with an archive of one two-layer image and a store, removed at the end.
-struct Scratch {
-    path: PathBuf,
+pub(super) struct Scratch {
+    pub(super) path: PathBuf,
 }
 
 impl Scratch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let unique = crate::digest::hex_of(&crate::env::random::<8>().unwrap());
         let path = std::env::temp_dir().join(format!("mica-engine-test-{unique}"));
         std::fs::create_dir(&path).unwrap();
@@ -36,17 +37,17 @@ impl Scratch {
         scratch
     }
 
-    fn store(&self) -> Store {
+    pub(super) fn store(&self) -> Store {
         Store::open(&self.path.join("store")).unwrap()
     }
 
-    fn input(&self) -> Input {
+    pub(super) fn input(&self) -> Input {
         Input::open(&self.path.join("image.tar")).unwrap()
     }
 
     fn write_archive(&self) {
         // The first layer has one body large enough to be an object, and one that stays in the pack.
-        let lower = tar_of(&[("etc/passwd", b"root"), ("big", &[7; 100_000])]);
+        let lower = tar_of(&[("etc/passwd", b"root"), ("big", &[7; 200_000])]);
         let upper = tar_of(&[("etc/.wh.passwd", b""), ("etc/motd", b"hello")]);
         let config = format!(
             r#"{{"created":"2026-01-01T00:00:00Z","architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}","{}"]}},"history":[{{"created_by":"one"}},{{"empty_layer":true}},{{"created_by":"two"}}]}}"#,
@@ -70,7 +71,7 @@ impl Drop for Scratch {
     }
 }
 
-fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, data) in files {
         let mut header = tar::Header::new_gnu();
@@ -91,7 +92,7 @@ fn failing(steps: usize, killed: bool) -> impl FnMut(&gate::Call<'_>) -> Option<
 }
 
 /// Runs `body` with a fault at its first step, then its second and so on until it succeeds; how many steps it has.
-fn at_every_step(
+pub(super) fn at_every_step(
     killed: bool,
     mut body: impl FnMut(&dyn Fn(&mut dyn FnMut() -> Result<()>) -> Result<()>) -> bool,
 ) -> usize {
@@ -110,7 +111,8 @@ fn a_load_that_fails_at_any_step_leaves_nothing_to_see() {
         let steps = at_every_step(killed, |with_fault| {
             let scratch = Scratch::new();
             let store = scratch.store();
-            let result = with_fault(&mut || load_with(&store, scratch.input(), &Quiet, 1).map(drop));
+            let result =
+                with_fault(&mut || load_with(&store, scratch.input(), &Options::default(), &Quiet, 1).map(drop));
             let report = scratch.store().check(&()).unwrap();
             assert_eq!(report.problems, [], "after {result:?}");
             let names = store.images().unwrap().names.len();
@@ -148,7 +150,7 @@ fn a_removal_that_fails_at_any_step_leaves_the_store_whole() {
     });
 }
 
-fn files_below(dir: &std::path::Path) -> Vec<PathBuf> {
+pub(super) fn files_below(dir: &std::path::Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -164,9 +166,9 @@ fn an_image_is_loaded_listed_tagged_and_removed() {
     let loaded = load(&store, scratch.input(), &Quiet).unwrap();
     let [image] = loaded.as_slice() else { panic!("one image") };
     let rows = images::list(&store, &images::Filter::parse(Some("x:1")).unwrap()).unwrap();
-    assert_eq!((rows.len(), rows[0].size, rows[0].created), (1, 100_009, Some(1_767_225_600)));
+    assert_eq!((rows.len(), rows[0].size, rows[0].created), (1, 200_009, Some(1_767_225_600)));
     let steps = history::history(&store, "x:1").unwrap();
-    assert_eq!(steps.iter().map(|step| step.size).collect::<Vec<_>>(), [5, 0, 100_004]);
+    assert_eq!(steps.iter().map(|step| step.size).collect::<Vec<_>>(), [5, 0, 200_004]);
     assert_eq!(steps[0].image, Some(image.id));
     assert_eq!(inspect::inspect_image(&store, "x:1").unwrap()["RepoTags"][1], "x:2");
     tag::tag(&store, "x:1", "y").unwrap();
@@ -195,10 +197,10 @@ fn a_saved_image_is_the_loaded_one() {
     let mut again = Vec::new();
     save::save(&store, &words, &mut again).unwrap();
     assert_eq!(archive, again);
-    assert!(save::save(&store, &["nope".to_owned()], std::io::sink()).is_err());
+    assert!(save::save(&store, &["nope".to_owned()], &mut std::io::sink()).is_err());
 }
 
-fn container_of(store: &Store, id: Digest) -> ContainerRecord {
+pub(super) fn container_of(store: &Store, id: Digest) -> ContainerRecord {
     ContainerRecord {
         id: "c".repeat(64),
         name: "n".to_owned(),

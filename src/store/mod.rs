@@ -9,6 +9,7 @@
 //!   known.json           compressed digests seen before, with their diff ids         (known.rs)
 //!   blobs/sha256/HEX     configs and manifests                                       (blobs.rs)
 //!   packs/ objects/ tmp/ layers, see layer::pack                                     (layers.rs)
+//!   kept/HEX             compressed layers as they came, if that is configured       (kept.rs)
 //!   containers/ID/       container.json, upper/ work/ rootfs/                        (containers.rs)
 //!   mounts/NAME.json     what `mica mount` pinned                                    (mounts.rs)
 //! ```
@@ -44,6 +45,7 @@ mod file;
 mod format;
 pub mod gc;
 pub mod images;
+pub mod kept;
 pub mod known;
 pub mod layers;
 mod lock;
@@ -80,6 +82,7 @@ const BLOBS: &[u8] = b"blobs";
 const SHA256: &[u8] = b"sha256";
 const CONTAINERS: &[u8] = b"containers";
 const MOUNTS: &[u8] = b"mounts";
+const KEPT: &[u8] = b"kept";
 
 /// A fixed name, which is one component by being written here.
 fn fixed(name: &'static [u8]) -> Result<Name<'static>> {

@@ -4,8 +4,10 @@ mod check;
 mod commit;
 mod diff;
 mod explain;
+mod export;
 mod history;
 mod images;
+mod import;
 mod inspect;
 mod load;
 mod mount;
@@ -24,6 +26,7 @@ use clap::Subcommand;
 
 use super::Context;
 use super::error::CliError;
+use crate::image::manifest::Platform;
 
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]
@@ -33,8 +36,12 @@ pub enum Command {
     /// List images
     #[command(visible_alias = "ls")]
     Images(images::Args),
-    /// Save images to an archive that 'docker load' and 'podman load' read
+    /// Save images to an archive that docker, podman and skopeo read, or to an OCI layout directory
     Save(save::Args),
+    /// Make an image of the tar of a root filesystem
+    Import(import::Args),
+    /// Write all that a container shows as a tar
+    Export(export::Args),
     /// Remove images
     Rmi(rmi::Args),
     /// Give an image one more name
@@ -77,6 +84,8 @@ impl Command {
             Command::Load(args) => load::run(&args, context).map_err(CliError::in_run),
             Command::Images(args) => images::run(&args, context),
             Command::Save(args) => save::run(&args, context),
+            Command::Import(args) => import::run(&args, context),
+            Command::Export(args) => export::run(&args, context),
             Command::Rmi(args) => rmi::run(&args, context),
             Command::Tag(args) => tag::run(&args, context),
             Command::History(args) => history::run(&args, context),
@@ -95,4 +104,9 @@ impl Command {
             Command::System(args) => system::run(&args, context),
         }
     }
+}
+
+/// Reads the value of `--platform`.
+fn platform(text: &str) -> Result<Platform, String> {
+    Platform::parse(text).ok_or_else(|| "not of the form OS/ARCH[/VARIANT], such as linux/arm64".to_owned())
 }

@@ -128,6 +128,7 @@ impl Store {
 
     fn count_leftovers(&self) -> Result<u64> {
         let (mut files, _) = self.layers().packs().leftovers()?;
+        files += self.dead_kept()?;
         for dir in [self.root(), self.containers_dir(), self.mounts_dir(), &self.blobs] {
             files += file::dead(dir)?;
         }
@@ -144,6 +145,7 @@ impl Store {
             state.add(Problem::new(Fault::Hints, "known.json", e));
         }
         self.examine_documents(&mut state)?;
+        self.examine_kept(&mut state)?;
         self.examine_layers(&mut state, watch)?;
         Ok(state)
     }
@@ -231,6 +233,16 @@ impl Store {
                 && !told
             {
                 let problem = Problem::new(Fault::Document, format!("blobs/sha256/{}", digest.hex()), e);
+                state.add(Problem { layer: Some(digest), ..problem });
+            }
+        }
+        Ok(())
+    }
+
+    fn examine_kept(&self, state: &mut State) -> Result<()> {
+        for digest in self.kept()? {
+            if let Some(why) = self.check_kept(&digest)? {
+                let problem = Problem::new(Fault::Kept, format!("kept/{}", digest.hex()), why);
                 state.add(Problem { layer: Some(digest), ..problem });
             }
         }

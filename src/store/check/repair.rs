@@ -83,6 +83,10 @@ impl Store {
                 if needed { packs.mark(&layer)? } else { packs.remove(&layer)? }
                 removed
             }
+            (Fault::Kept, Some(digest)) => {
+                self.remove_kept(&digest)?;
+                Outcome::Repaired("removed; the image is saved with another layer file")
+            }
             (Fault::Missing, _) => Outcome::LoadAgain,
             // Bad objects go all at once.
             (Fault::Object, _) => Outcome::Repaired("removed"),

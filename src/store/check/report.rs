@@ -23,6 +23,8 @@ pub enum Fault {
     Pack,
     /// The content of a file in a layer is damaged or missing.
     Content,
+    /// A compressed layer that was kept as it came.
+    Kept,
     /// An object that no layer uses is damaged.
     Object,
     /// A container's record or one of its directories.
@@ -48,6 +50,7 @@ impl Fault {
             Fault::LayerIndex => "layer-index",
             Fault::Pack => "pack",
             Fault::Content => "content",
+            Fault::Kept => "kept",
             Fault::Object => "object",
             Fault::Container => "container",
             Fault::Mount => "mount",
