@@ -16,6 +16,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod system;
 mod tag;
 mod umount;
 
@@ -65,6 +66,8 @@ pub enum Command {
     Diff(diff::Args),
     /// Make an image of a container's changes
     Commit(commit::Args),
+    /// Space of the store: show it, give it back
+    System(system::Args),
 }
 
 impl Command {
@@ -89,6 +92,7 @@ impl Command {
             Command::Rm(args) => rm::run(&args, context),
             Command::Diff(args) => diff::run(&args, context),
             Command::Commit(args) => commit::run(&args, context),
+            Command::System(args) => system::run(&args, context),
         }
     }
 }
