@@ -2,9 +2,11 @@
 
 mod commands;
 mod error;
+mod filter;
 mod format;
 mod output;
 mod progress;
+mod rows;
 mod table;
 mod template;
 

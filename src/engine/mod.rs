@@ -10,11 +10,14 @@ pub mod images;
 pub mod inspect;
 pub mod load;
 pub mod mounting;
+pub mod prune;
 pub mod refresh;
 pub mod remove;
 pub mod run;
 pub mod save;
 pub mod tag;
+pub mod tree;
+pub mod usage;
 
 #[cfg(test)]
 mod tests;

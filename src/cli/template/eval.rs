@@ -120,7 +120,11 @@ impl<'a> Evaluator<'a> {
             Node::With(pipe, body, otherwise) => {
                 let known = self.variables.len();
                 let value = self.pipe(pipe, dot)?;
-                if funcs::is_true(&value.value) { self.list(body, &value)? } else { self.list(otherwise, dot)? }
+                if funcs::is_true(&value.value) {
+                    self.list(body, &value)?
+                } else {
+                    self.list(otherwise, dot)?
+                }
                 self.variables.truncate(known);
             }
             Node::Range(pipe, body, otherwise) => self.range(pipe, body, otherwise, dot)?,
@@ -199,9 +203,9 @@ impl<'a> Evaluator<'a> {
             return Err(fail("can't give argument to non-function".to_owned()));
         };
         if name == "and" || name == "or" {
-            return self.and_or(name == "and", rest, dot, piped).map_err(|stop| stop.unwrap_or_else(|| {
-                fail(format!("wrong number of args for {name}: want at least 1 got 0"))
-            }));
+            return self.and_or(name == "and", rest, dot, piped).map_err(|stop| {
+                stop.unwrap_or_else(|| fail(format!("wrong number of args for {name}: want at least 1 got 0")))
+            });
         }
         let mut args = rest.iter().map(|operand| self.operand(operand, dot)).collect::<Result<Vec<_>, _>>()?;
         args.extend(piped);

@@ -12,8 +12,8 @@ const WIDTH_MAX: usize = 4096;
 
 /// All functions but `and` and `or`, which need not evaluate all their arguments.
 const NAMES: [&str; 21] = [
-    "json", "split", "join", "title", "lower", "upper", "pad", "truncate", "print", "printf", "println", "len", "index",
-    "slice", "eq", "ne", "lt", "le", "gt", "ge", "not",
+    "json", "split", "join", "title", "lower", "upper", "pad", "truncate", "print", "printf", "println", "len",
+    "index", "slice", "eq", "ne", "lt", "le", "gt", "ge", "not",
 ];
 
 /// Whether a template may call this.

@@ -21,8 +21,6 @@ mod tests;
 
 use serde_json::Value;
 
-pub use print::json as go_json;
-
 /// The longest template, in bytes.
 const SIZE_MAX: usize = 64 << 10;
 

@@ -26,7 +26,8 @@ fn inner(value: &Value) -> String {
         Value::Object(map) => {
             let mut entries: Vec<_> = map.iter().collect();
             entries.sort_by_key(|(key, _)| *key);
-            let entries: Vec<String> = entries.into_iter().map(|(key, value)| format!("{key}:{}", inner(value))).collect();
+            let entries: Vec<String> =
+                entries.into_iter().map(|(key, value)| format!("{key}:{}", inner(value))).collect();
             format!("map[{}]", entries.join(" "))
         }
     }

@@ -37,10 +37,16 @@ fn what_docker_prints() {
         ("{{json .Config.Labels}}", "{\"b\":\"2\",\"a\":\"<1>\"}"),
         ("{{.Config.Labels}}", "map[a:<1> b:2]"),
         ("{{slice .Id 7 19}}", "940d959d0b65"),
-        ("{{printf \"%.5s|%5d|%q|%v|%-4s|%05d\" .Id 42 .Os .Config.Env \"a\" 7}}", "sha25|   42|\"linux\"|[PATH=/bin]|a   |00007"),
+        (
+            "{{printf \"%.5s|%5d|%q|%v|%-4s|%05d\" .Id 42 .Os .Config.Env \"a\" 7}}",
+            "sha25|   42|\"linux\"|[PATH=/bin]|a   |00007",
+        ),
         ("{{printf \"%d %s\" .Os}}", "%!d(string=linux) %!s(MISSING)"),
         ("{{println \"a\" 1}}{{print \"a\" \"b\" 1 2 \"c\"}}", "a 1\nab1 2c"),
-        ("{{title \"abc def\"}} {{join .RepoTags \",\"}} {{split \"a:b\" \":\"}} {{index (split \"a:b\" \":\") 1}}", "Abc Def b:1,x:2 [a b] b"),
+        (
+            "{{title \"abc def\"}} {{join .RepoTags \",\"}} {{split \"a:b\" \":\"}} {{index (split \"a:b\" \":\") 1}}",
+            "Abc Def b:1,x:2 [a b] b",
+        ),
         ("{{range $i, $e := .RepoTags}}{{$i}}={{$e}};{{else}}none{{end}}", "0=b:1;1=x:2;"),
         ("{{range .Tags}}{{.}}{{else}}none{{end}}", "none"),
         ("{{range $k, $v := .Config.Labels}}{{$k}}{{end}}", "ba"),
@@ -75,7 +81,10 @@ fn errors_are_in_gos_words() {
         ("{{.Nope}}", ":1:2: executing \"\" at <.Nope>: map has no entry for key \"Nope\""),
         ("x\n{{.Config.Nope}}", ":2:9: executing \"\" at <.Config.Nope>: map has no entry for key \"Nope\""),
         ("{{eq 1 \"a\"}}", ":1:2: executing \"\" at <eq 1 \"a\">: incompatible types for comparison"),
-        ("{{index .RootFS.Layers 99}}", ":1:2: executing \"\" at <index .RootFS.Layers 99>: error calling index: index out of range: 99"),
+        (
+            "{{index .RootFS.Layers 99}}",
+            ":1:2: executing \"\" at <index .RootFS.Layers 99>: error calling index: index out of range: 99",
+        ),
         ("{{$y}}", ":1:2: executing \"\" at <$y>: undefined variable: $y"),
     ] {
         assert_eq!(filled(template), format!("template parsing error: template: {expected}"), "{template}");
