@@ -42,6 +42,12 @@ impl CliError {
         self
     }
 
+    /// Another exit code.
+    #[must_use]
+    pub fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
     /// The exit code of a command that loads or runs something.
     #[must_use]
     pub fn in_run(mut self) -> Self {

@@ -2,10 +2,13 @@
 
 mod commands;
 mod error;
+mod filter;
 mod format;
 mod output;
 mod progress;
+mod rows;
 mod table;
+mod template;
 
 use std::ffi::OsString;
 use std::io::Write;

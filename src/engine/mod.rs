@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod load;
 pub mod mounting;
 pub mod output;
+pub mod prune;
 pub mod refresh;
 pub mod remove;
 pub mod run;
@@ -20,6 +21,8 @@ pub mod save;
 pub mod settings;
 mod spool;
 pub mod tag;
+pub mod tree;
+pub mod usage;
 
 #[cfg(test)]
 mod damage_tests;

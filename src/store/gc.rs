@@ -17,6 +17,8 @@ pub struct Collected {
     pub blobs: usize,
     /// What killed processes left behind.
     pub leftovers: usize,
+    /// Bytes of layers that are free now.
+    pub bytes: u64,
 }
 
 /// Everything that must stay.
@@ -41,7 +43,7 @@ impl Store {
             }
         }
         collected.blobs += self.collect_kept()?;
-        collected.layers = self.layers().collect(&needed.layers)?;
+        (collected.layers, collected.bytes) = self.layers().collect(&needed.layers)?;
         if !collected.layers.is_empty() {
             let index = self.index()?;
             self.learn(&index, [], |known| needed.layers.contains(&known.diff_id))?;

@@ -68,7 +68,11 @@ impl Images {
         match (matches.next(), matches.next()) {
             (Some(id), None) => Ok(Found { id: *id, name: None }),
             (Some(_), Some(_)) => Err(Error::Ambiguous { what: "image", name: word.to_owned() }),
-            (None, _) => Err(Error::NotFound { what: "image", name: word.to_owned() }),
+            (None, _) => {
+                // As docker says it: the name that was looked for.
+                let name = Reference::parse(word).map_or_else(|_| word.to_owned(), |name| name.to_string());
+                Err(Error::NotFound { what: "image", name })
+            }
         }
     }
 

@@ -2,16 +2,19 @@
 
 mod check;
 mod commit;
+mod container;
 mod diff;
 mod explain;
 mod export;
 mod history;
+mod image;
 mod images;
 mod import;
 mod inspect;
 mod load;
 mod mount;
 mod mounts;
+mod prune;
 mod ps;
 mod refresh;
 mod rm;
@@ -20,6 +23,7 @@ mod run;
 mod save;
 mod system;
 mod tag;
+mod tree;
 mod umount;
 
 use clap::Subcommand;
@@ -48,7 +52,7 @@ pub enum Command {
     Tag(tag::Args),
     /// Show the steps by which an image was made
     History(history::Args),
-    /// Show everything about images, as JSON
+    /// Show everything about images and containers, as JSON
     Inspect(inspect::Args),
     /// Show why a path looks as it does: what each layer says about it
     Explain(explain::Args),
@@ -73,6 +77,10 @@ pub enum Command {
     Diff(diff::Args),
     /// Make an image of a container's changes
     Commit(commit::Args),
+    /// The commands on images: ls, inspect, rm, prune, history, tree, mount ...
+    Image(Box<image::Args>),
+    /// The commands on containers: ls, inspect, rm, prune, run ...
+    Container(Box<container::Args>),
     /// Space of the store: show it, give it back
     System(system::Args),
 }
@@ -101,6 +109,8 @@ impl Command {
             Command::Rm(args) => rm::run(&args, context),
             Command::Diff(args) => diff::run(&args, context),
             Command::Commit(args) => commit::run(&args, context),
+            Command::Image(args) => image::run(&args, context),
+            Command::Container(args) => container::run(*args, context),
             Command::System(args) => system::run(&args, context),
         }
     }

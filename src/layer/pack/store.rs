@@ -474,6 +474,16 @@ impl PackStore {
         Ok((files, bytes))
     }
 
+    /// The objects that a layer uses, each once, with their sizes in bytes.
+    ///
+    /// # Errors
+    /// As [`PackStore::open`].
+    pub fn object_sizes(&self, diff_id: &Digest) -> Result<Vec<(Digest, u64)>> {
+        let index = self.dirs.open_index(diff_id)?;
+        let object = |position| index.object(position).map(|object| (object.digest, object.len));
+        index.positions(Table::Objects).map(object).collect()
+    }
+
     /// Removes every pack that is not in `keep`, then every object that no kept pack uses, and unfinished files.
     ///
     /// While someone writes, nothing is done and [`Collected::busy`] is set.
