@@ -190,7 +190,7 @@ fn kind(kind: Kind) -> &'static str {
 }
 
 fn made_by(info: &LayerInfo) -> Option<String> {
-    info.created_by.as_ref().map(|command| text(command.as_bytes()))
+    info.made.created_by.as_ref().map(|command| text(command.as_bytes()))
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -39,6 +39,16 @@ pub enum Error {
         /// What is wrong with it.
         why: BadName,
     },
+    /// Fewer layers than were asked for.
+    #[error("{title} has {has} layers, not {count}")]
+    TooFew {
+        /// What the user calls the stack.
+        title: String,
+        /// How many were asked for.
+        count: usize,
+        /// How many there are.
+        has: usize,
+    },
     /// A layer cannot be read.
     #[error(transparent)]
     Union(#[from] union::Error),

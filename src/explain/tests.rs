@@ -99,7 +99,7 @@ fn subject(top: &Path, layers: usize, with_upper: bool) -> Subject {
     let lower = if with_upper { layers - 1 } else { layers };
     let sheet = |number: usize| {
         let layer = DirLayer::open(&top.join(number.to_string()), fds.clone()).unwrap();
-        Sheet { layer: Arc::new(layer), digest: None, created_by: None }
+        Sheet::bare(Arc::new(layer))
     };
     let upper = with_upper.then(|| {
         let path = top.join(layers.to_string());

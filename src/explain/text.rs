@@ -241,7 +241,7 @@ fn row(component: &Component, step: &Step, layers: &[LayerInfo], style: Style) -
 /// Where a layer comes from: the command that made it, or the directory that it is.
 fn origin(info: &LayerInfo) -> Option<String> {
     match info.digest {
-        Some(_) => info.created_by.as_deref().map(one_line),
+        Some(_) => info.made.created_by.as_deref().map(one_line),
         None => Some(Escaped(info.label.as_bytes()).to_string()),
     }
 }
@@ -329,7 +329,7 @@ fn footer(explanation: &Explanation, style: Style) -> String {
     push(&mut out, format_args!("  object    {}\n", object(&served.stat)));
     push(&mut out, format_args!("  modified  {}\n", time(served.stat.mtime)));
     push(&mut out, format_args!("  location  {}\n", served.location));
-    if let Some(command) = &info.created_by {
+    if let Some(command) = &info.made.created_by {
         push(&mut out, format_args!("  made by   {}\n", one_line(command)));
     }
     out
