@@ -4,17 +4,18 @@ pub mod commit;
 pub mod containers;
 pub mod diff;
 pub mod error;
-pub mod explain;
 pub mod history;
 pub mod images;
 pub mod inspect;
 pub mod load;
 pub mod mounting;
+mod private;
 pub mod refresh;
 pub mod remove;
 pub mod run;
 pub mod save;
 pub mod tag;
+pub mod target;
 
 #[cfg(test)]
 mod tests;

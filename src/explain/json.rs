@@ -32,7 +32,6 @@ use super::subject::Place;
 use super::trace::Component;
 use super::trace::Cut;
 use super::trace::Explanation;
-use super::trace::How;
 use super::trace::Outcome;
 use super::trace::Step;
 use crate::layer::Marks;
@@ -140,13 +139,8 @@ pub(super) fn word(verdict: &Verdict) -> &'static str {
 }
 
 fn cut(cut: &Cut, layers: &[LayerInfo]) -> Value {
-    let how = match cut.how {
-        How::Whiteout => "whiteout",
-        How::Opaque => "opaque",
-        How::Covered => "covered",
-    };
     let info = layers.get(cut.layer);
-    json!({ "layer": number(info), "digest": info.and_then(|i| i.digest), "path": cut.path.to_string(), "how": how })
+    json!({ "layer": number(info), "digest": info.and_then(|i| i.digest), "path": cut.path.to_string(), "how": cut.how.word() })
 }
 
 fn number(info: Option<&LayerInfo>) -> Value {

@@ -10,10 +10,20 @@
 //! through each of these layers alone. What later commands need (the history of a path, listings with origin) stands on the
 //! same two: [`Subject`] and [`Explanation`].
 
+pub mod blame;
+pub mod changes;
+pub mod compare;
+pub mod content;
+pub mod find;
 pub mod json;
+pub mod layers;
+pub mod lint;
+pub mod log;
 pub mod subject;
 pub mod text;
 pub mod trace;
+pub mod usage;
+pub mod versions;
 
 #[cfg(test)]
 mod tests;

@@ -399,7 +399,7 @@ fn the_layer_that_is_said_to_serve_holds_what_the_union_shows() {
     let open = |id| -> Arc<dyn Layer> { Arc::new(store.layers().get(id).expect("a layer")) };
     let layers: Vec<Arc<dyn Layer>> = config.diff_ids().iter().rev().map(open).collect();
     let union = Union::new(Stack::new(None, layers.clone()).expect("a stack"), Options::default()).expect("a union");
-    let subject = micafs::engine::explain::stored(&store, "localhost/crafted:1").expect("a subject");
+    let subject = micafs::engine::target::stored(&store, "localhost/crafted:1").expect("a subject");
 
     let mut paths = BTreeSet::new();
     layers.iter().for_each(|layer| paths_of(&layer.root().expect("a root"), b"", &mut paths));

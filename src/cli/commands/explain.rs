@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::engine;
-use crate::engine::explain::Question;
+use crate::engine::target::Question;
 use crate::env;
 use crate::explain::explain;
 use crate::explain::json;
@@ -68,14 +68,14 @@ fn question(args: &Args, context: &Context) -> Result<Question, CliError> {
         let (Some(path), None) = (&args.target, &args.path) else {
             return Err(usage("with -o, give one PATH and no TARGET"));
         };
-        return Ok((engine::explain::directories(options)?, path.as_bytes().to_vec()));
+        return Ok((engine::target::directories(options)?, path.as_bytes().to_vec()));
     }
     let Some(word) = &args.target else { return Err(usage("give a TARGET and a PATH")) };
-    if let Some(found) = engine::explain::mounted(word, args.path.as_deref(), context.root.as_deref())? {
+    if let Some(found) = engine::target::mounted(word, args.path.as_deref(), context.root.as_deref())? {
         return Ok(found);
     }
     let path = args.path.as_ref().map(|path| path.as_bytes().to_vec()).unwrap_or_default();
-    let subject = engine::explain::stored(&context.store()?, engine::explain::as_name(word)?)?;
+    let subject = engine::target::stored(&context.store()?, engine::target::as_name(word)?)?;
     Ok((subject, path))
 }
 
