@@ -3,6 +3,7 @@
 mod commands;
 mod error;
 mod format;
+mod looking;
 mod output;
 mod progress;
 mod table;

@@ -58,6 +58,13 @@ pub struct Target {
     _private: Option<PrivateStore>,
 }
 
+impl Target {
+    /// A stack that needs nothing to be kept.
+    pub fn new(subject: Subject, path: Vec<u8>) -> Self {
+        Self { subject, path, _private: None }
+    }
+}
+
 /// What is asked: the words of the command line.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {

@@ -2,13 +2,17 @@
 
 use super::Result;
 use super::content;
+use super::json::kind;
 use super::layers::Entry;
+use super::text::time;
 use crate::layer::Obj;
 use crate::layer::marks::is_private_xattr;
+use crate::path::Escaped;
 use crate::sys::attr::Kind;
 use crate::sys::attr::PERM_MASK;
 use crate::sys::attr::Stat;
 use crate::sys::attr::Time;
+use crate::sys::attr::dev_parts;
 
 /// What happened to a path, in docker's letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +59,36 @@ pub enum Difference {
     Time(Time, Time),
     /// So many names in the directory were said to be something else.
     Entries(usize),
+}
+
+impl Difference {
+    /// What differs in one word, and the values before and after as text for people and programs; where there are none, empty.
+    pub fn words(&self) -> (&'static str, String, String) {
+        let owner = |(uid, gid): (u32, u32)| format!("{uid}:{gid}");
+        let device = |rdev: u64| {
+            let (major, minor) = dev_parts(rdev);
+            format!("{major}:{minor}")
+        };
+        match self {
+            Difference::Kind(a, b) => ("kind", kind(*a).to_owned(), kind(*b).to_owned()),
+            Difference::Mode(a, b) => ("mode", format!("{a:04o}"), format!("{b:04o}")),
+            Difference::Owner(a, b) => ("owner", owner(*a), owner(*b)),
+            Difference::Size(a, b) => ("size", a.to_string(), b.to_string()),
+            Difference::Content => ("content", String::new(), String::new()),
+            Difference::Link(a, b) => ("link", Escaped(a).to_string(), Escaped(b).to_string()),
+            Difference::Device(a, b) => ("device", device(*a), device(*b)),
+            Difference::Xattr(name, change) => {
+                let name = Escaped(name).to_string();
+                match change {
+                    Change::Added => ("xattr", String::new(), name),
+                    Change::Changed => ("xattr", name.clone(), name),
+                    Change::Deleted => ("xattr", name, String::new()),
+                }
+            }
+            Difference::Time(a, b) => ("mtime", time(*a), time(*b)),
+            Difference::Entries(count) => ("entries", String::new(), count.to_string()),
+        }
+    }
 }
 
 /// A thing that a union shows, with the objects that answer for it.
