@@ -27,12 +27,14 @@ pub struct CliError {
     hint: Option<String>,
     code: u8,
     quiet: bool,
+    /// The exit code is an answer and stays.
+    decided: bool,
 }
 
 impl CliError {
     /// A failure in one line.
     pub fn new(what: impl ToString) -> Self {
-        Self { what: what.to_string(), hint: None, code: EXIT_FAILURE, quiet: false }
+        Self { what: what.to_string(), hint: None, code: EXIT_FAILURE, quiet: false, decided: false }
     }
 
     /// What the user can do about it.
@@ -42,16 +44,16 @@ impl CliError {
         self
     }
 
-    /// Another exit code.
+    /// Ends with this exit code, which says something.
     #[must_use]
-    pub fn with_code(self, code: u8) -> Self {
-        Self { code, ..self }
+    pub fn code(self, code: u8) -> Self {
+        Self { code, decided: true, ..self }
     }
 
     /// The exit code of a command that loads or runs something.
     #[must_use]
     pub fn in_run(mut self) -> Self {
-        if self.code == EXIT_FAILURE && !self.quiet {
+        if self.code == EXIT_FAILURE && !self.quiet && !self.decided {
             self.code = EXIT_MICA;
         }
         self
@@ -137,9 +139,12 @@ impl From<engine::Error> for CliError {
             engine::Error::NoHelper => Self::new(&e).hint("install mount.mica beside mica, or in /sbin"),
             engine::Error::NoRecord(_) => Self::new(&e)
                 .hint("was it mounted by another user or another program? give the image or the directories"),
-            engine::Error::NotInMount(_) => {
+            engine::Error::NotInMount(_) | engine::Error::NoPath(_) => {
                 Self::new(&e).hint("say of what: mica explain IMAGE|CONTAINER|MOUNTPOINT PATH")
             }
+            engine::Error::Layer { .. } => Self::new(&e).hint("loading the image again repairs what is damaged"),
+            engine::Error::NoRange(_) => Self::new(&e).hint("mica diff IMAGE@2..@5, or mica diff IMAGE IMAGE"),
+            engine::Error::WhichImage { .. } => Self::new(&e).hint("name one behind the file: docker-archive:FILE:NAME"),
             engine::Error::Mount(ref source) => {
                 let hint = source.hint();
                 let error = Self::new(&e);

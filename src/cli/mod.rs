@@ -4,6 +4,7 @@ mod commands;
 mod error;
 mod filter;
 mod format;
+mod looking;
 mod output;
 mod progress;
 mod rows;

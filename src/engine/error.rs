@@ -100,6 +100,40 @@ pub enum Error {
     /// The union over a container's layers could not be read.
     #[error(transparent)]
     Union(#[from] crate::union::Error),
+    /// A layer of something that is looked at cannot be read.
+    #[error("layer {number} of {count} of {target} ({diff_id}) cannot be read: {source}")]
+    Layer {
+        /// What the user calls it.
+        target: String,
+        /// Which layer, from 1, lowest first.
+        number: usize,
+        /// Of how many.
+        count: usize,
+        /// Its diff id.
+        diff_id: crate::image::Digest,
+        /// Why.
+        source: store::Error,
+    },
+    /// A range of layers where one stack is meant.
+    #[error("{0:?} is a range of layers; only 'mica diff' compares two stacks")]
+    RangeHere(String),
+    /// One stack where two are meant.
+    #[error("{0:?} is one image; a comparison needs two, or a range of layers")]
+    NoRange(String),
+    /// A target without a path.
+    #[error("no PATH is given for {0}")]
+    NoPath(String),
+    /// An archive of several images.
+    #[error("{archive} holds several images: {names}")]
+    WhichImage {
+        /// The archive.
+        archive: String,
+        /// The names of its images.
+        names: String,
+    },
+    /// The system gives no random numbers.
+    #[error("cannot get random bytes: {0}")]
+    Random(std::io::Error),
     /// A path could not be explained.
     #[error(transparent)]
     Explain(#[from] crate::explain::Error),

@@ -282,11 +282,11 @@ fn a_container_and_a_mount_of_it_are_explained_alike() {
         work: None,
     };
     let subjects = [
-        explain::stored(&store, "n").unwrap(),
-        explain::of_record(std::path::Path::new("/mnt"), &record, None).unwrap(),
+        target::stored(&store, "n").unwrap(),
+        target::of_record(std::path::Path::new("/mnt"), &record, None).unwrap(),
     ];
     for subject in &subjects {
-        let commands: Vec<_> = subject.layers().iter().map(|layer| layer.created_by.as_deref()).collect();
+        let commands: Vec<_> = subject.layers().iter().map(|layer| layer.made.created_by.as_deref()).collect();
         assert_eq!(commands, [None, Some("two"), Some("one")], "{}", subject.title());
         let motd = explain(subject, b"/etc/motd", false).unwrap();
         let Outcome::Hidden { layer: 1, by: Some(by) } = &motd.outcome else { panic!("{motd:#?}") };

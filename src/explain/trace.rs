@@ -41,6 +41,8 @@ pub struct Explanation {
     pub components: Vec<Component>,
     /// What came of it.
     pub outcome: Outcome,
+    /// Whether the path was followed to its last name.
+    pub(super) complete: bool,
 }
 
 impl Explanation {
@@ -160,7 +162,7 @@ pub enum How {
 pub fn explain(subject: &Subject, path: &[u8], follow: bool) -> Result<Explanation> {
     let bad = |why| Error::Path { path: Escaped(path).to_string(), why };
     let parts = parse(path).map_err(bad)?;
-    let mut tracer = Tracer { subject, follow: follow || path.ends_with(b"/"), components: Vec::new() };
+    let mut tracer = Tracer { subject, follow: follow || path.ends_with(b"/"), components: Vec::new(), complete: true };
     let outcome = tracer.run(parts)?;
     Ok(Explanation {
         target: subject.title().to_owned(),
@@ -168,6 +170,7 @@ pub fn explain(subject: &Subject, path: &[u8], follow: bool) -> Result<Explanati
         layers: subject.layers().to_vec(),
         components: tracer.components,
         outcome,
+        complete: tracer.complete,
     })
 }
 
@@ -204,6 +207,7 @@ struct Tracer<'a> {
     subject: &'a Subject,
     follow: bool,
     components: Vec<Component>,
+    complete: bool,
 }
 
 impl Tracer<'_> {
@@ -215,7 +219,10 @@ impl Tracer<'_> {
             let Some(here) = frames.last() else { break };
             let name = match part {
                 Part::Name(name) => name,
-                Part::Up if here.dirs.is_none() => return Ok(Outcome::Never),
+                Part::Up if here.dirs.is_none() => {
+                    self.complete = false;
+                    return Ok(Outcome::Never);
+                }
                 Part::Up => {
                     if frames.len() > 1 {
                         frames.pop();
@@ -233,7 +240,10 @@ impl Tracer<'_> {
                 self.components.push(component);
                 links += 1;
                 match resolve(&text, links) {
-                    Err(why) => return Ok(Outcome::Unresolvable(why)),
+                    Err(why) => {
+                        self.complete = false;
+                        return Ok(Outcome::Unresolvable(why));
+                    }
                     Ok(target) => target.into_iter().rev().for_each(|part| parts.push_front(part)),
                 }
                 if text.starts_with(b"/") {
@@ -244,6 +254,7 @@ impl Tracer<'_> {
             }
             self.components.push(component);
             if dead_end && !parts.is_empty() {
+                self.complete = false;
                 return Ok(Outcome::Never);
             }
             frames.push(next);
@@ -462,7 +473,7 @@ fn link_of(parent: &Frame, name: Name<'_>, target: &Target) -> Result<Option<Lin
 }
 
 /// The directory that a target is, if it is one.
-fn into_dirs(target: Target) -> Option<Dirs> {
+pub(super) fn into_dirs(target: Target) -> Option<Dirs> {
     if target.kind() != Kind::Dir {
         return None;
     }

@@ -74,7 +74,7 @@ pub fn run_kind(how: &How, kind: Kind, context: &mut Context) -> Result<(), CliE
         template => Some(template),
     };
     let template = template.map(Template::parse).transpose();
-    let template = template.map_err(|e| CliError::new(e).with_code(EXIT_TEMPLATE))?;
+    let template = template.map_err(|e| CliError::new(e).code(EXIT_TEMPLATE))?;
     let store = context.store()?;
     let mut found = Vec::new();
     let mut failures = Vec::new();

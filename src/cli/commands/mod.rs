@@ -1,17 +1,22 @@
 //! The commands, one file each.
 
+mod blame;
 mod check;
 mod commit;
 mod container;
 mod diff;
+mod du;
 mod explain;
 mod export;
+mod find;
 mod history;
 mod image;
 mod images;
 mod import;
 mod inspect;
+mod lint;
 mod load;
+mod log;
 mod mount;
 mod mounts;
 mod prune;
@@ -21,10 +26,12 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod show;
 mod system;
 mod tag;
 mod tree;
 mod umount;
+mod which;
 
 use clap::Subcommand;
 
@@ -56,6 +63,20 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Show why a path looks as it does: what each layer says about it
     Explain(explain::Args),
+    /// List what each layer has of a path, and which one is served
+    Which(which::Args),
+    /// Show what each layer did to a path, newest first
+    Log(log::Args),
+    /// List a directory with the layer that each entry is from
+    Blame(blame::Args),
+    /// Print a file out of an image, a layer or an archive
+    Show(show::Args),
+    /// Show where the bytes are: by layer and directory, what shows and what is wasted
+    Du(du::Args),
+    /// Search all layers: by name, size, kind, content, deleted or not
+    Find(find::Args),
+    /// Look for what is wrong with an image: secrets, waste, lost capabilities
+    Lint(lint::Args),
     /// Check that the store, or an upper directory, is whole
     Check(check::Args),
     /// Mount an image as a directory
@@ -73,7 +94,7 @@ pub enum Command {
     Ps(ps::Args),
     /// Remove containers
     Rm(rm::Args),
-    /// List what a container changed: A added, C changed, D deleted
+    /// List what a container changed, or two images or layers: A added, C changed, D deleted
     Diff(diff::Args),
     /// Make an image of a container's changes
     Commit(commit::Args),
@@ -98,7 +119,14 @@ impl Command {
             Command::Tag(args) => tag::run(&args, context),
             Command::History(args) => history::run(&args, context),
             Command::Inspect(args) => inspect::run(&args, context),
-            Command::Explain(args) => explain::run(&args, context),
+            Command::Explain(args) => explain::run(&args, context).map_err(CliError::in_run),
+            Command::Which(args) => which::run(&args, context).map_err(CliError::in_run),
+            Command::Log(args) => log::run(&args, context).map_err(CliError::in_run),
+            Command::Blame(args) => blame::run(&args, context).map_err(CliError::in_run),
+            Command::Show(args) => show::run(&args, context).map_err(CliError::in_run),
+            Command::Du(args) => du::run(&args, context).map_err(CliError::in_run),
+            Command::Find(args) => find::run(&args, context).map_err(CliError::in_run),
+            Command::Lint(args) => lint::run(&args, context).map_err(CliError::in_run),
             Command::Check(args) => check::run(&args, context),
             Command::Mount(args) => mount::run(&args, context),
             Command::Umount(args) => umount::run(&args, context),

@@ -311,6 +311,14 @@ impl Object for PackObject {
         Ok(links.get(&self.position).cloned())
     }
 
+    /// Known of what is kept as an object, which is named by it; of a sparse one only the stored bytes' is.
+    fn digest(&self) -> Result<Option<Digest>> {
+        match self.node.place {
+            Place::Object(position) if !self.node.sparse => Ok(Some(self.open.index.object(position)?.digest)),
+            _ => Ok(None),
+        }
+    }
+
     fn location(&self) -> String {
         let layer = self.open.index.label();
         match self.node.place {
