@@ -287,19 +287,15 @@ const SCHEMAS: &str = "/usr/share/gocode/src/github.com/opencontainers/image-spe
 const VALIDATE: &str = r#"
 import json, os, sys, jsonschema
 folder = sys.argv[1]
-def load(name): return json.load(open(os.path.join(folder, name)))
-store = {}
-for name in os.listdir(folder):
-    if name.endswith('.json'):
-        schema = load(name)
-        store[name] = schema
-        if 'id' in schema: store[schema['id']] = schema
-        for base in ('https://opencontainers.org/schema/', 'https://opencontainers.org/schema/image/',
-                     'https://opencontainers.org/schema/image/index/', 'https://opencontainers.org/schema/descriptor/'):
-            store[base + name] = schema
+def plain(schema):
+    # The ids of parts would make references relative to places where nothing is.
+    if isinstance(schema, list): return [plain(part) for part in schema]
+    if not isinstance(schema, dict): return schema
+    return {key: plain(part) for key, part in schema.items() if key != 'id' or not isinstance(part, str)}
+store = {name: plain(json.load(open(os.path.join(folder, name)))) for name in os.listdir(folder) if name.endswith('.json')}
 def errors(name, document):
-    schema = load(name)
-    resolver = jsonschema.RefResolver(schema.get('id', ''), schema, store=store)
+    resolver = jsonschema.RefResolver(name, store[name], store=store)
+    schema = store[name]
     return list(jsonschema.Draft4Validator(schema, resolver=resolver).iter_errors(document))
 for argument in sys.argv[2:]:
     name, path = argument.split('=', 1)
