@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archives;
 mod area;
 mod bad_input;
 mod container;
