@@ -3,7 +3,7 @@
 use super::error::CliError;
 
 /// The filters of a command line.
-pub type Filters = Vec<(String, String)>;
+pub type Filters = [(String, String)];
 
 /// Reads one `--filter`; for clap, which repeats it.
 ///

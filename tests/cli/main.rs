@@ -11,6 +11,7 @@ mod area;
 mod bad_input;
 mod container;
 mod crash;
+mod images;
 mod install;
 mod load;
 mod mounted;

@@ -8,6 +8,7 @@
 mod argv;
 mod clients;
 mod docker;
+mod images;
 mod interop;
 mod lab;
 mod rootless;
@@ -46,6 +47,7 @@ const TESTS: &[Test] = &[
     ("podman_rootless_builds", rootless::build),
     ("docker_changes_and_commits", docker::changes),
     ("docker_builds", docker::builds),
+    ("docker_and_mica_say_the_same_of_images", images::docker_and_mica_say_the_same),
 ];
 
 fn main() -> ExitCode {

@@ -47,7 +47,7 @@ pub struct Args {
     digests: bool,
     /// dangling=true|false, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME, reference=PATTERN
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::parse)]
-    filter: Filters,
+    filter: Vec<(String, String)>,
     #[command(flatten)]
     list: rows::Options,
 }
