@@ -34,7 +34,8 @@ pub fn yes(key: &str, value: &str) -> Result<bool, CliError> {
     match value.to_lowercase().as_str() {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => Err(invalid(key, value)),
+        // The brackets are docker's.
+        _ => Err(invalid(key, &format!("[{value}]"))),
     }
 }
 

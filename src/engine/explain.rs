@@ -24,8 +24,8 @@ use crate::mount::table;
 use crate::mount::table::Entry;
 use crate::store::Error as StoreError;
 use crate::store::Store;
-use crate::store::mounts::EACH_LAYER;
 use crate::store::containers::ContainerRecord;
+use crate::store::mounts::EACH_LAYER;
 use crate::sys;
 
 /// A stack, and the path in it that was asked for, as bytes.

@@ -29,7 +29,7 @@ const LINES: &[&[&str]] = &[
     ],
     &["images", "-q", "--no-trunc"],
     &["images", "--filter", "reference=sh*", "-q"],
-    &["images", "--filter", "dangling=true"],
+    &["images", "--filter", "dangling=true", "-q"],
     &["images", "--filter", "foo=bar"],
     &["images", "--filter", "dangling=maybe"],
     &["images", "--filter", "before=nope"],
