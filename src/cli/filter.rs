@@ -3,7 +3,7 @@
 use super::error::CliError;
 
 /// The filters of a command line.
-pub type Filters = Vec<(String, String)>;
+pub type Filters = [(String, String)];
 
 /// Reads one `--filter`; for clap, which repeats it.
 ///
@@ -34,7 +34,8 @@ pub fn yes(key: &str, value: &str) -> Result<bool, CliError> {
     match value.to_lowercase().as_str() {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => Err(invalid(key, value)),
+        // The brackets are docker's.
+        _ => Err(invalid(key, &format!("[{value}]"))),
     }
 }
 

@@ -42,6 +42,7 @@ use crate::mount::table::Entry;
 use crate::store::Error as StoreError;
 use crate::store::Store;
 use crate::store::containers::ContainerRecord;
+use crate::store::mounts::EACH_LAYER;
 use crate::sys;
 
 /// A stack, and the path in it that was asked for, as bytes.
@@ -279,6 +280,10 @@ fn around<'a>(entries: &'a [Entry], place: &Path) -> Option<(&'a Entry, PathBuf)
 
 /// The stack that a mount's record tells of.
 pub(super) fn of_record(target: &Path, record: &Record, root: Option<&Path>) -> Result<Subject> {
+    if matches!(&record.source, RecordSource::Image(name) if name.ends_with(EACH_LAYER)) {
+        // Layers side by side are no union: there is nothing to explain.
+        return Err(Error::NoRecord(target.to_owned()));
+    }
     let fds = fd_cache();
     let packs = record.layers.iter().any(|layer| matches!(layer, LayerPlace::Pack(_)));
     let store = packs.then(|| open_store(record.root.as_ref().map(|root| root.0.as_path()).or(root))).transpose()?;

@@ -17,6 +17,7 @@ pub mod marks;
 pub mod mem;
 pub mod override_stat;
 pub mod pack;
+pub mod sheets;
 
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;

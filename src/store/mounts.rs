@@ -18,6 +18,9 @@ use crate::sys;
 /// The most that one record may take, in bytes.
 const LIMIT: u64 = 1 << 20;
 
+/// Behind an image's name: not the image, but each of its layers as a directory of its own.
+pub const EACH_LAYER: &str = "@*";
+
 /// A mount.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MountRecord {

@@ -12,6 +12,7 @@ mod area;
 mod bad_input;
 mod container;
 mod crash;
+mod images;
 mod install;
 mod load;
 mod mounted;

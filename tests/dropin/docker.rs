@@ -26,7 +26,7 @@ use crate::support::Daemon;
 use crate::support::Snapshot;
 use crate::support::guard::wait_for;
 
-const TOOLS: &[&str] = &["dockerd", "containerd", "docker", "runc", "timeout", "tar"];
+pub const TOOLS: &[&str] = &["dockerd", "containerd", "docker", "runc", "timeout", "tar"];
 
 /// A daemon with its own root.
 pub struct Docker {
@@ -62,11 +62,17 @@ impl Docker {
         Err(format!("dockerd with {driver} does not answer: {end:?}").into())
     }
 
-    pub fn docker(&self, args: &[&str]) -> Try<String> {
+    /// `docker ARGS...`, ready to run.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = lab::limited("docker");
         command.arg("-H").arg(format!("unix://{}/sock", self.dir.display())).args(args);
         command.env("DOCKER_CONFIG", &self.dir).env("DOCKER_BUILDKIT", "0").env_remove("DOCKER_HOST");
-        Ok(lab::ok(&mut command)?.trim_end().to_owned())
+        command
+    }
+
+    /// Runs it; it must succeed.
+    pub fn docker(&self, args: &[&str]) -> Try<String> {
+        Ok(lab::ok(&mut self.command(args))?.trim_end().to_owned())
     }
 
     fn export(&self, container: &str) -> Try<Snapshot> {

@@ -9,6 +9,7 @@ mod archives;
 mod argv;
 mod clients;
 mod docker;
+mod images;
 mod interop;
 mod lab;
 mod rootless;
@@ -55,6 +56,7 @@ const TESTS: &[Test] = &[
     ("documents_by_the_oci_schemas", archives::schemas),
     ("generated_stacks_to_umoci_and_the_kernel", stacks::generated),
     ("real_images_to_umoci_and_the_kernel", stacks::real),
+    ("docker_and_mica_say_the_same_of_images", images::docker_and_mica_say_the_same),
 ];
 
 fn main() -> ExitCode {

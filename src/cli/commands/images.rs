@@ -47,7 +47,7 @@ pub struct Args {
     digests: bool,
     /// dangling=true|false, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME, reference=PATTERN
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::parse)]
-    filter: Filters,
+    filter: Vec<(String, String)>,
     #[command(flatten)]
     list: rows::Options,
 }
@@ -68,10 +68,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         true => &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize"],
     };
     let listing = Listing { headings: &HEADINGS, columns, format: &args.list.format, quiet: args.quiet };
-    // With -q an image with several names once, so that `mica rmi $(mica images -q)` does not ask for it twice.
-    let mut seen = rustc_hash::FxHashSet::default();
-    let wanted = rows.iter().filter(|row| !args.quiet || seen.insert(row.id));
-    listing.print(&mut context.out, wanted.map(|row| fields(row, args.list.no_trunc, now)))
+    listing.print(&mut context.out, rows.iter().map(|row| fields(row, args.list.no_trunc, now)))
 }
 
 /// The conditions that filters mean.

@@ -22,7 +22,7 @@ pub struct Options {
     pub force: bool,
     /// until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]
     #[arg(long, value_name = "KEY=VALUE", value_parser = filter::parse)]
-    pub filter: Filters,
+    pub filter: Vec<(String, String)>,
 }
 
 /// Arguments of `mica image prune`.
@@ -44,7 +44,7 @@ pub struct ContainerArgs {
 
 /// `mica image prune`.
 pub fn run_images(args: &ImageArgs, context: &mut Context) -> Result<(), CliError> {
-    let conditions = images::conditions(&known(&args.options.filter, true)?, crate::env::now().0)?;
+    let conditions = images::conditions(known(&args.options.filter, true)?, crate::env::now().0)?;
     let what =
         if args.all { "all images without at least one container associated to them" } else { "all dangling images" };
     if !args.options.force && !agreed(&format!("WARNING! This will remove {what}.\n"), context)? {
@@ -56,7 +56,7 @@ pub fn run_images(args: &ImageArgs, context: &mut Context) -> Result<(), CliErro
 
 /// `mica container prune`.
 pub fn run_containers(args: &ContainerArgs, context: &mut Context) -> Result<(), CliError> {
-    let conditions = ps::conditions(&known(&args.options.filter, false)?, crate::env::now().0)?;
+    let conditions = ps::conditions(known(&args.options.filter, false)?, crate::env::now().0)?;
     let warning = "WARNING! This will remove all stopped containers.\n";
     if !args.options.force && !agreed(warning, context)? {
         return Ok(());
@@ -69,13 +69,13 @@ pub fn run_containers(args: &ContainerArgs, context: &mut Context) -> Result<(),
 ///
 /// # Errors
 /// One that it does not know.
-pub fn known(filters: &Filters, images: bool) -> Result<Filters, CliError> {
+pub fn known(filters: &Filters, images: bool) -> Result<&Filters, CliError> {
     for (key, _) in filters {
         if !matches!(key.as_str(), "until" | "label" | "label!") && !(images && key == "dangling") {
             return Err(filter::unknown(key));
         }
     }
-    Ok(filters.clone())
+    Ok(filters)
 }
 
 /// Warns and asks, as docker does: only `y` is a yes, and an input that ends is a no.

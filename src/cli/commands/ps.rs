@@ -63,7 +63,7 @@ pub struct Args {
     size: bool,
     /// id=, name=, status=, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE, before=CONTAINER, since=CONTAINER
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::parse)]
-    filter: Filters,
+    filter: Vec<(String, String)>,
     #[command(flatten)]
     list: rows::Options,
 }

@@ -21,7 +21,7 @@ pub struct Args {
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let (now, _) = crate::env::now();
     let filters = prune::known(&args.options.filter, false)?;
-    let (of_images, of_containers) = (images::conditions(&filters, now)?, ps::conditions(&filters, now)?);
+    let (of_images, of_containers) = (images::conditions(filters, now)?, ps::conditions(filters, now)?);
     if !args.options.force && !prune::agreed(&warning(args), context)? {
         return Ok(());
     }
