@@ -12,7 +12,9 @@
 //!                   "hidden_by": CUT | null, "error": TEXT | null, "created_by" }]      one for each layer, top first
 //!       "result": KIND | "absent",
 //!       "link": { "text": TEXT, "followed": BOOL } | null }]
-//!   "served": { "layer", "digest", "created_by", "location", "stat", "marks" } | null,
+//!   "served": { "layer", "digest", "created_by", "location", "stat", "marks",
+//!               "content": { "layer", "location" } | null      where the bytes of a copy of attributes alone lie
+//!               "origin": { "layer", "number" } | null } | null,      which object of which layer was copied up
 //!   "hidden": { "layer", "digest", "by": CUT | null } | null }    the topmost layer that has what does not show
 //!
 //! layer  "upper", or a number: 1 is the lowest           digest  "sha256:..." | null
@@ -57,6 +59,10 @@ pub fn document(explanation: &Explanation) -> Value {
         let info = layers.get(served.layer);
         json!({
             "layer": number(info), "digest": info.and_then(|i| i.digest), "created_by": info.and_then(made_by),
+            "content": served.content.as_ref().map(|(layer, place)| json!({ "layer": number(layers.get(*layer)), "location": place })),
+            "origin": served.origin.as_ref().map(|origin| json!({
+                "layer": origin.layer.map(|layer| number(layers.get(layer))), "number": origin.number,
+            })),
             "location": served.location, "stat": stat(&served.stat), "marks": marks(&served.marks),
         })
     });

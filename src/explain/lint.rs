@@ -296,8 +296,8 @@ impl<'a> Lint<'a> {
                 continue;
             }
             let text = match (shown, hidden) {
-                (0, _) => format!("{what}: deleted in a later layer, which does not make the image smaller"),
-                _ => format!("{what} was left in the image"),
+                (0, _) => format!("{what}, deleted in a later layer, which does not make the image smaller"),
+                _ => format!("{what}, left in the image"),
             };
             let severity = if wasted >= WASTE_MUCH { Severity::Medium } else { Severity::Low };
             let fix = "remove it in the same RUN that fills it, or keep it out with RUN --mount=type=cache";

@@ -335,6 +335,14 @@ fn footer(explanation: &Explanation, style: Style) -> String {
     push(&mut out, format_args!("  object    {}\n", object(&served.stat)));
     push(&mut out, format_args!("  modified  {}\n", time(served.stat.mtime)));
     push(&mut out, format_args!("  location  {}\n", served.location));
+    let place = |layer: usize| explanation.layers.get(layer).map_or_else(String::new, |info| info.place.to_string());
+    if let Some((layer, location)) = &served.content {
+        push(&mut out, format_args!("  content   {}: {location}\n", place(*layer)));
+    }
+    if let Some(origin) = &served.origin {
+        let layer = origin.layer.map_or_else(|| "a layer that is not here".to_owned(), place);
+        push(&mut out, format_args!("  copied    from object {} of {layer}\n", origin.number));
+    }
     if let Some(command) = &info.made.created_by {
         push(&mut out, format_args!("  made by   {}\n", one_line(command)));
     }

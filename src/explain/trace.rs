@@ -15,6 +15,7 @@ use crate::path::RelPath;
 use crate::sys;
 use crate::sys::attr::Kind;
 use crate::sys::attr::Stat;
+use crate::union::copy_up;
 use crate::union::lookup::Dirs;
 use crate::union::lookup::InUpper;
 use crate::union::lookup::Lower;
@@ -130,6 +131,19 @@ pub struct Served {
     pub marks: Marks,
     /// Where it lies, for people.
     pub location: String,
+    /// Where its content lies, if this is a copy of attributes alone: the layer, by its position, and the place there.
+    pub content: Option<(usize, String)>,
+    /// What it is a copy of, if upper has a record of that.
+    pub origin: Option<Origin>,
+}
+
+/// Which lower object a copy in upper was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The layer, by its position; `None` when it is not in this stack.
+    pub layer: Option<usize>,
+    /// The object's number in that layer.
+    pub number: u64,
 }
 
 /// What hides the layers below a place.
@@ -309,7 +323,10 @@ impl Tracer<'_> {
             own.push(self.look_hidden(above, step, name, decider.as_ref()));
         }
         let link = target.as_ref().map(|target| link_of(parent, name, target)).transpose()?.flatten();
-        let served = target.as_ref().and_then(|target| self.served(target, &steps));
+        let mut served = target.as_ref().and_then(|target| self.served(target, &steps));
+        if let (Some(served), Some(upper)) = (&mut served, target.as_ref().and_then(|target| target.upper.as_ref())) {
+            served.origin = self.origin(parent, name, upper)?;
+        }
         let component = Component { path: path.clone(), steps, served, link };
         Ok((component, Frame { path, dirs: target.and_then(into_dirs), own }))
     }
@@ -393,7 +410,31 @@ impl Tracer<'_> {
             _ => return None,
         };
         let location = self.subject.layers().get(layer)?.locate(location);
-        Some(Served { layer, stat: target.stat, marks, location })
+        let content = steps.iter().find_map(|step| match &step.verdict {
+            Verdict::Merged { stat, location, .. } if stat.kind() == Kind::File => {
+                Some((step.layer, self.subject.layers().get(step.layer)?.locate(location)))
+            }
+            _ => None,
+        });
+        Some(Served { layer, stat: target.stat, marks, location, content, origin: None })
+    }
+
+    /// The record that copy-up leaves on a copy.
+    fn origin(&self, parent: &Frame, name: Name<'_>, upper: &InUpper) -> Result<Option<Origin>> {
+        let Some(dir) = parent.dirs.as_ref().and_then(|dirs| dirs.upper.as_ref()) else { return Ok(None) };
+        let record = match upper {
+            InUpper::Dir(handle) => copy_up::origin_record(&*handle.fd()?)?,
+            InUpper::Other(_) => match sys::open::path_at(&*dir.fd()?, name) {
+                Ok(fd) => copy_up::origin_record(&fd)?,
+                // It went since it was seen: a running mount changes its upper.
+                Err(_) => None,
+            },
+        };
+        let parsed = record.as_deref().and_then(|record| std::str::from_utf8(record).ok()?.rsplit_once(':'));
+        let Some((key, Ok(number))) = parsed.map(|(key, number)| (key, number.parse())) else { return Ok(None) };
+        let layers = 0..self.subject.layers().len();
+        let layer = layers.into_iter().find(|layer| self.subject.key(*layer).as_deref() == Some(key));
+        Ok(Some(Origin { layer, number }))
     }
 
     fn root_frame(&self) -> Frame {
@@ -420,7 +461,7 @@ impl Tracer<'_> {
             let first = served.is_none();
             if first {
                 let location = self.subject.layers().get(layer).map_or_else(String::new, |info| info.locate(&location));
-                served = Some(Served { layer, stat, marks: marks.clone(), location });
+                served = Some(Served { layer, stat, marks: marks.clone(), location, content: None, origin: None });
             }
             let verdict = if first {
                 Verdict::Found { stat, marks, location }

@@ -20,8 +20,17 @@ pub fn is_binary(bytes: &[u8]) -> bool {
 pub fn unified(before: &[u8], after: &[u8], context: usize) -> Vec<u8> {
     let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(before, after);
     let mut out = Vec::new();
-    // Writing to memory does not fail.
-    diff.unified_diff().context_radius(context).to_writer(&mut out).unwrap_or_default();
+    // The library's own writer makes UTF-8 of what it writes; a patch must have the bytes of the files.
+    for hunk in diff.unified_diff().context_radius(context).iter_hunks() {
+        out.extend_from_slice(format!("{}\n", hunk.header()).as_bytes());
+        for change in hunk.iter_changes() {
+            out.extend_from_slice(change.tag().to_string().as_bytes());
+            out.extend_from_slice(change.value());
+            if !change.value().ends_with(b"\n") {
+                out.extend_from_slice(b"\n\\ No newline at end of file\n");
+            }
+        }
+    }
     out
 }
 

@@ -17,7 +17,7 @@ mod acl;
 mod aside;
 pub mod attr;
 pub mod check;
-mod copy_up;
+pub mod copy_up;
 mod data;
 pub mod error;
 mod exec;

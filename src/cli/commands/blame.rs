@@ -67,7 +67,9 @@ fn shown(subject: &Subject, line: &Line, top: &RelPath, style: Style) -> String 
     let stat = &line.stat;
     let word = |word: Option<&String>| word.map(|word| text::one_line(word)).unwrap_or_default();
     let made = info.map(|info| &info.made);
+    // As `git blame`: the name without the address.
     let author = word(made.and_then(|made| made.author.as_ref()));
+    let author: String = author.split('<').next().unwrap_or_default().trim().chars().take(12).collect();
     let date = word(made.and_then(|made| made.created.as_ref()));
     let date: String = date.chars().take(10).collect();
     let name = relative(&line.path, top);
