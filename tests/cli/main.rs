@@ -9,9 +9,12 @@ mod support;
 
 mod area;
 mod bad_input;
+mod bombs;
+mod check;
 mod container;
 mod crash;
 mod install;
 mod load;
 mod mounted;
+mod side_by_side;
 mod terminal;
