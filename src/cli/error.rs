@@ -157,9 +157,9 @@ fn from_helper(said: &str) -> CliError {
 
 fn archive_hint(e: &archive::Error) -> Option<&'static str> {
     match e {
-        archive::Error::NotAnImage(_) => {
-            Some("'mica load' reads what 'docker save', 'podman save' and 'skopeo copy .. oci-archive:' write")
-        }
+        archive::Error::NotAnImage(_) => Some(
+            "'mica load' reads what 'docker save', 'podman save' and 'skopeo copy' write, 'mica import' the tar of a root filesystem",
+        ),
         archive::Error::NoDocuments => Some("if it is the tar of a root filesystem, use 'mica import FILE NAME'"),
         archive::Error::Truncated(_) => Some("the archive was not written or copied to its end; make it again"),
         archive::Error::Mismatch { .. } | archive::Error::Layer { .. } => {

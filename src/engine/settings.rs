@@ -61,7 +61,7 @@ fn read(path: &std::path::Path) -> Result<Said> {
         Err(e) => return Err(fail(e.to_string())),
     };
     toml::from_str(&text).map_err(|e| {
-        let line = e.span().map_or(1, |span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
+        let line = e.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
         fail(format!("line {line}: {}", e.message()))
     })
 }

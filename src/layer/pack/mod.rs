@@ -144,7 +144,8 @@ impl PackObject {
         Stat {
             dev: id.dev,
             ino: id.ino,
-            mode: n.mode,
+            // Unpacked, a symlink has all bits whatever the tar says: the kernel gives it no others.
+            mode: if self.kind() == Kind::Symlink { Kind::Symlink.mode_bits() | 0o777 } else { n.mode },
             nlink: n.nlink,
             uid: n.uid,
             gid: n.gid,
