@@ -34,7 +34,7 @@ fn number(name: &str) -> Option<u64> {
 /// Gives changed inputs to a target until the time is over; how many.
 fn run(target: &Target, seed: u64, time: Duration) -> Result<u64, String> {
     let end = Instant::now() + time;
-    let mut rng = Rng::new(seed ^ target.name.bytes().fold(0, |n, b| n.wrapping_mul(31) + u64::from(b)));
+    let mut rng = Rng::new(seed ^ target.name.bytes().fold(0u64, |n, b| n.wrapping_mul(31).wrapping_add(u64::from(b))));
     let corpus = (target.corpus)();
     let scratch = support::TempDir::new(&format!("fuzz-{}", target.name));
     let mut count = 0;
