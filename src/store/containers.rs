@@ -219,9 +219,18 @@ impl Store {
         file::names(&self.containers, |name| !file::is_dead(name))
     }
 
+    /// Whether a container's directory is there.
+    pub(super) fn has_container_dir(&self, name: &NameBuf) -> Result<bool> {
+        Ok(sys::attr::stat_at(&self.containers, name.as_name())?.is_some())
+    }
+
     /// Which of a container's directories are missing.
     pub(super) fn missing_dirs(&self, id: &str) -> Result<Vec<&'static str>> {
-        let dir = self.container_dir(id)?;
+        let dir = match self.container_dir(id) {
+            // Removed since its record was read.
+            Err(Error::NotFound { .. }) => return Ok(Vec::new()),
+            other => other?,
+        };
         let there = |name: &&'static [u8]| -> Result<bool> {
             Ok(sys::attr::stat_at(dir.fd(), fixed(name)?)?.is_some_and(|stat| stat.kind() == Kind::Dir))
         };

@@ -51,6 +51,20 @@ pub struct Found {
     pub name: Option<Reference>,
 }
 
+/// The index as it is stored, with a sum over all the rest: what names mean is said nowhere else.
+#[derive(Serialize, Deserialize)]
+struct Stored<T> {
+    #[serde(flatten)]
+    images: T,
+    #[serde(default)]
+    check: Option<Digest>,
+}
+
+fn sum_of(images: &Images) -> Result<Digest> {
+    let bad = |e: serde_json::Error| Error::Damaged { file: "images.json".to_owned(), why: e.to_string() };
+    serde_json::to_vec(images).map(|bytes| Digest::of(&bytes)).map_err(bad)
+}
+
 impl Images {
     /// The image that `word` means: a name (with the tag `latest` when it has none), an id, or the beginning of an id.
     ///
@@ -95,7 +109,15 @@ impl Store {
     /// # Errors
     /// The kernel's; [`Error::Damaged`].
     pub fn images(&self) -> Result<Images> {
-        Ok(file::read_json(&self.root, fixed(IMAGES)?, LIMIT)?.unwrap_or_default())
+        let Some(stored) = file::read_json::<Stored<Images>>(&self.root, fixed(IMAGES)?, LIMIT)? else {
+            return Ok(Images::default());
+        };
+        match stored.check {
+            Some(check) if check != sum_of(&stored.images)? => {
+                Err(Error::Damaged { file: "images.json".to_owned(), why: "its checksum is another".to_owned() })
+            }
+            _ => Ok(stored.images),
+        }
     }
 
     /// Changes the images in one step: `change` is given what they are and leaves what they shall be.
@@ -113,9 +135,15 @@ impl Store {
         let mut images = before.clone();
         let result = change(&mut images)?;
         if images != before {
-            file::write_json(&self.root, fixed(IMAGES)?, &images)?;
+            self.write_images(&images)?;
         }
         Ok(result)
+    }
+
+    /// Writes the index whole.
+    pub(super) fn write_images(&self, images: &Images) -> Result<()> {
+        let check = Some(sum_of(images)?);
+        file::write_json(&self.root, fixed(IMAGES)?, &Stored { images, check })
     }
 
     /// The config of an image.

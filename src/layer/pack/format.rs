@@ -269,6 +269,19 @@ impl Index {
         }
     }
 
+    /// Asked after reading: what was read of a page that the disk did not give was zeros.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub(super) fn must_be_readable(&self) -> Result<()> {
+        match &self.bytes {
+            Bytes::Mapped(map) if map.is_lost() => {
+                Err(self.damaged("a part of the index could not be read: a disk error, or the file was cut short"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The layer's label.
     pub(super) fn label(&self) -> &str {
         &self.label

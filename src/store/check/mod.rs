@@ -185,6 +185,8 @@ impl Store {
         for dir in self.container_names()? {
             let record = match self.read_record(dir.as_name()) {
                 Ok(Some(record)) => record,
+                // Removed since the listing.
+                Ok(None) if !self.has_container_dir(&dir)? => continue,
                 other => {
                     let why = other.err().map_or_else(|| "it has no record".to_owned(), |e| e.to_string());
                     state.add(Problem::new(Fault::Container, format!("containers/{dir}"), why));

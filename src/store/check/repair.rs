@@ -122,7 +122,7 @@ impl Store {
         let images = rebuilt(self)?;
         file::replace(self.root(), fixed(DAMAGED_INDEX)?, &bytes)?;
         let _index = self.index()?;
-        file::write_json(self.root(), fixed(IMAGES)?, &images)?;
+        self.write_images(&images)?;
         Ok(Outcome::Repaired("made anew; names that no container used are lost, the old file is images.json.damaged"))
     }
 
