@@ -136,9 +136,9 @@ fn one_that_is_made_to_stay_without_a_name_gets_none() {
 fn owner_group_and_mode_of_one_without_a_name() {
     let Some(p) = place("tmpowner") else { return };
     let plain = put_dir(&p.beside(""), "plain");
-    let setup = format!("mkdir -p open setgid acl; chmod 777 open; chown 0:77 setgid; chmod 2777 setgid; chmod 777 acl");
+    let setup = "mkdir -p open setgid acl; chmod 777 open; chown 0:77 setgid; chmod 2777 setgid; chmod 777 acl";
     for dir in [&p.top, &plain] {
-        sh(dir, &setup);
+        sh(dir, setup);
         if have("setfacl") {
             sh(dir, &format!("setfacl -d -m u:{USER}:rw,g:77:r,o::- acl"));
         }
@@ -147,9 +147,10 @@ fn owner_group_and_mode_of_one_without_a_name() {
     if !have("python3") {
         skip!("python3 is not installed");
     }
-    let script = "import os,sys; os.umask(0o027)\n\
+    let script = "import ctypes,os,sys; os.umask(0o027)\n\
         for d in sys.argv[1:]:\n \
-        f=os.open(d,os.O_TMPFILE|os.O_RDWR,0o6775); os.link('/proc/self/fd/%d'%f, d+'/named', follow_symlinks=True)";
+        f=os.open(d,os.O_TMPFILE|os.O_RDWR,0o6775)\n \
+        if ctypes.CDLL(None).linkat(-100,b'/proc/self/fd/%d'%f,-100,d.encode()+b'/named',0x400): sys.exit(d)";
     let make = |dir: &Path| {
         let out = crate::place::sh_as(dir, 55, &format!("python3 -c \"{script}\" open setgid acl"));
         assert!(out.status.success(), "{out:?}");
