@@ -39,6 +39,7 @@ mod settle;
 pub mod stack;
 #[cfg(test)]
 mod testing;
+mod tmpfile;
 pub mod view;
 mod volatile;
 pub mod work;

@@ -137,6 +137,18 @@ impl Union {
         }
     }
 
+    /// Makes everything in the upper directory durable (`syncfs`). On a volatile mount nothing is written, as for [`Union::fsync`].
+    ///
+    /// # Errors
+    /// The kernel's; `EIO` tells that data was lost.
+    pub fn sync_all(&self) -> Result<()> {
+        match &self.stack().upper {
+            Some(upper) if upper.lost.load(Ordering::Relaxed) => refused(Errno::IO),
+            Some(upper) if !upper.volatile => Ok(sys::data::sync_fs(&*upper.root.fd()?)?),
+            _ => Ok(()),
+        }
+    }
+
     fn tell_losses(&self, upper: &Upper, node: &Node) -> Result<()> {
         if upper.lost.load(Ordering::Relaxed) {
             return refused(Errno::IO);
