@@ -205,7 +205,7 @@ impl Union {
                 let known = self
                     .table
                     .copy_of(own)
-                    .map_or_else(|| self.origin_of(&self.dirs_of(parent)?, name), |ino| Ok(Some(ino)));
+                    .map_or_else(|| self.origin_of(&self.dirs_of(parent)?, name, &target.stat), |ino| Ok(Some(ino)));
                 (None, known?.or(self.stack.upper_ino(own)))
             }
             (Some(InUpper::Dir(_)), None) => (None, self.table.copy_of(own).or(self.stack.upper_ino(own))),
@@ -252,10 +252,11 @@ impl Union {
         Ok(Entry { node, attr })
     }
 
-    /// The number that an object in upper keeps from the lower object it was copied from.
-    fn origin_of(&self, parent: &Dirs, name: Name<'_>) -> Result<Option<u64>> {
+    /// The number that an object in upper keeps from the lower object it was copied from. A directory that holds such says so;
+    /// but the kernel's overlayfs, which does not know our record, may have linked a copy into one that does not.
+    fn origin_of(&self, parent: &Dirs, name: Name<'_>, stat: &Stat) -> Result<Option<u64>> {
         let (Some(handle), Some(upper)) = (&parent.upper, &self.stack.upper) else { return Ok(None) };
-        if !crate::layer::dir::is_impure(handle)? {
+        if stat.nlink < 2 && !crate::layer::dir::is_impure(handle)? {
             return Ok(None);
         }
         let fd = crate::sys::open::path_at(&*handle.fd()?, name)?;

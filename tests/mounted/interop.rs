@@ -90,3 +90,20 @@ fn an_upper_of_the_kernel_becomes_a_layer() {
     p.mount(On::chosen());
     assert_same(&before, &p.tree());
 }
+
+#[test]
+fn names_that_the_kernel_gave_a_copy_are_one_file() {
+    let Some(p) = Place::mounted("linked-by-the-kernel", |_, low| drop(put(low, "f", "low"))) else { return };
+    if let Err(reason) = kernel_overlay() {
+        skip!("no overlayfs of the kernel here: {reason}");
+    }
+    sh(&p.top, "echo more >>f");
+    p.unmount();
+    p.mount(On::Kernel);
+    sh(&p.top, "mkdir d; ln f d/g");
+    p.unmount();
+    p.mount(On::chosen());
+    // The directory says nothing of copies in it, and the name in it may be the first that is looked at.
+    let numbers = [p.stat("d/g"), p.stat("f")].map(|stat| std::os::unix::fs::MetadataExt::ino(&stat));
+    assert_eq!(numbers[0], numbers[1]);
+}
