@@ -91,19 +91,26 @@ fn an_upper_of_the_kernel_becomes_a_layer() {
     assert_same(&before, &p.tree());
 }
 
+/// Copies that the kernel links and moves into directories which do not say that they hold such.
 #[test]
 fn names_that_the_kernel_gave_a_copy_are_one_file() {
-    let Some(p) = Place::mounted("linked-by-the-kernel", |_, low| drop(put(low, "f", "low"))) else { return };
+    let fill = |_: &Path, low: &Path| ["f", "moved", "other"].iter().for_each(|name| drop(put(low, name, "low")));
+    let Some(p) = Place::mounted("linked-by-the-kernel", fill) else { return };
     if let Err(reason) = kernel_overlay() {
         skip!("no overlayfs of the kernel here: {reason}");
     }
-    sh(&p.top, "echo more >>f");
+    sh(&p.top, "for f in f moved other; do echo more >>$f; done");
     p.unmount();
     p.mount(On::Kernel);
-    sh(&p.top, "mkdir d; ln f d/g");
+    sh(&p.top, "mkdir d; ln f d/g; mv moved d/moved");
     p.unmount();
     p.mount(On::chosen());
-    // The directory says nothing of copies in it, and the name in it may be the first that is looked at.
-    let numbers = [p.stat("d/g"), p.stat("f")].map(|stat| std::os::unix::fs::MetadataExt::ino(&stat));
-    assert_eq!(numbers[0], numbers[1]);
+    let number = |name: &str| std::os::unix::fs::MetadataExt::ino(&p.stat(name));
+    let (linked, moved) = (number("d/g"), number("d/moved"));
+    assert_eq!(linked, number("f"));
+    // Neither a copy that we move there, nor the loss of the other name, changes a number.
+    sh(&p.top, "mv other d; rm f");
+    assert_eq!((number("d/g"), number("d/moved")), (linked, moved));
+    p.remount();
+    assert_eq!((number("d/g"), number("d/moved")), (linked, moved));
 }

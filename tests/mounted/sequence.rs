@@ -341,7 +341,7 @@ fn sequences(kind: Kind) {
     // Captured, and so shown only when the test fails.
     eprintln!("MICA_SEED={seed}");
     let mut dice = Dice(seed.max(1));
-    let rounds = usize::try_from(number("MICA_CASES").unwrap_or(0).clamp(60, 20_000) / 30).unwrap();
+    let rounds = usize::try_from(number("MICA_CASES").unwrap_or(0).clamp(60, 20_000) / 60).unwrap();
     let mut done = 0;
     let mut tree = trees.compare("at the start");
     for round in 1..=rounds {

@@ -70,10 +70,8 @@ impl Below<'_> {
         let at = path.child(raw.as_name());
         let walk = |dirs: &Dirs| lookup::walk(dirs, &self.stack.roots, name, &mut ());
         match dir::look(upper, name)? {
-            dir::Found::Whiteout(_) => {
-                if walk(&Dirs { upper: None, lowers: dirs.lowers.clone() })?.is_none() {
-                    self.add(at, Problem::StrayWhiteout);
-                }
+            dir::Found::Whiteout(_) if walk(&Dirs { upper: None, lowers: dirs.lowers.clone() })?.is_none() => {
+                self.add(at, Problem::StrayWhiteout);
             }
             dir::Found::Dir(handle, _, beside) if !is_mark => match walk(dirs) {
                 Ok(Some(target)) => {

@@ -190,7 +190,7 @@ fn what_only_the_layers_can_tell_is_told_when_they_are_given() {
     place.dir("l1/moved");
     for name in ["there", "stray", "gone"] {
         let name = NameBuf::new(name.as_bytes()).unwrap();
-        if sys::name::mknod(&place.dir("u/d"), name.as_name(), Kind::Char, 0, 0).is_err() {
+        if sys::name::mknod(place.dir("u/d"), name.as_name(), Kind::Char, 0, 0).is_err() {
             return eprintln!("SKIP union::check: no devices can be made here");
         }
     }
