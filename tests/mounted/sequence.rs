@@ -257,7 +257,7 @@ impl Held {
                 match rustix::io::pread(fd, &mut own, 0) {
                     Err(Errno::BADF) => {}
                     read => {
-                        assert!(read.unwrap() == length && own[..length] == bytes[..length], "a handle and a new one")
+                        assert!(read.unwrap() == length && own[..length] == bytes[..length], "a handle and a new one");
                     }
                 }
                 format!("{length} bytes, {sum:x}")
