@@ -14,6 +14,7 @@ use super::error::refused;
 use super::exec;
 use super::exec::Exec;
 use super::exec::Site;
+use super::inode_flags;
 use super::lookup::Dirs;
 use super::lookup::Lower;
 use super::lookup::face;
@@ -103,6 +104,7 @@ impl Source<'_> {
         }
         upper.dress(made, s)?;
         xattr::copy(self.obj, made, upper)?;
+        inode_flags::carry(self.obj, made)?;
         let mut recorded = false;
         if let (Some(origin), Some(name)) = (&self.origin, upper.mark_name(ORIGIN)) {
             // A filesystem may refuse user xattrs on symlinks and devices: then the number does not outlive the mount.

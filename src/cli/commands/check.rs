@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::cli::Context;
 use crate::cli::commands::system;
 use crate::cli::error::CliError;
+use crate::mount::options::MountOptions;
 use crate::path::Escaped;
 use crate::union::check::Finding;
 use crate::union::check::check;
@@ -24,6 +25,9 @@ pub struct Args {
     /// The work directory of the upper directory
     #[arg(long, value_name = "DIR", requires = "upper")]
     work: Option<PathBuf>,
+    /// The layers below the upper directory, to find what only they can tell
+    #[arg(short = 'o', value_name = "lowerdir=A:B:...", requires = "upper", value_parser = lowers)]
+    options: Option<Lowers>,
     /// Repair what can be repaired
     #[arg(long)]
     repair: bool,
@@ -33,6 +37,17 @@ pub struct Args {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+}
+
+/// The layers below, topmost first.
+#[derive(Debug, Clone)]
+struct Lowers(Vec<PathBuf>);
+
+/// Reads a mount's `-o` text; what else it says does not matter here.
+fn lowers(text: &str) -> Result<Lowers, String> {
+    let mut options = MountOptions::default();
+    options.read(text.as_bytes()).map_err(|e| e.to_string())?;
+    if options.lower.is_empty() { Err("lowerdir= is missing".to_owned()) } else { Ok(Lowers(options.lower)) }
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
@@ -47,7 +62,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 
 fn check_upper(upper: &Path, args: &Args, context: &mut Context) -> Result<(), CliError> {
     let failed = |e| CliError::new(format!("cannot check {}: {e}", upper.display()));
-    let findings = check(upper, args.work.as_deref(), args.repair).map_err(failed)?;
+    let below = args.options.as_ref().map_or(&[][..], |lowers| &lowers.0);
+    let findings = check(upper, args.work.as_deref(), below, args.repair).map_err(failed)?;
     let wrong = findings.iter().filter(|f| !f.problem.is_harmless() && f.repaired != Ok(true)).count();
     if args.json {
         writeln!(context.out, "{:#}", document(upper, &findings, wrong))?;
