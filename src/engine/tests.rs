@@ -165,7 +165,8 @@ fn an_image_is_loaded_listed_tagged_and_removed() {
     let store = scratch.store();
     let loaded = load(&store, scratch.input(), &Quiet).unwrap();
     let [image] = loaded.as_slice() else { panic!("one image") };
-    let rows = images::list(&store, &images::Filter::parse(Some("x:1")).unwrap()).unwrap();
+    let rows =
+        images::list(&store, &images::Filter { names: vec!["x:1".to_owned()], ..images::Filter::default() }).unwrap();
     assert_eq!((rows.len(), rows[0].size, rows[0].created), (1, 200_009, Some(1_767_225_600)));
     let steps = history::history(&store, "x:1").unwrap();
     assert_eq!(steps.iter().map(|step| step.size).collect::<Vec<_>>(), [5, 0, 200_004]);

@@ -87,7 +87,7 @@ pub fn usage(store: &Store) -> Result<Usage> {
         active: usage.images.iter().filter(|row| row.containers > 0).count(),
         ..Total::default()
     };
-    for (layer, _) in &users {
+    for layer in users.keys() {
         let Ok(info) = sizes.layer(layer) else { continue };
         usage.image_total.size += info.content;
         usage.image_total.reclaimable += if needed.contains(layer) { 0 } else { info.content };
@@ -157,10 +157,10 @@ pub fn upper_size(store: &Store, record: &ContainerRecord) -> Result<u64> {
         for name in names {
             match dir::look(&at, name.as_name()).map_err(crate::union::Error::from)? {
                 Found::Dir(handle, ..) => dirs.push(handle),
-                Found::Other(stat) if stat.kind() == Kind::File => {
-                    if stat.nlink < 2 || linked.insert((stat.dev, stat.ino)) {
-                        size = size.saturating_add(stat.size);
-                    }
+                Found::Other(stat)
+                    if stat.kind() == Kind::File && (stat.nlink < 2 || linked.insert((stat.dev, stat.ino))) =>
+                {
+                    size = size.saturating_add(stat.size);
                 }
                 _ => {}
             }

@@ -71,7 +71,8 @@ pub fn run_containers(args: &ContainerArgs, context: &mut Context) -> Result<(),
 /// One that it does not know.
 pub fn known(filters: &Filters, images: bool) -> Result<&Filters, CliError> {
     for (key, _) in filters {
-        if !matches!(key.as_str(), "until" | "label" | "label!") && !(images && key == "dangling") {
+        let known = matches!(key.as_str(), "until" | "label" | "label!") || images && key == "dangling";
+        if !known {
             return Err(filter::unknown(key));
         }
     }

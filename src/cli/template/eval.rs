@@ -121,9 +121,9 @@ impl<'a> Evaluator<'a> {
                 let known = self.variables.len();
                 let value = self.pipe(pipe, dot)?;
                 if funcs::is_true(&value.value) {
-                    self.list(body, &value)?
+                    self.list(body, &value)?;
                 } else {
-                    self.list(otherwise, dot)?
+                    self.list(otherwise, dot)?;
                 }
                 self.variables.truncate(known);
             }
@@ -199,6 +199,13 @@ impl<'a> Evaluator<'a> {
         let Base::Function(name) = &first.base else {
             if rest.is_empty() && piped.is_none() {
                 return self.operand(first, dot);
+            }
+            if let (true, Base::Dot, [(field, _)], [key]) =
+                (self.style != Style::Document, &first.base, &*first.fields, rest)
+                && field == "Label"
+            {
+                let key = self.operand(key, dot)?;
+                return Ok(label(dot, &key, self.style));
             }
             return Err(fail("can't give argument to non-function".to_owned()));
         };
@@ -285,6 +292,17 @@ impl<'a> Val<'a> {
         };
         Ok(Val { value, empty, whole: false })
     }
+}
+
+/// `{{.Label "key"}}`, the one method of docker's rows: the label's value, nothing when it is not there. The heading is the key.
+fn label<'a>(dot: &Val<'a>, key: &Val<'a>, style: Style) -> Val<'a> {
+    let key = key.text();
+    if style == Style::Heading {
+        return Val::owned(key.into());
+    }
+    let labels = dot.value.get("Labels").and_then(Value::as_str).unwrap_or_default();
+    let found = labels.split(',').filter_map(|label| label.split_once('=')).find(|(name, _)| *name == key);
+    Val::owned(found.map_or("", |(_, value)| value).into())
 }
 
 fn place(pipe: &Pipe) -> (usize, String) {

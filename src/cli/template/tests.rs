@@ -93,9 +93,14 @@ fn errors_are_in_gos_words() {
 
 #[test]
 fn rows_are_escaped_whole_and_headings_stay() {
-    let row = json!({ "Tag": "<none>" });
+    let row = json!({ "Tag": "<none>", "Labels": "a=1,b=2" });
     let render = |text: &str, style| Template::parse(text).unwrap().render(&row, style).unwrap();
-    assert_eq!(render("{{json .}} {{json .Tag}}", Style::Row), "{\"Tag\":\"\\u003cnone\\u003e\"} \"<none>\"");
+    assert_eq!(
+        render("{{json .}} {{json .Tag}}", Style::Row),
+        "{\"Tag\":\"\\u003cnone\\u003e\",\"Labels\":\"a=1,b=2\"} \"<none>\""
+    );
+    assert_eq!(render("{{.Label \"b\"}}{{.Label \"c\"}}", Style::Row), "2");
+    assert_eq!(render("{{.Label \"b\"}}", Style::Heading), "b");
     assert_eq!(render("{{lower .Tag}} {{json .Tag}}", Style::Heading), "<none> <none>");
 }
 
