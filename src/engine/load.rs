@@ -289,10 +289,11 @@ impl Importer for StoreImporter<'_> {
         if let Some(plan) = wanted.plan.filter(|plan| self.keep && self.present(&plan.diff_id)) {
             return self.take_file(&mut input, wanted, plan.diff_id);
         }
-        let file = match self.keep && wanted.plan.is_none_or(|plan| plan.blob.is_some()) {
-            true => Some(self.store.keep().map_err(|e| ImportError::Store(Box::new(e)))?),
-            false => None,
-        };
+        let file =
+            match self.keep && wanted.plan.is_none_or(|plan| plan.blob.is_some_and(|(blob, _)| blob != plan.diff_id)) {
+                true => Some(self.store.keep().map_err(|e| ImportError::Store(Box::new(e)))?),
+                false => None,
+            };
         let mut input = Tee { input, file, failed: None };
         let options = unpack::ImportOptions {
             expected_diff_id: wanted.plan.map(|plan| plan.diff_id),

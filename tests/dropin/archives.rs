@@ -143,11 +143,11 @@ pub fn podman() -> Verdict {
     let fixture = fixture("busybox")?;
     let mica = with_image(&lab, &fixture)?;
     let id = mica.id(&fixture.image())?;
+    let store = Store::named(&lab, "podman", Driver::Kernel, false)?;
     for (format, compress) in
         [("docker-archive", None), ("oci-archive", None), ("oci-archive", Some("--compress")), ("oci-dir", None)]
     {
         let what = format!("{format} {compress:?}");
-        let store = Store::named(&lab, "podman", Driver::Copies, false)?;
         let mut args = vec!["--format", format, OTHER];
         args.extend(compress);
         let saved = mica.save("to-podman", &args)?;
@@ -156,10 +156,10 @@ pub fn podman() -> Verdict {
         let name = if format == "oci-dir" { &[][..] } else { &[OTHER][..] };
         let ids = store.podman(&[&["images", "-q", "--no-trunc"], name].concat())?;
         check_eq(&what, ids, id.clone())?;
-        lab::sh(lab.dir.path(), "rm -rf podman to-podman")?;
+        store.podman(&["rmi", "-f", id.trim_start_matches("sha256:")])?;
+        lab::sh(lab.dir.path(), "rm -rf to-podman")?;
     }
     // Several names in one archive, which podman takes from docker's documents; and what podman saves.
-    let store = Store::named(&lab, "podman", Driver::Copies, false)?;
     store.load(&mica.save("two.tar", &[&fixture.image(), OTHER])?)?;
     for name in [&fixture.image(), OTHER] {
         check_eq(name, store.podman(&["images", "-q", "--no-trunc", name])?, id.clone())?;
