@@ -144,7 +144,9 @@ impl From<engine::Error> for CliError {
             }
             engine::Error::Layer { .. } => Self::new(&e).hint("loading the image again repairs what is damaged"),
             engine::Error::NoRange(_) => Self::new(&e).hint("mica diff IMAGE@2..@5, or mica diff IMAGE IMAGE"),
-            engine::Error::WhichImage { .. } => Self::new(&e).hint("name one behind the file: docker-archive:FILE:NAME"),
+            engine::Error::WhichImage { .. } => {
+                Self::new(&e).hint("name one behind the file: docker-archive:FILE:NAME")
+            }
             engine::Error::Mount(ref source) => {
                 let hint = source.hint();
                 let error = Self::new(&e);

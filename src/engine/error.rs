@@ -112,7 +112,7 @@ pub enum Error {
         /// Its diff id.
         diff_id: crate::image::Digest,
         /// Why.
-        source: store::Error,
+        source: Box<store::Error>,
     },
     /// A range of layers where one stack is meant.
     #[error("{0:?} is a range of layers; only 'mica diff' compares two stacks")]

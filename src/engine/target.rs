@@ -426,7 +426,13 @@ fn pack_sheets(store: &Store, title: &str, diff_ids: &[Digest], mut made: Vec<Ma
 }
 
 fn pack_sheet(store: &Store, title: &str, (number, count): (usize, usize), id: &Digest, made: Made) -> Result<Sheet> {
-    let broken = |source| Error::Layer { target: title.to_owned(), number, count, diff_id: *id, source };
+    let broken = |source: StoreError| Error::Layer {
+        target: title.to_owned(),
+        number,
+        count,
+        diff_id: *id,
+        source: Box::new(source),
+    };
     let layer = store.layers().get(id).map_err(broken)?;
     Ok(Sheet { layer: Arc::new(layer), digest: Some(*id), made })
 }

@@ -26,12 +26,7 @@ pub struct Line {
 ///
 /// # Errors
 /// When a layer cannot be read; the first error of `each`.
-pub fn blame(
-    subject: &Subject,
-    at: &RelPath,
-    recursive: bool,
-    each: &mut dyn FnMut(Line) -> Result<()>,
-) -> Result<()> {
+pub fn blame(subject: &Subject, at: &RelPath, recursive: bool, each: &mut dyn FnMut(Line) -> Result<()>) -> Result<()> {
     walk(subject, at, &mut |folder, entry| {
         let path = folder.path.child(entry.name.as_name());
         let (Some(stat), Some(served)) = (entry.stat, entry.served()) else { return Ok(false) };

@@ -145,8 +145,7 @@ impl Differ<'_> {
         let differs = below || !found.is_empty();
         if differs {
             let (before, after) = (Some(was), Some(is));
-            let changed =
-                Changed { path: path.clone(), change: Change::Changed, differences: found, before, after };
+            let changed = Changed { path: path.clone(), change: Change::Changed, differences: found, before, after };
             self.found.insert(at, changed);
         }
         Ok(differs)

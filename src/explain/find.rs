@@ -72,12 +72,7 @@ pub struct Hit {
 ///
 /// # Errors
 /// When a layer cannot be read; the first error of `each`.
-pub fn find(
-    subject: &Subject,
-    at: &RelPath,
-    query: &Query,
-    each: &mut dyn FnMut(Hit) -> Result<()>,
-) -> Result<()> {
+pub fn find(subject: &Subject, at: &RelPath, query: &Query, each: &mut dyn FnMut(Hit) -> Result<()>) -> Result<()> {
     walk(subject, at, &mut |folder, entry| {
         if query.name.as_ref().is_none_or(|pattern| matches_glob(pattern, entry.name.as_bytes())) {
             for version in entry.versions.iter().filter(|version| query.wants(version)) {

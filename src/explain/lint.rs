@@ -139,7 +139,15 @@ impl<'a> Lint<'a> {
         self.subject.layers().get(layer).map_or_else(String::new, |info| info.place.to_string())
     }
 
-    fn push(&mut self, severity: Severity, rule: &'static str, path: &RelPath, layer: usize, what: String, fix: &'static str) {
+    fn push(
+        &mut self,
+        severity: Severity,
+        rule: &'static str,
+        path: &RelPath,
+        layer: usize,
+        what: String,
+        fix: &'static str,
+    ) {
         self.found.push(Finding { severity, rule, path: path.clone(), layer, wasted: 0, what, fix });
     }
 
@@ -147,7 +155,14 @@ impl<'a> Lint<'a> {
     fn whiteout(&mut self, path: &RelPath, version: &Version, entry: &Entry) {
         if !entry.versions.iter().any(|other| other.layer > version.layer) {
             let what = "a whiteout of a name that no layer below has".to_owned();
-            self.push(Severity::Low, "useless-whiteout", path, version.layer, what, "nothing is lost; the tool that made the layer is imprecise");
+            self.push(
+                Severity::Low,
+                "useless-whiteout",
+                path,
+                version.layer,
+                what,
+                "nothing is lost; the tool that made the layer is imprecise",
+            );
         }
     }
 
@@ -161,7 +176,10 @@ impl<'a> Lint<'a> {
                 "if it was removed and made anew, do both in the step that made it first; if not, the mark is a mistake of the tool",
             )
         } else {
-            ("an opaque directory with nothing below it to hide", "nothing is lost; the tool that made the layer is imprecise")
+            (
+                "an opaque directory with nothing below it to hide",
+                "nothing is lost; the tool that made the layer is imprecise",
+            )
         };
         self.push(Severity::Low, "opaque", path, version.layer, what.to_owned(), fix);
     }
@@ -171,7 +189,10 @@ impl<'a> Lint<'a> {
         let (Has::Object { obj: new, stat: is, marks }, Some((old, was))) = (&above.has, below.object()) else {
             return Ok(false);
         };
-        if is.kind() != Kind::File || marks.metacopy || matches!(&below.state, State::Hidden(Some(cut)) if cut.path != *path) {
+        if is.kind() != Kind::File
+            || marks.metacopy
+            || matches!(&below.state, State::Hidden(Some(cut)) if cut.path != *path)
+        {
             return Ok(false);
         }
         self.protection(path, above, (new, is), (old, was))?;
@@ -212,7 +233,11 @@ impl<'a> Lint<'a> {
         }
         let lost = old.1.mode & SET_ID & !new.1.mode;
         if lost != 0 {
-            let what = format!("the file lost a set-id bit: mode {:04o} became {:04o}", old.1.mode & PERM_MASK, new.1.mode & PERM_MASK);
+            let what = format!(
+                "the file lost a set-id bit: mode {:04o} became {:04o}",
+                old.1.mode & PERM_MASK,
+                new.1.mode & PERM_MASK
+            );
             let fix = "chown and copying clear set-id bits: set them again with chmod behind it, in this step";
             self.push(Severity::Medium, "lost-set-id", path, above.layer, what, fix);
         }
@@ -241,9 +266,15 @@ impl<'a> Lint<'a> {
         let (severity, what) = match (hidden, cut) {
             (true, Some(cut)) => {
                 let how = if cut.how == How::Whiteout { "deleted" } else { "hidden" };
-                (Severity::High, format!("{kind}, {how} by {}, is still in the image for everybody to read", self.tag(cut.layer)))
+                (
+                    Severity::High,
+                    format!("{kind}, {how} by {}, is still in the image for everybody to read", self.tag(cut.layer)),
+                )
             }
-            (true, None) => (Severity::High, format!("{kind}, hidden by an upper layer, is still in the image for everybody to read")),
+            (true, None) => (
+                Severity::High,
+                format!("{kind}, hidden by an upper layer, is still in the image for everybody to read"),
+            ),
             (false, _) => (Severity::Medium, format!("{kind} is in the image")),
         };
         let fix = if hidden {

@@ -169,7 +169,8 @@ fn check_versions(subject: &Subject, path: &str, layers: &[Sayings], served: Opt
             }
         }
     }
-    let expected: Vec<usize> = (0..layers.len()).filter(|at| layers[layers.len() - 1 - at].contains_key(path)).collect();
+    let expected: Vec<usize> =
+        (0..layers.len()).filter(|at| layers[layers.len() - 1 - at].contains_key(path)).collect();
     assert_eq!((has, served_by), (expected, served), "{path} in {layers:#?}");
 }
 
@@ -193,13 +194,14 @@ fn check_prefixes(subject: &Subject, layers: &[Sayings]) {
     for upto in 0..layers.len() {
         let (before, after) = (subject.first(upto).unwrap(), subject.first(upto + 1).unwrap());
         let (old, new) = (apply(&layers[..upto]), apply(&layers[..=upto]));
-        let found = changes::changes(&before, &after, &crate::path::RelPath::root(), changes::Rules::default()).unwrap();
+        let found =
+            changes::changes(&before, &after, &crate::path::RelPath::root(), changes::Rules::default()).unwrap();
         let letters: BTreeMap<String, compare::Change> =
             found.iter().map(|change| (change.path.to_string(), change.change)).collect();
         for path in all_paths() {
-            let parent_went = (1..path.len())
-                .filter(|at| path.as_bytes()[*at] == b'/')
-                .any(|at| old.get(&path[..at]).is_some_and(|(_, dir)| *dir) && !new.get(&path[..at]).is_some_and(|(_, dir)| *dir));
+            let parent_went = (1..path.len()).filter(|at| path.as_bytes()[*at] == b'/').any(|at| {
+                old.get(&path[..at]).is_some_and(|(_, dir)| *dir) && !new.get(&path[..at]).is_some_and(|(_, dir)| *dir)
+            });
             let expected = match (old.get(&path), new.get(&path)) {
                 (None, Some(_)) => Some(compare::Change::Added),
                 // What lay in a directory that went is not listed.
@@ -217,8 +219,12 @@ fn check_prefixes(subject: &Subject, layers: &[Sayings]) {
     }
     for (path, mut expected) in told {
         expected.reverse();
-        let mut found: Vec<compare::Change> =
-            log::log(subject, path.as_bytes(), false).unwrap().revisions.iter().map(|revision| revision.change).collect();
+        let mut found: Vec<compare::Change> = log::log(subject, path.as_bytes(), false)
+            .unwrap()
+            .revisions
+            .iter()
+            .map(|revision| revision.change)
+            .collect();
         found.retain(|change| *change != compare::Change::Changed);
         assert_eq!(found, expected, "{path}");
     }

@@ -30,7 +30,7 @@ pub enum Row {
     /// It has something under this name.
     Version {
         /// What, and what becomes of it.
-        version: super::layers::Version,
+        version: Box<super::layers::Version>,
         /// The digest of a regular file's content, unless it is too large.
         digest: Option<Digest>,
         /// Whether it hides a version in a layer below.
@@ -66,7 +66,7 @@ pub fn versions(subject: &Subject, path: &[u8], follow: bool) -> Result<Versions
             _ => None,
         };
         let hides = cuts.iter().any(|cut| cut.layer == version.layer && cut.path == path);
-        rows.push(Row::Version { version, digest, hides });
+        rows.push(Row::Version { version: Box::new(version), digest, hides });
     }
     for cut in cuts.into_iter().filter(|cut| cut.path != path) {
         if !rows.iter().any(|row| matches!(row, Row::Above(other) if *other == cut)) {

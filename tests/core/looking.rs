@@ -210,7 +210,8 @@ fn an_archive_is_looked_at_where_it_is_and_leaves_nothing() {
     let (out, _, _) = crafted.said(&["diff", &archive, IMAGE]);
     assert_eq!(out, b"", "it is the same image");
     let left: Vec<_> = std::fs::read_dir(crafted.dir.path()).expect("a list").filter_map(Result::ok).collect();
-    let left: Vec<_> = left.iter().map(|entry| entry.file_name()).filter(|name| name.as_bytes().starts_with(b"mica-look")).collect();
+    let left: Vec<_> =
+        left.iter().map(|entry| entry.file_name()).filter(|name| name.as_bytes().starts_with(b"mica-look")).collect();
     assert!(left.is_empty(), "{left:?}");
     let cut = crafted.dir.join("cut.tar");
     std::fs::write(&cut, &std::fs::read(&crafted.archive).expect("the archive")[..30_000]).expect("write");
@@ -398,7 +399,7 @@ fn random_stacks_show_what_a_plain_copy_of_the_layers_shows() {
         let fds = FdCache::new(64);
         let mut sheets = Vec::new();
         for (number, spec) in specs.iter().enumerate() {
-            let top = dir.dir(&number.to_string());
+            let top = dir.dir(number.to_string());
             layers::write(&top, spec).expect("a layer");
             sheets.insert(0, Sheet::bare(Arc::new(DirLayer::open(&top, fds.clone()).expect("a layer"))));
         }

@@ -61,7 +61,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let range = is_range(&args.before);
     match (&args.after, &args.path, range) {
         (None, None, false) => of_container(args, context),
-        (Some(_), Some(_), true) => Err(CliError::new("a range is compared in itself: give it alone, or with a PATH").in_run()),
+        (Some(_), Some(_), true) => {
+            Err(CliError::new("a range is compared in itself: give it alone, or with a PATH").in_run())
+        }
         (path, None, true) => compare(args, None, path.as_ref(), context).map_err(CliError::in_run),
         (after, path, _) => compare(args, after.as_ref(), path.as_ref(), context).map_err(CliError::in_run),
     }
@@ -92,7 +94,12 @@ fn of_container(args: &Args, context: &mut Context) -> Result<(), CliError> {
     Ok(())
 }
 
-fn compare(args: &Args, after: Option<&OsString>, path: Option<&OsString>, context: &mut Context) -> Result<(), CliError> {
+fn compare(
+    args: &Args,
+    after: Option<&OsString>,
+    path: Option<&OsString>,
+    context: &mut Context,
+) -> Result<(), CliError> {
     let (before, after) = looking::open_two(context, &args.before, after.map(OsString::as_os_str))?;
     let (before, after) = (&before.subject, &after.subject);
     let asked = path.map_or(&b"/"[..], |path| path.as_bytes());

@@ -84,7 +84,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         let size = |bytes: u64| if args.bytes { bytes.to_string() } else { format::size(bytes) };
         [usage.total, usage.shown, usage.wasted, usage.unique(), usage.shared].map(size).to_vec()
     };
-    let mut table = Table::new(&["LAYER", "DIGEST", "TOTAL", "SHOWN", "WASTED", "UNIQUE", "SHARED", "FILES", "MADE BY"]);
+    let mut table =
+        Table::new(&["LAYER", "DIGEST", "TOTAL", "SHOWN", "WASTED", "UNIQUE", "SHARED", "FILES", "MADE BY"]);
     for (info, usage) in target.subject.layers().iter().zip(&report.layers) {
         let (tag, digest) = looking::layer(Some(info));
         let end = vec![usage.files.to_string(), looking::made_by(Some(info), style)];

@@ -125,7 +125,9 @@ fn layer(subject: &Subject, word: &str) -> Result<usize, CliError> {
     let number = word.trim_start_matches(['L', 'l']).parse().ok().map(Place::Layer);
     let wanted = if word == "upper" { Some(Place::Upper) } else { number };
     let found = wanted.and_then(|wanted| subject.layers().iter().position(|info| info.place == wanted));
-    found.ok_or_else(|| CliError::new(format!("there is no layer {word:?}")).hint("layers are counted from 1, the lowest"))
+    found.ok_or_else(|| {
+        CliError::new(format!("there is no layer {word:?}")).hint("layers are counted from 1, the lowest")
+    })
 }
 
 fn each(args: &Args, context: &mut Context, target: &Target, at: &RelPath, query: &Query) -> Result<(), CliError> {
@@ -176,7 +178,13 @@ fn same(args: &Args, context: &mut Context, target: &Target, at: &RelPath, query
     }
     for group in &groups {
         let count = group.hits.len();
-        writeln!(out, "{} {count} times {}, {} too much", group.digest.short(), format::size(group.size), format::size(group.extra()))?;
+        writeln!(
+            out,
+            "{} {count} times {}, {} too much",
+            group.digest.short(),
+            format::size(group.size),
+            format::size(group.extra())
+        )?;
         for hit in &group.hits {
             writeln!(out, "  {}", line(subject, hit))?;
         }

@@ -15,10 +15,12 @@ use crate::path::RelPath;
 
 /// Arguments of `mica lint`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Looks for secrets (by name and by content) that are in some layer, also deleted ones; files copied whole only to \
+#[command(
+    after_help = "Looks for secrets (by name and by content) that are in some layer, also deleted ones; files copied whole only to \
     change mode or owner; lost capabilities and set-id bits; opaque marks and whiteouts that make no sense; caches; duplicates; \
     bytes that upper layers delete or replace.\n\n\
-    Exit code: 0; with --strict 1 if anything was found; 125 mica failed.")]
+    Exit code: 0; with --strict 1 if anything was found; 125 mica failed."
+)]
 pub struct Args {
     #[command(flatten)]
     asking: Asking,
@@ -54,7 +56,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let target = args.asking.open_or_root(context)?;
     let at = RelPath::parse(&target.path).unwrap_or_default();
     let mut found = lint(&target.subject).map_err(engine::Error::from)?;
-    let inside = |path: &RelPath| at.components().zip(path.components()).filter(|(a, b)| a == b).count() == at.components().len();
+    let inside = |path: &RelPath| {
+        at.components().zip(path.components()).filter(|(a, b)| a == b).count() == at.components().len()
+    };
     found.retain(|finding| finding.severity >= args.level.severity() && inside(&finding.path));
     let out = &mut context.out;
     if args.json {
@@ -62,7 +66,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     } else {
         for finding in &found {
             let (tag, _) = looking::layer(target.subject.layers().get(finding.layer));
-            let wasted = if finding.wasted > 0 { format!(" ({})", format::size(finding.wasted)) } else { String::new() };
+            let wasted =
+                if finding.wasted > 0 { format!(" ({})", format::size(finding.wasted)) } else { String::new() };
             writeln!(out, "{:<6} {}: {tag} {}{wasted}", finding.severity.word(), finding.rule, finding.path)?;
             writeln!(out, "       {}", finding.what)?;
             writeln!(out, "       fix: {}", finding.fix)?;

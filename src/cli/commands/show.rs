@@ -31,7 +31,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let path = explanation.resolved();
     let entry = entry_at(&target.subject, &path).map_err(engine::Error::from)?;
     let Some(object) = entry.as_ref().and_then(|entry| entry.content()) else {
-        let is_dir = path.is_root() || entry.as_ref().and_then(|e| e.stat).is_some_and(|s| s.kind() == crate::sys::attr::Kind::Dir);
+        let is_dir = path.is_root()
+            || entry.as_ref().and_then(|e| e.stat).is_some_and(|s| s.kind() == crate::sys::attr::Kind::Dir);
         return Err(match is_dir {
             true => CliError::new(format!("{path} is a directory")).hint("'mica blame' lists it"),
             false => CliError::new(format!("{path} is no regular file")),

@@ -48,7 +48,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let style = looking::style(args.verbose);
     writeln!(context.out, "{}", text::verdict(&found.explanation))?;
     if !found.rows.is_empty() {
-        let mut table = Table::new(&["LAYER", "DIGEST", "STATE", "MODE", "OWNER", "SIZE", "CONTENT", "MADE BY", "NOTE"]);
+        let mut table =
+            Table::new(&["LAYER", "DIGEST", "STATE", "MODE", "OWNER", "SIZE", "CONTENT", "MADE BY", "NOTE"]);
         for row in &found.rows {
             table.row(cells(row, target.subject.layers(), style));
         }
@@ -64,11 +65,22 @@ fn cells(row: &Row, layers: &[LayerInfo], style: Style) -> Vec<String> {
     match row {
         Row::Above(cut) => {
             let note = format!("hides what is below by {}", what(cut));
-            vec![tag, digest, cut.how.word().to_owned(), String::new(), String::new(), String::new(), String::new(), by, note]
+            vec![
+                tag,
+                digest,
+                cut.how.word().to_owned(),
+                String::new(),
+                String::new(),
+                String::new(),
+                String::new(),
+                by,
+                note,
+            ]
         }
         Row::Version { version, digest: content, hides } => {
             let (mode, owner, size) = attributes(version);
-            let content = content.map_or_else(String::new, |content| if style.verbose { content.to_string() } else { content.short() });
+            let content = content
+                .map_or_else(String::new, |content| if style.verbose { content.to_string() } else { content.short() });
             let state = documents::state_word(&version.state).to_owned();
             vec![tag, digest, state, mode, owner, size, content, by, note(version, *hides, layers)]
         }

@@ -35,7 +35,9 @@ pub(super) fn secret_name(path: &RelPath) -> Option<Named> {
         (b"gcloud", b"credentials.db" | b"application_default_credentials.json") => sure("Google Cloud credentials"),
         (b".azure", b"accessTokens.json" | b"msal_token_cache.json") => sure("Azure credentials"),
         (b".gem" | b".cargo", b"credentials" | b"credentials.toml") => sure("a package registry's token"),
-        (_, b".npmrc" | b".yarnrc.yml" | b".pypirc" | b"pip.conf" | b"nuget.config") => maybe("a package registry's token"),
+        (_, b".npmrc" | b".yarnrc.yml" | b".pypirc" | b"pip.conf" | b"nuget.config") => {
+            maybe("a package registry's token")
+        }
         (_, b".netrc" | b"_netrc" | b".git-credentials") => sure("a login"),
         (_, b".pgpass" | b".my.cnf" | b".mylogin.cnf") => sure("a database password"),
         (_, b".htpasswd" | b".vault-token" | b".terraformrc") => sure("a password or token"),
@@ -45,7 +47,9 @@ pub(super) fn secret_name(path: &RelPath) -> Option<Named> {
             sure("a history of commands")
         }
         (_, b".env") => sure("a file of environment variables"),
-        _ if last.starts_with(b".env.") && !ends(b".example") && !ends(b".sample") => sure("a file of environment variables"),
+        _ if last.starts_with(b".env.") && !ends(b".example") && !ends(b".sample") => {
+            sure("a file of environment variables")
+        }
         _ if last.starts_with(b"ssh_host_") && ends(b"_key") => sure("a private key of an SSH server"),
         _ if ends(b".pem") || ends(b".key") || ends(b".p8") => maybe("a private key"),
         _ if ends(b".p12") || ends(b".pfx") || ends(b".jks") || ends(b".kdbx") => sure("a key store"),
@@ -126,7 +130,8 @@ mod tests {
 
     #[test]
     fn secrets_are_known_by_name() {
-        for name in ["root/.docker/config.json", "app/.env", "app/.env.production", "x/server.p12", "root/.ssh/id_rsa"] {
+        for name in ["root/.docker/config.json", "app/.env", "app/.env.production", "x/server.p12", "root/.ssh/id_rsa"]
+        {
             assert!(secret_name(&path(name)).is_some_and(|named| named.sure), "{name}");
         }
         for name in ["a/id_rsa", "etc/ssl/x.pem", "root/.npmrc"] {
