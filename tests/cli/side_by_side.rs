@@ -52,7 +52,8 @@ fn loads_removals_saves_runs_and_checks_side_by_side() {
     let (well, excused) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for words in &workers {
-            scope.spawn(|| {
+            let (area, well, excused) = (&area, &well, &excused);
+            scope.spawn(move || {
                 while Instant::now() < end {
                     let said = area.said(words);
                     if said.status.success() {

@@ -305,7 +305,7 @@ fn oci_layouts_are_read() {
 #[test]
 fn the_platform_of_this_machine_is_chosen() {
     let mut layout = Layout::new(LAYER.len(), MANIFEST);
-    let host = crate::image::manifest::Platform::host();
+    let host = Platform::host();
     let platform = |arch: &str| format!(r#","platform":{{"os":"linux","architecture":"{arch}"}}"#);
     let missing = Digest::of(b"an image that is not in the layout");
     let ours = layout.entry(&layout.manifest, MANIFEST, &platform(&host.architecture));
