@@ -155,7 +155,10 @@ fn damage_is_named_by_image_layer_and_path() {
         write(pack, |bytes| bytes[at] = b'j');
     }
     let places = places(&store.check(&()).unwrap());
-    assert!(places.iter().any(|place| place.starts_with("image x:1, layer 2 of 2, /etc/motd: its content")), "{places:?}");
+    assert!(
+        places.iter().any(|place| place.starts_with("image x:1, layer 2 of 2, /etc/motd: its content")),
+        "{places:?}"
+    );
 }
 
 #[test]

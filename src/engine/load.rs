@@ -150,7 +150,8 @@ pub(super) fn load_with(
 ) -> Result<Vec<Loaded>> {
     store.sweep_if_idle()?;
     let _adding = store.adding()?;
-    let importer = StoreImporter { store, progress, known: store.known(), keep: options.keep_blobs, limits: &options.limits };
+    let importer =
+        StoreImporter { store, progress, known: store.known(), keep: options.keep_blobs, limits: &options.limits };
     let label = input.label.clone();
     let contents = read(input, &importer, &options.machine, threads)
         .map_err(|e| Error::Archive { archive: label, source: Box::new(e) })?;

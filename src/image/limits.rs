@@ -56,7 +56,9 @@ impl Default for Limits {
 
 /// A limit was met.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found} is more than the limit {name}={limit}; if the image is to be trusted, raise that limit: --limit {name}=..")]
+#[error(
+    "{found} is more than the limit {name}={limit}; if the image is to be trusted, raise that limit: --limit {name}=.."
+)]
 pub struct Exceeded {
     /// The limit's name, as [`Limits::set`] takes it.
     pub name: &'static str,

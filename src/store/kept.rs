@@ -193,7 +193,10 @@ impl Store {
 
     /// What is wrong with a kept file, if anything: all its bytes are read.
     pub(super) fn check_kept(&self, digest: &Digest) -> Result<Option<String>> {
-        let stat = self.kept_dir()?.map(|dir| sys::attr::stat_at(&dir, name(digest)?.as_name()).map_err(Error::from)).transpose()?;
+        let stat = self
+            .kept_dir()?
+            .map(|dir| sys::attr::stat_at(&dir, name(digest)?.as_name()).map_err(Error::from))
+            .transpose()?;
         if stat.flatten().is_none_or(|stat| stat.kind() != sys::attr::Kind::File) {
             return Ok(Some("it is no regular file".to_owned()));
         }

@@ -75,9 +75,8 @@ fn archive(path: &Path, files: &[(&str, &[u8])]) {
 
 fn image_of(path: &Path, layer: &[u8]) {
     let id = "0".repeat(64);
-    let config = format!(
-        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["sha256:{id}"]}}}}"#
-    );
+    let config =
+        format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["sha256:{id}"]}}}}"#);
     let manifest = br#"[{"Config":"c.json","RepoTags":["bomb:1"],"Layers":["l.tar"]}]"#;
     archive(path, &[("manifest.json", manifest), ("c.json", config.as_bytes()), ("l.tar", layer)]);
 }
@@ -110,9 +109,6 @@ fn compression_bombs() {
     let nested = gzip(&gzip(&gzip(&vec![0; 1 << 20])));
     image_of(&file, &nested);
     refused(&area, "gzip in gzip in gzip", &file, &[], &["layer 1 of 1"]);
-    // The archive itself, compressed, with an entry of 10 GiB that is no document.
-    fs::write(&file, bomb(gzip)).expect("written");
-    refused(&area, "an archive of zeros", &file, &["--limit", "tar-size=64m"], &["bomb.tar"]);
 }
 
 #[test]
@@ -152,15 +148,28 @@ fn documents_without_end() {
         refused(&area, &format!("{what}, as an index"), &file, &[], &["documents.tar"]);
     }
     for (what, config) in [
-        ("more diff ids than layers", format!(r#"{{"architecture":"a","os":"linux","rootfs":{{"type":"layers","diff_ids":["sha256:{0}","sha256:{0}"]}}}}"#, "0".repeat(64))),
-        ("duplicate keys", format!(r#"{{"rootfs":{{"type":"layers","diff_ids":[]}},"rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#, "0".repeat(64))),
+        (
+            "more diff ids than layers",
+            format!(
+                r#"{{"architecture":"a","os":"linux","rootfs":{{"type":"layers","diff_ids":["sha256:{0}","sha256:{0}"]}}}}"#,
+                "0".repeat(64)
+            ),
+        ),
+        (
+            "duplicate keys",
+            format!(
+                r#"{{"rootfs":{{"type":"layers","diff_ids":[]}},"rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#,
+                "0".repeat(64)
+            ),
+        ),
         ("a config of 100 MiB", " ".repeat(100 << 20)),
     ] {
         archive(&file, &[("manifest.json", &many(1)), ("c.json", config.as_bytes()), ("l.tar", b"")]);
         refused(&area, what, &file, &[], &["documents.tar"]);
     }
     // A document that is a manifest and an index at once (CVE-2021-41190).
-    let both = br#"{"schemaVersion":2,"config":{"mediaType":"x","digest":"sha256:0","size":1},"layers":[],"manifests":[]}"#;
+    let both =
+        br#"{"schemaVersion":2,"config":{"mediaType":"x","digest":"sha256:0","size":1},"layers":[],"manifests":[]}"#;
     archive(&file, &[("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#), ("index.json", both)]);
     refused(&area, "manifest and index in one", &file, &[], &["documents.tar"]);
 }

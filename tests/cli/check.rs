@@ -85,13 +85,13 @@ fn a_container_survives_damage_repair_and_load() {
     require_root!();
     let fixture = require_fixture!("busybox");
     let area = loaded("check-container", &fixture);
-    area.ok(["run", "--name", "c", &fixture.image(), "sh", "-c", "echo mine > /precious"]);
+    area.ok(["run", "--name", "cc", &fixture.image(), "sh", "-c", "echo mine > /precious"]);
     flip(&object(&area));
     let said = area.said(["check", "--repair"]);
     assert!(said.code() == 1 && said.out.contains("image "), "{said:?}");
     area.load(&fixture);
     whole(&area);
-    assert!(area.ok(["diff", "c"]).contains("A /precious"));
+    assert!(area.ok(["diff", "cc"]).contains("A /precious"));
 }
 
 #[test]

@@ -14,13 +14,8 @@ use crate::support::is_root;
 use crate::support::require_fixture;
 
 /// What a command may say instead of ending well, when another one was faster.
-const EXCUSES: [&str; 5] = [
-    "No such image",
-    "another mica is at work",
-    "image is being used",
-    "is using its referenced image",
-    "conflict: ",
-];
+const EXCUSES: [&str; 5] =
+    ["No such image", "another mica is at work", "image is being used", "is using its referenced image", "conflict: "];
 
 #[test]
 fn loads_removals_saves_runs_and_checks_side_by_side() {
@@ -30,9 +25,7 @@ fn loads_removals_saves_runs_and_checks_side_by_side() {
     let end = Instant::now() + Duration::from_secs(seconds);
     let image = fixture.image();
     let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-    let load = |ending: &str| {
-        [words(&["load", "-q", "-i"]), vec![fixture.file(ending).into_os_string()]].concat()
-    };
+    let load = |ending: &str| [words(&["load", "-q", "-i"]), vec![fixture.file(ending).into_os_string()]].concat();
     let mut workers = vec![
         load("docker.tar"),
         load("docker.tar"),
@@ -52,7 +45,8 @@ fn loads_removals_saves_runs_and_checks_side_by_side() {
     let (well, excused) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for words in &workers {
-            scope.spawn(|| {
+            let (area, well, excused) = (&area, &well, &excused);
+            scope.spawn(move || {
                 while Instant::now() < end {
                     let said = area.said(words);
                     if said.status.success() {

@@ -15,7 +15,8 @@ use crate::support::bin;
 use crate::support::fixture;
 
 /// What changes the names and bytes of a store.
-const CHANGING: &str = "?renameat,?renameat2,?unlinkat,?mkdirat,fsync,fdatasync,?syncfs,pwrite64,?pwritev,write,ftruncate,fchmod";
+const CHANGING: &str =
+    "?renameat,?renameat2,?unlinkat,?mkdirat,fsync,fdatasync,?syncfs,pwrite64,?pwritev,write,ftruncate,fchmod";
 /// No command has so many calls of one name.
 const CALLS_MAX: usize = 400;
 
@@ -118,9 +119,11 @@ fn prepare(bench: &Bench, name: &str) {
 }
 
 fn first_file(dir: &Path) -> Option<std::path::PathBuf> {
-    std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path()).find_map(|path| {
-        if path.is_dir() { first_file(&path) } else { Some(path) }
-    })
+    std::fs::read_dir(dir)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .find_map(|path| if path.is_dir() { first_file(&path) } else { Some(path) })
 }
 
 /// The same once more, which must succeed.

@@ -48,7 +48,11 @@ fn run(target: &Target, seed: u64, time: Duration) -> Result<u64, String> {
         if caught.is_err() || slow {
             let file = std::env::temp_dir().join(format!("mica-fuzz-{}-{seed}-{count}", target.name));
             std::fs::write(&file, &input).map_err(|e| e.to_string())?;
-            return Err(format!("{} at input {count} of seed {seed}: {}", if slow { "slow" } else { "panic" }, file.display()));
+            return Err(format!(
+                "{} at input {count} of seed {seed}: {}",
+                if slow { "slow" } else { "panic" },
+                file.display()
+            ));
         }
         count += 1;
     }

@@ -38,17 +38,62 @@ pub const TARGETS: &[Target] = &[
 ];
 
 const TAR_WORDS: &[&[u8]] = &[
-    b"../", b"/", b".wh.", b".wh..wh..opq", b"path=", b"12 path=../x\n", b"20 size=99999999999\n", b"GNU.sparse.map=0,1",
-    b"SCHILY.xattr.trusted.overlay.opaque=y", b"ustar\0", b"ustar  \0", b"77777777777", b"\x80\xff\xff\xff\xff\xff\xff\xff",
-    b"\x1f\x8b", b"\x28\xb5\x2f\xfd",
+    b"../",
+    b"/",
+    b".wh.",
+    b".wh..wh..opq",
+    b"path=",
+    b"12 path=../x\n",
+    b"20 size=99999999999\n",
+    b"GNU.sparse.map=0,1",
+    b"SCHILY.xattr.trusted.overlay.opaque=y",
+    b"ustar\0",
+    b"ustar  \0",
+    b"77777777777",
+    b"\x80\xff\xff\xff\xff\xff\xff\xff",
+    b"\x1f\x8b",
+    b"\x28\xb5\x2f\xfd",
 ];
 const JSON_WORDS: &[&[u8]] = &[
-    b"{", b"}", b"[", b"]", b"\"", b":", b",", b"null", b"-1", b"1e999", b"18446744073709551616", b"\\u0000", b"\\ud800",
-    b"sha256:", b"sha512:", b"../", b"\"layers\":", b"\"manifests\":", b"\"size\":", b"\"digest\":",
-    b"application/vnd.oci.image.index.v1+json", b"[[[[[[[[[[[[[[[[",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"",
+    b":",
+    b",",
+    b"null",
+    b"-1",
+    b"1e999",
+    b"18446744073709551616",
+    b"\\u0000",
+    b"\\ud800",
+    b"sha256:",
+    b"sha512:",
+    b"../",
+    b"\"layers\":",
+    b"\"manifests\":",
+    b"\"size\":",
+    b"\"digest\":",
+    b"application/vnd.oci.image.index.v1+json",
+    b"[[[[[[[[[[[[[[[[",
 ];
-const WORDS: &[&[u8]] =
-    &[b":", b"/", b"@", b"@sha256:", b"..", b"%", b"\0", b"[::1]", b",", b"=", b"lowerdir=", b"\\", b"localhost", b"\xff"];
+const WORDS: &[&[u8]] = &[
+    b":",
+    b"/",
+    b"@",
+    b"@sha256:",
+    b"..",
+    b"%",
+    b"\0",
+    b"[::1]",
+    b",",
+    b"=",
+    b"lowerdir=",
+    b"\\",
+    b"localhost",
+    b"\xff",
+];
 
 fn header(name: &str, kind: tar::EntryType, link: Option<&str>, size: usize) -> tar::Header {
     let mut header = tar::Header::new_ustar();
@@ -74,7 +119,8 @@ fn tar_of(entries: &[(&str, tar::EntryType, Option<&str>, &[u8])]) -> Vec<u8> {
 fn tars() -> Vec<Vec<u8>> {
     use tar::EntryType as T;
     let pax = b"26 SCHILY.xattr.user.a=b\n";
-    let sparse = b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n24 GNU.sparse.name=holes\n27 GNU.sparse.realsize=9999\n";
+    let sparse =
+        b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n24 GNU.sparse.name=holes\n27 GNU.sparse.realsize=9999\n";
     vec![
         tar_of(&[
             ("d", T::Directory, None, b""),
@@ -197,7 +243,8 @@ fn index(input: &[u8], dir: &Path) {
 const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 fn documents() -> Vec<Vec<u8>> {
-    let descriptor = |kind: &str| format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{D}","size":7}}"#);
+    let descriptor =
+        |kind: &str| format!(r#"{{"mediaType":"application/vnd.oci.image.{kind}","digest":"{D}","size":7}}"#);
     vec![
         format!(
             r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[{}]}}"#,
@@ -228,9 +275,14 @@ fn document(input: &[u8], _: &Path) {
 fn archives() -> Vec<Vec<u8>> {
     use tar::EntryType as T;
     let layer = tar_of(&[("f", T::Regular, None, b"1")]);
-    let config = format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#, Digest::of(&layer));
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+        Digest::of(&layer)
+    );
     let manifest = br#"[{"Config":"c.json","RepoTags":["x:1"],"Layers":["l.tar"]}]"#;
-    let index = format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{D}","size":2}}]}}"#);
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{D}","size":2}}]}}"#
+    );
     vec![
         tar_of(&[
             ("l.tar", T::Regular, None, &layer),
@@ -261,7 +313,14 @@ fn archive(input: &[u8], dir: &Path) {
 
 fn words() -> Vec<Vec<u8>> {
     let reference = format!("registry.example:5000/a/b-c_d.e:v1.2@{D}");
-    let texts = [&*reference, "debian", "localhost/x:latest", D, "/usr/lib/../x//y/.", "lowerdir=/a:/b,upperdir=/u,workdir=/w,uidmapping=0:1:2"];
+    let texts = [
+        &*reference,
+        "debian",
+        "localhost/x:latest",
+        D,
+        "/usr/lib/../x//y/.",
+        "lowerdir=/a:/b,upperdir=/u,workdir=/w,uidmapping=0:1:2",
+    ];
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
@@ -270,7 +329,8 @@ fn word(input: &[u8], _: &Path) {
     let _ = micafs::path::Escaped(input).to_string();
     let text = String::from_utf8_lossy(input);
     let _ = text.parse::<Digest>();
-    let argv: Vec<_> = ["mount.mica", "-o", &*text.replace('\0', ""), "/x", "/y"].iter().map(std::ffi::OsString::from).collect();
+    let argv: Vec<_> =
+        ["mount.mica", "-o", &*text.replace('\0', ""), "/x", "/y"].iter().map(std::ffi::OsString::from).collect();
     let _ = micafs::mount::dialect::parse(&argv);
     for reference in [Reference::parse(&text), Reference::parse_untagged(&text)].into_iter().flatten() {
         // What is a name stays the same name when it is written and read again.

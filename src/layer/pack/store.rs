@@ -129,7 +129,7 @@ impl Dirs {
     }
 
     /// The size of an object as its file has it; `None` when there is none, or something that is no file.
-    fn object_len(&self, id: &Digest) -> Result<Option<u64>> {
+    pub(super) fn object_len(&self, id: &Digest) -> Result<Option<u64>> {
         let (dir, name) = Self::object_names(id)?;
         let dir = match sys::open::dir_at(&self.objects, dir.as_name()) {
             Ok(dir) => dir,

@@ -285,8 +285,7 @@ impl PackWriter {
         if !self.dirs.has_object(digest)? {
             return Ok(None);
         }
-        let (_, len) = self.dirs.open_object(digest)?;
-        if len != self.len {
+        if self.dirs.object_len(digest)? != Some(self.len) {
             // A damaged object: a whole one takes its place when this pack is published.
             self.dirs.drop_object(digest)?;
             return Ok(None);

@@ -325,10 +325,7 @@ impl Store {
 }
 
 /// Does something with each digest on several threads; what came of it, in the order of the digests.
-fn in_parallel<T: Send>(
-    digests: &[Digest],
-    each: impl Fn(&Digest) -> Result<T> + Sync,
-) -> Result<BTreeMap<Digest, T>> {
+fn in_parallel<T: Send>(digests: &[Digest], each: impl Fn(&Digest) -> Result<T> + Sync) -> Result<BTreeMap<Digest, T>> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(BTreeMap::new());
     let failed = Mutex::new(None);

@@ -80,7 +80,11 @@ impl Store {
             }
             (Fault::Pack | Fault::Content, Some(layer)) => {
                 // What is whole of a layer that is needed stays readable until it is loaded again.
-                if needed { packs.mark(&layer)? } else { packs.remove(&layer)? }
+                if needed {
+                    packs.mark(&layer)?
+                } else {
+                    packs.remove(&layer)?
+                }
                 removed
             }
             (Fault::Kept, Some(digest)) => {

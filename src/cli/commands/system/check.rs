@@ -20,10 +20,12 @@ use crate::store::check::Watch;
 
 /// Arguments of `mica system check`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Every byte of every layer is read. A repair needs the store for itself. It removes what is damaged, so \
+#[command(
+    after_help = "Every byte of every layer is read. A repair needs the store for itself. It removes what is damaged, so \
                         that 'mica load' or 'mica pull' brings it back, and what nothing refers to; what containers wrote is \
                         never touched.\n\n\
-                        Exit code: 0 nothing is wrong, or all of it was repaired; 1 something is wrong.")]
+                        Exit code: 0 nothing is wrong, or all of it was repaired; 1 something is wrong."
+)]
 pub struct Args {
     /// Remove what is damaged or left over, and make anew what can be
     #[arg(long)]
@@ -94,9 +96,7 @@ fn harmless(report: &Report) -> Vec<String> {
     if layers + objects + documents > 0 {
         let done = if report.collected { "removed" } else { "'mica system prune' or '--repair' removes them" };
         let size = format::size(report.loose_bytes);
-        lines.push(format!(
-            "unreferenced: {layers} layers, {objects} objects, {documents} documents, {size}: {done}"
-        ));
+        lines.push(format!("unreferenced: {layers} layers, {objects} objects, {documents} documents, {size}: {done}"));
     }
     if report.leftovers > 0 {
         let done = if report.collected { "removed" } else { "the next 'mica load' or '--repair' removes them" };
