@@ -15,6 +15,16 @@ pub struct Table {
 }
 
 impl Table {
+    /// A table with these headings.
+    pub fn new(headings: &[&str]) -> Self {
+        Self { rows: vec![headings.iter().map(|&heading| heading.to_owned()).collect()] }
+    }
+
+    /// Adds a line; texts in cells must be without control characters.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
     /// Adds lines of text, their cells divided by tabs.
     pub fn lines(&mut self, text: &str) {
         self.rows.extend(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()));
