@@ -22,6 +22,7 @@ mod spool;
 pub mod tag;
 
 #[cfg(test)]
+#[path = "tests/damage.rs"]
 mod damage_tests;
 #[cfg(test)]
 mod tests;
