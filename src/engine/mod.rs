@@ -26,6 +26,7 @@ pub mod tree;
 pub mod usage;
 
 #[cfg(test)]
+#[path = "tests/damage.rs"]
 mod damage_tests;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,6 @@
 //! `MICA_FUZZ_SEED` repeats a run. A failing input is left in a file that the message names.
 
 #[path = "../support/mod.rs"]
-#[allow(dead_code)]
 mod support;
 
 mod mutate;

@@ -81,9 +81,9 @@ impl Store {
             (Fault::Pack | Fault::Content, Some(layer)) => {
                 // What is whole of a layer that is needed stays readable until it is loaded again.
                 if needed {
-                    packs.mark(&layer)?
+                    packs.mark(&layer)?;
                 } else {
-                    packs.remove(&layer)?
+                    packs.remove(&layer)?;
                 }
                 removed
             }

@@ -35,7 +35,7 @@ const HARMS: [(&str, Harm); 9] = [
         write(file, |bytes| {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 0x10;
-        })
+        });
     }),
     ("truncated", |file, _| write(file, |bytes| bytes.truncate(bytes.len() / 2))),
     ("extended", |file, _| write(file, |bytes| bytes.push(b'x'))),
