@@ -230,7 +230,7 @@ fn an_image_in_use_is_not_removed() {
     let removed = remove(&store, "x:2", true).unwrap();
     assert!(matches!(removed.as_slice(), [Removed::Untagged(_)]), "{removed:?}");
     assert!(store.images().unwrap().images.contains_key(&id));
-    super::tag::tag(&store, &id.hex(), "x:2").unwrap();
+    tag::tag(&store, &id.hex(), "x:2").unwrap();
     record.state = State::Exited { code: 0, finished: 2 };
     store.update_container(&store.index().unwrap(), &record.id, |r| r.state = record.state.clone()).unwrap();
     assert!(matches!(remove(&store, &id.hex(), false), Err(Error::Conflict(_))));
