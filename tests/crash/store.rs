@@ -94,6 +94,7 @@ pub fn killed() -> Outcome {
         assert!(deaths > 0, "{name} was never killed");
         figures.push(format!("{name} {deaths}"));
     }
+    bench.load();
     bin::run_ok(&mut bench.mica(&["system", "check", "--repair"]));
     bench.whole("at the end");
     let left = std::fs::read_dir(bench.dir.join("store/tmp")).expect("the store").count();
