@@ -30,6 +30,9 @@ pub struct Config {
     pub xattrs: bool,
     /// The largest write request in bytes.
     pub max_write: u32,
+    /// Answer OPEN with `ENOSYS` where the kernel takes that, so that it never asks again, and keep so many files open; `None`:
+    /// take part in every open and close.
+    pub unopened: Option<usize>,
 }
 
 /// Setting this extended attribute on the root of a mount settles its upper directory ([`Union::settle`]); nothing is stored.
@@ -40,7 +43,7 @@ pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 
 impl Default for Config {
     fn default() -> Self {
-        Self { timeout: FOREVER, threads: 0, acl: true, xattrs: true, max_write: 1 << 20 }
+        Self { timeout: FOREVER, threads: 0, acl: true, xattrs: true, max_write: 1 << 20, unopened: None }
     }
 }
 

@@ -75,12 +75,14 @@ pub(super) struct Server {
     readers: Readers,
     notifier: Arc<OnceLock<Notifier>>,
     refresher: Arc<Refresher>,
+    /// The kernel does not tell when files are opened and closed: it was answered `ENOSYS`.
+    unopened: bool,
 }
 
 impl Server {
     /// `notifier` is filled in once the session is there.
     pub(super) fn new(union: Arc<Union>, config: Config, notifier: Arc<OnceLock<Notifier>>) -> Self {
-        Self { union, config, readers: Readers::default(), notifier, refresher: Arc::default() }
+        Self { union, config, readers: Readers::default(), notifier, refresher: Arc::default(), unopened: false }
     }
 
     pub(super) fn refresher(&self) -> Arc<Refresher> {
@@ -192,6 +194,15 @@ impl Filesystem for Server {
         }
         if self.config.acl {
             wanted |= InitFlags::FUSE_POSIX_ACL;
+        }
+        if let Some(capacity) = self.config.unopened
+            && !self.union.manners().unsteady
+            && config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT)
+        {
+            // Who is not told of an opening cannot cut the file: the kernel sends that as a change of size.
+            wanted &= !InitFlags::FUSE_ATOMIC_O_TRUNC;
+            self.union.stop_counting_handles(capacity);
+            self.unopened = true;
         }
         // Old kernels offer less; nothing here depends on any of it.
         let offered = wanted & config.capabilities();
@@ -336,6 +347,9 @@ impl Filesystem for Server {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.unopened {
+            return reply.error(fuser::Errno::ENOSYS);
+        }
         self.guard("open", || {
             let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
             let truncate = flags.0 & O_TRUNC != 0;
@@ -390,7 +404,7 @@ impl Filesystem for Server {
         offset: u64,
         data: &[u8],
         flags: WriteFlags,
-        _: OpenFlags,
+        opened: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
@@ -399,7 +413,11 @@ impl Filesystem for Server {
             if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
                 self.drop_set_id(&node)?;
             }
-            self.union.write(&node, data, offset)
+            if self.unopened {
+                self.union.write_unopened(&node, data, offset, opened.0 & O_APPEND != 0)
+            } else {
+                self.union.write(&node, data, offset)
+            }
         };
         self.guard("write", || match write() {
             Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),

@@ -65,7 +65,7 @@ impl Union {
         sys::xattr::set(&*fd, &upper.mark_name("opaque").ok_or_else(unmarked)?, b"y", SetMode::Any)?;
         sys::xattr::remove(&*fd, &upper.mark_name("redirect").ok_or_else(unmarked)?)?;
         if let Real::Dir(dirs) = &mut node.body.write().real {
-            dirs.lowers = Arc::new([]);
+            dirs.lowers = Lowers::default();
         }
         Ok(())
     }

@@ -101,8 +101,10 @@ impl Fixture {
                 (0..self.wide()).try_for_each(|i| Ok(drop(fs::File::create(dir.join(format!("file-{i:06}")))?)))
             }
             Stack::Deep(layers) => {
-                fill(&self.base.join("d/b"), 1, 0..100)?;
-                fs::rename(self.base.join("d/b/d000"), self.base.join("d/b/d"))?;
+                if !self.base.join("d/b").exists() {
+                    fill(&self.base.join("d/b"), 1, 0..100)?;
+                    fs::rename(self.base.join("d/b/d000"), self.base.join("d/b/d"))?;
+                }
                 (0..layers).try_for_each(|n| {
                     let dir = self.base.join(format!("d/{n}/d"));
                     fs::create_dir_all(&dir)?;

@@ -53,11 +53,6 @@ impl Subject {
         Ok(Self { name: name.to_owned(), kind, program: program.to_owned(), options })
     }
 
-    /// Whether it is mica: what the others are compared with.
-    pub fn is_ours(&self) -> bool {
-        self.name.starts_with("mica")
-    }
-
     /// Mounts `lowers` (top first, relative to `base`: hundreds of long names do not fit in a mount option) with an upper of its own
     /// in `place`, which must be empty.
     pub fn mount(&self, base: &Path, lowers: &[PathBuf], place: &Path) -> Result<Mounted> {
