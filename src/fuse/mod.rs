@@ -1,17 +1,29 @@
-//! The FUSE adapter: converts a request, calls the union, replies. Nothing is decided here.
+//! The FUSE adapter: reads requests of the kernel's, calls the union, replies. Nothing is decided here.
 //!
-//! It is the only place that knows the `fuser` crate. The mount itself is made elsewhere ([`crate::mount`]); this takes the open
-//! `/dev/fuse` descriptor.
+//! From the wire to the union: [`device`] is the connection, [`request`] and [`reply`] are what goes over it ([`abi`] has its numbers),
+//! [`handshake`] is what is agreed on first, [`session`] has the threads, [`server`] the one place that every request passes. The
+//! mount itself is made elsewhere ([`crate::mount`]); this takes the open `/dev/fuse` descriptor.
 
+mod abi;
+mod attributes;
+mod bytes;
 mod convert;
+mod data;
+mod device;
+mod directories;
+mod handshake;
 mod ioctl;
+mod names;
+mod notify;
 mod readers;
 mod refresh;
+mod reply;
+mod request;
 mod server;
+mod session;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::union::Union;
@@ -22,7 +34,7 @@ pub struct Config {
     /// How long the kernel may keep names, attributes and misses without asking. All changes come through the mount, so the
     /// default has no end; 0 asks each time.
     pub timeout: Duration,
-    /// Threads that take requests; 0 chooses.
+    /// The most threads that take requests; 0 chooses. They are started when they are needed.
     pub threads: usize,
     /// Let the kernel check POSIX ACLs, where it can.
     pub acl: bool,
@@ -49,7 +61,7 @@ impl Default for Config {
 
 /// A mount that answers requests.
 pub struct Session {
-    inner: fuser::Session<server::Server>,
+    pool: session::Pool,
 }
 
 impl std::fmt::Debug for Session {
@@ -62,46 +74,42 @@ impl Session {
     /// Takes the descriptor of a mounted `/dev/fuse` and agrees with the kernel on the protocol. Starts no thread.
     ///
     /// # Errors
-    /// When the kernel's side is gone, or speaks a protocol older than 7.6.
+    /// When the kernel's side is gone, or speaks a protocol older than 7.22 (Linux 3.10).
     pub fn new(fuse: OwnedFd, union: Arc<Union>, config: Config) -> std::io::Result<Self> {
-        let mut session = fuser::Config::default();
-        session.n_threads = Some(threads(config.threads));
-        // FUSE_DEV_IOC_CLONE is absent before 4.2 and gained nothing measurable on few cores.
-        session.clone_fd = false;
-        let notifier = Arc::new(OnceLock::new());
-        let listener = union.clone();
-        let server = server::Server::new(union, config, notifier.clone());
-        let refresher = server.refresher();
-        let inner = fuser::Session::from_fd(server, fuse, fuser::SessionACL::All, session)?;
-        let _ = notifier.set(inner.notifier()); // nobody else fills it
-        refresher.set_notifier(inner.notifier());
-        let notifier = inner.notifier();
-        listener.on_aside(move |ino| {
+        let device = Arc::new(device::Device::new(fuse));
+        let unsteady = union.manners().unsteady;
+        // Where files may be changed from outside, each open looks at them anew.
+        let unopened = config.unopened.filter(|_| !unsteady);
+        let (acl, max_write) = (config.acl, config.max_write);
+        let agreed =
+            handshake::shake(&device, handshake::Wishes { unsteady, unopened: unopened.is_some(), acl, max_write })?;
+        if let Some(capacity) = unopened.filter(|_| agreed.is_unopened()) {
+            union.stop_counting_handles(capacity);
+        }
+        let notifier = notify::Notifier::new(device.clone());
+        union.on_aside(move |ino| {
             // Attributes only: no lock of the kernel's that the request under way may hold.
-            if let Err(e) = notifier.inval_inode(fuser::INodeNo(ino), -1, 0) {
+            if let Err(e) = notifier.inval_attributes(ino) {
                 log::debug!("the kernel was not told of changed attributes: {e}");
             }
         });
-        Ok(Self { inner })
+        let max = threads(config.threads);
+        Ok(Self { pool: session::Pool::new(server::Server::new(device, union, config, agreed), max) })
     }
 
-    /// Answers requests until the filesystem is unmounted.
+    /// Answers requests until the filesystem is unmounted, or its connection aborted.
     ///
     /// # Errors
-    /// When reading requests fails for another reason than the unmount.
+    /// When reading requests fails for another reason.
     pub fn run(self) -> std::io::Result<()> {
-        match self.inner.run() {
-            // The connection was aborted (`umount -f`, or through /sys/fs/fuse): as good as an unmount.
-            Err(e) if e.kind() == std::io::ErrorKind::ConnectionAborted => Ok(()),
-            other => other,
-        }
+        self.pool.run().map_err(|e| std::io::Error::from_raw_os_error(e.raw_os_error()))
     }
 }
 
-/// Two threads at least, so that a long copy-up leaves one for the rest.
+/// Two threads at least, so that a long copy-up leaves one for the rest. More than there are processors, since they wait for disks.
 fn threads(wanted: usize) -> usize {
     match wanted {
-        0 => std::thread::available_parallelism().map_or(4, |n| n.get() * 2).clamp(4, 16),
+        0 => std::thread::available_parallelism().map_or(16, |n| n.get() * 4).clamp(16, 64),
         n => n.max(2),
     }
 }

@@ -7,7 +7,6 @@
 //! The kernel keeps one listing of a directory for all readers: a second reader that makes it anew puts new names before the
 //! first one, too. So only a reader that is alone when it opens the directory may use that cache.
 
-use fuser::FileHandle;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
@@ -29,7 +28,7 @@ struct Open {
 
 impl Readers {
     /// A handle for a new reader of the directory `ino`, and whether it is the only one.
-    pub(super) fn open(&self, ino: u64) -> (FileHandle, bool) {
+    pub(super) fn open(&self, ino: u64) -> (u64, bool) {
         let mut open = self.0.lock();
         open.last += 1;
         let handle = open.last;
@@ -37,13 +36,13 @@ impl Readers {
         let count = open.counts.entry(ino).or_insert(0);
         *count += 1;
         let alone = *count == 1;
-        (FileHandle(handle), alone)
+        (handle, alone)
     }
 
     /// Forgets a reader.
-    pub(super) fn close(&self, reader: FileHandle) {
+    pub(super) fn close(&self, reader: u64) {
         let mut open = self.0.lock();
-        let Some((ino, _)) = open.readers.remove(&reader.0) else { return };
+        let Some((ino, _)) = open.readers.remove(&reader) else { return };
         if let Some(count) = open.counts.get_mut(&ino) {
             *count -= 1;
             if *count == 0 {
@@ -53,8 +52,8 @@ impl Readers {
     }
 
     /// The entries of `listing` behind `offset` that this reader is to see; from the start, all of them.
-    pub(super) fn rest<'a>(&self, reader: FileHandle, listing: &'a Listing, offset: u64) -> &'a [ListEntry] {
-        let end = match self.0.lock().readers.get_mut(&reader.0) {
+    pub(super) fn rest<'a>(&self, reader: u64, listing: &'a Listing, offset: u64) -> &'a [ListEntry] {
+        let end = match self.0.lock().readers.get_mut(&reader) {
             Some((_, Some(end))) if offset > 0 => *end,
             Some((_, end)) => *end.insert(listing.end()),
             None => listing.end(),

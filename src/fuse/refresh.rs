@@ -3,49 +3,42 @@
 //! The kernel is told from a thread of its own: a notice about a name waits for the lock of its directory, which a request that
 //! still waits for an answer may hold. No thread that answers requests waits for it, and no lock of the union is held.
 
-use std::ffi::OsStr;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
-use std::sync::OnceLock;
 
-use fuser::INodeNo;
-use fuser::Notifier;
-use fuser::ReplyIoctl;
-use fuser::Request;
-
+use super::notify::Notifier;
+use super::reply::Later;
+use crate::sys::Errno;
 use crate::sys::process;
 use crate::union::Union;
 use crate::union::node::Node;
 use crate::union::refresh::Notice;
 
 /// What refreshing needs; shared with the thread that does it.
-#[derive(Default)]
+#[derive(Debug)]
 pub(super) struct Refresher {
-    /// Set when the session is there.
-    notifier: OnceLock<Notifier>,
+    notifier: Notifier,
     /// One at a time.
     busy: parking_lot::Mutex<()>,
 }
 
 impl Refresher {
-    pub(super) fn set_notifier(&self, notifier: Notifier) {
-        let _ = self.notifier.set(notifier);
+    pub(super) fn new(notifier: Notifier) -> Self {
+        Self { notifier, busy: parking_lot::Mutex::new(()) }
     }
 
-    /// Refreshes `node` and all below it, and then answers.
-    pub(super) fn start(self: &Arc<Self>, union: &Arc<Union>, node: Arc<Node>, request: &Request, reply: ReplyIoctl) {
-        if ![0, process::effective_uid()].contains(&request.uid()) {
-            return reply.error(fuser::Errno::EPERM);
+    /// Refreshes `node` and all below it for the user `uid`, and then answers.
+    pub(super) fn start(self: &Arc<Self>, union: &Arc<Union>, node: Arc<Node>, uid: u32, reply: Later) {
+        if ![0, process::effective_uid()].contains(&uid) {
+            return reply.error(Errno::PERM);
         }
         let (this, union) = (self.clone(), union.clone());
         let work = move || {
             let _one = this.busy.lock();
             match this.refresh(&union, &node) {
-                Ok(()) => reply.ioctl(0, &[]),
+                Ok(()) => reply.done(),
                 Err(e) => {
                     log::warn!("refresh: {e}");
-                    reply.error(fuser::Errno::from_i32(e.raw_os_error().unwrap_or(EIO)));
+                    reply.error(e);
                 }
             }
         };
@@ -55,14 +48,11 @@ impl Refresher {
         }
     }
 
-    fn refresh(&self, union: &Union, node: &Arc<Node>) -> io::Result<()> {
-        let notices = union.refresh(node).map_err(|e| io::Error::from_raw_os_error(e.errno().raw_os_error()))?;
-        let Some(notifier) = self.notifier.get() else { return Ok(()) };
+    fn refresh(&self, union: &Union, node: &Arc<Node>) -> Result<(), Errno> {
+        let notices = union.refresh(node).map_err(|e| e.errno())?;
         notices.iter().try_for_each(|notice| match notice {
-            Notice::Inode(ino) => notifier.inval_inode(INodeNo(*ino), 0, 0),
-            Notice::Entry(parent, name) => notifier.inval_entry(INodeNo(*parent), OsStr::from_bytes(name.as_bytes())),
+            Notice::Inode(ino) => self.notifier.inval_inode(*ino),
+            Notice::Entry(parent, name) => self.notifier.inval_entry(*parent, name.as_name()),
         })
     }
 }
-
-const EIO: i32 = 5;

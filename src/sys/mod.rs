@@ -17,6 +17,7 @@ pub mod child;
 pub mod control;
 pub mod daemon;
 pub mod data;
+pub mod device;
 pub mod dir;
 pub mod fd_passing;
 pub mod gate;

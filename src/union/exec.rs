@@ -226,17 +226,7 @@ impl<'a> Exec<'a> {
             Some(What::Node(kind, rdev)) => (kind, rdev),
             _ => (sys::attr::fstat(made)?.kind(), 0),
         };
-        let Dress { uid, gid, mut mode, .. } = self.dress;
-        if let Some(default) = self.dress.acl.as_ref().filter(|_| kind != Kind::Symlink) {
-            if let Some((access, cut)) = acl::inherit(default, mode) {
-                sys::xattr::set(made, acl::ACCESS, &access, SetMode::Any)?;
-                mode = cut;
-            }
-            if kind == Kind::Dir {
-                sys::xattr::set(made, acl::DEFAULT, default, SetMode::Any)?;
-            }
-        }
-        Ok(self.upper.dress(made, &Stat { uid, gid, mode: kind.mode_bits() | mode, rdev, ..Stat::default() })?)
+        put_on(self.upper, &self.dress, made, kind, rdev)
     }
 
     fn mark_opaque(&mut self, at: At) -> Result<()> {
@@ -265,6 +255,21 @@ impl<'a> Exec<'a> {
         let fd = sys::open::path_at(&*dir, name.as_name())?;
         Ok(sys::xattr::set(&fd, &xattr, value, SetMode::Any)?)
     }
+}
+
+/// Gives a new object, which nobody sees yet, its owner and mode, and what the default ACL of its directory asks for.
+pub(super) fn put_on(upper: &Upper, dress: &Dress, made: &OwnedFd, kind: Kind, rdev: u64) -> Result<()> {
+    let Dress { uid, gid, mut mode, .. } = *dress;
+    if let Some(default) = dress.acl.as_ref().filter(|_| kind != Kind::Symlink) {
+        if let Some((access, cut)) = acl::inherit(default, mode) {
+            sys::xattr::set(made, acl::ACCESS, &access, SetMode::Any)?;
+            mode = cut;
+        }
+        if kind == Kind::Dir {
+            sys::xattr::set(made, acl::DEFAULT, default, SetMode::Any)?;
+        }
+    }
+    Ok(upper.dress(made, &Stat { uid, gid, mode: kind.mode_bits() | mode, rdev, ..Stat::default() })?)
 }
 
 /// Renames. Where the kernel or the filesystem has no `RENAME_NOREPLACE` (Linux 3.10, and many a network filesystem) the target is

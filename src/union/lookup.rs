@@ -91,8 +91,17 @@ const MAX_REDIRECTS: usize = 64;
 /// The first error of a layer that was asked.
 pub fn walk<O: Observer>(dirs: &Dirs, roots: &Roots, name: Name<'_>, observer: &mut O) -> Result<Option<Target>> {
     let redirects = Cell::new(0);
-    Walk { roots, name: name.to_buf(), found: None, decided: false, wants_data: false, redirects: &redirects, in_vain: 0, observer }
-        .run(dirs)
+    Walk {
+        roots,
+        name: name.to_buf(),
+        found: None,
+        decided: false,
+        wants_data: false,
+        redirects: &redirects,
+        in_vain: 0,
+        observer,
+    }
+    .run(dirs)
 }
 
 struct Walk<'a, O: Observer> {

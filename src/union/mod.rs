@@ -41,6 +41,7 @@ mod settle;
 pub mod stack;
 #[cfg(test)]
 mod testing;
+mod tmpfile;
 pub mod view;
 mod volatile;
 mod whiteout;

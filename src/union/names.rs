@@ -406,7 +406,7 @@ pub(super) fn check_new_name(name: Name<'_>) -> Result<()> {
 }
 
 /// Owner and mode of something new in `parent`.
-fn dress_for(parent: &Arc<DirHandle>, mode: u32, caller: Caller, is_dir: bool) -> Result<Dress> {
+pub(super) fn dress_for(parent: &Arc<DirHandle>, mode: u32, caller: Caller, is_dir: bool) -> Result<Dress> {
     let fd = parent.fd()?;
     let stat = override_stat::stat(parent.overrides(), &fd)?;
     let default_acl =

@@ -9,6 +9,7 @@ use super::Result;
 use super::Union;
 use super::copy_up::Copy;
 use super::error::Error;
+use super::lookup::Lowers;
 use super::names::Held;
 use super::node;
 use super::node::Node;

@@ -19,8 +19,8 @@ use super::work::Upper;
 use crate::env;
 use crate::path::Name;
 use crate::sys;
-use crate::sys::attr::Kind;
 use crate::sys::Errno;
+use crate::sys::attr::Kind;
 use crate::sys::xattr::SetMode;
 
 const INCOMPAT: &[u8] = b"incompat";
@@ -135,6 +135,18 @@ impl Union {
         match &self.stack().upper {
             Some(upper) if upper.marked => self.tell_losses(upper, node),
             _ => self.sync(node, data_only),
+        }
+    }
+
+    /// Makes everything in the upper directory durable (`syncfs`). On a volatile mount nothing is written, as for [`Union::fsync`].
+    ///
+    /// # Errors
+    /// The kernel's; `EIO` tells that data was lost.
+    pub fn sync_all(&self) -> Result<()> {
+        match &self.stack().upper {
+            Some(upper) if upper.lost.load(Ordering::Relaxed) => refused(Errno::IO),
+            Some(upper) if !upper.volatile => Ok(sys::data::sync_fs(&*upper.root.fd()?)?),
+            _ => Ok(()),
         }
     }
 

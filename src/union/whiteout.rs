@@ -8,23 +8,64 @@ use parking_lot::Mutex;
 use super::error::Result;
 use super::work::Upper;
 use crate::path::Name;
-use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
 
-/// The whiteout in the work directory that the others are links to.
-#[derive(Debug, Default)]
-pub(super) struct Shared(Mutex<State>);
+/// Its name, in the work directory itself: what lies in the inner one is unfinished.
+const NAME: &[u8] = b"whiteout";
 
-#[derive(Debug, Default)]
+/// The whiteout that the others are links to.
+#[derive(Debug)]
+pub(super) struct Shared {
+    dir: OwnedFd,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Not made yet, or it took all links that the filesystem allows.
-    #[default]
+    /// Not made yet, or it has all links that the filesystem allows.
     Absent,
-    At(NameBuf),
+    There,
     /// The filesystem links no devices.
     Refused,
+}
+
+impl Shared {
+    /// Keeps the shared whiteout in `dir`; nothing is made yet.
+    pub(super) fn new(dir: OwnedFd) -> Self {
+        Self { dir, state: Mutex::new(State::Absent) }
+    }
+
+    /// Makes the shared whiteout, in the place of one that another mount left when it died.
+    fn make(&self, name: Name<'_>) -> sys::Result<()> {
+        match sys::name::mknod(&self.dir, name, Kind::Char, 0, 0) {
+            Err(e) if e.errno() == Errno::EXIST => {
+                sys::name::unlink(&self.dir, name)?;
+                sys::name::mknod(&self.dir, name, Kind::Char, 0, 0)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether there is one to link to.
+    fn is_there(&self, name: Name<'_>) -> bool {
+        let mut state = self.state.lock();
+        if *state == State::Absent {
+            *state = match self.make(name) {
+                Ok(()) => State::There,
+                Err(e) => {
+                    log::debug!("whiteouts are not shared: {e}");
+                    State::Refused
+                }
+            };
+        }
+        *state == State::There
+    }
+
+    fn give_up(&self, next: State) {
+        *self.state.lock() = next;
+    }
 }
 
 impl Upper {
@@ -33,54 +74,33 @@ impl Upper {
     /// # Errors
     /// The kernel's.
     pub(super) fn make_whiteout(&self, dir: &OwnedFd, name: Name<'_>) -> Result<()> {
-        for _ in 0..2 {
-            let Some(shared) = self.shared_whiteout()? else { break };
-            match sys::name::link(&*self.work, shared.as_name(), dir, name) {
-                // All links taken; or removed from outside: not worth a failed operation.
-                Err(e) if matches!(e.errno(), Errno::MLINK | Errno::NOENT) => self.give_up(&shared, State::Absent),
-                Err(e) if matches!(e.errno(), Errno::PERM | Errno::OPNOTSUPP) => self.give_up(&shared, State::Refused),
-                other => return Ok(other?),
+        let shared = &self.whiteout;
+        if let Ok(kept) = Name::new(NAME) {
+            for _ in 0..2 {
+                if !shared.is_there(kept) {
+                    break;
+                }
+                match sys::name::link(&shared.dir, kept, dir, name) {
+                    // It has all links that it can have, or somebody from outside removed it: the next one is made.
+                    Err(e) if matches!(e.errno(), Errno::MLINK | Errno::NOENT) => shared.give_up(State::Absent),
+                    Err(e) if matches!(e.errno(), Errno::PERM | Errno::OPNOTSUPP | Errno::XDEV) => {
+                        shared.give_up(State::Refused);
+                    }
+                    other => return Ok(other?),
+                }
             }
         }
         Ok(sys::name::mknod(dir, name, Kind::Char, 0, 0)?)
     }
-
-    /// The whiteout to link to; `None` where the filesystem links no devices.
-    fn shared_whiteout(&self) -> Result<Option<NameBuf>> {
-        let mut state = self.whiteout.0.lock();
-        match &*state {
-            State::At(shared) => Ok(Some(shared.clone())),
-            State::Refused => Ok(None),
-            State::Absent => {
-                let fresh = self.fresh_name()?;
-                sys::name::mknod(&*self.work, fresh.as_name(), Kind::Char, 0, 0)?;
-                *state = State::At(fresh.clone());
-                Ok(Some(fresh))
-            }
-        }
-    }
-
-    /// `shared` is of no use any more, unless somebody noticed before.
-    fn give_up(&self, shared: &NameBuf, next: State) {
-        let mut state = self.whiteout.0.lock();
-        if matches!(&*state, State::At(known) if known == shared) {
-            *state = next;
-            self.drop_shared(shared);
-        }
-    }
-
-    fn drop_shared(&self, shared: &NameBuf) {
-        match sys::name::unlink(&*self.work, shared.as_name()) {
-            Err(e) if e.errno() != Errno::NOENT => log::warn!("left {shared} in the work directory: {e}"),
-            _ => {}
-        }
-    }
 }
 
-impl Drop for Upper {
+impl Drop for Shared {
     fn drop(&mut self) {
-        if let State::At(shared) = std::mem::take(self.whiteout.0.get_mut()) {
-            self.drop_shared(&shared);
+        let (there, name) = (*self.state.get_mut() == State::There, Name::new(NAME));
+        if let (true, Ok(name)) = (there, name)
+            && let Err(e) = sys::name::unlink(&self.dir, name)
+        {
+            log::debug!("left a whiteout in the work directory: {e}");
         }
     }
 }

@@ -123,7 +123,7 @@ impl Upper {
             owners_may_fail: false,
             marked: false,
             lost: AtomicBool::new(false),
-            whiteout: Shared::default(),
+            whiteout: Shared::new(work_fd),
             prefix: format!("#{:016x}-", u64::from_ne_bytes(random)),
             counter: AtomicU64::new(0),
             _locks: locks,

@@ -4,20 +4,11 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command as Program;
 use std::process::ExitCode;
-use std::time::Duration;
-use std::time::UNIX_EPOCH;
+use std::sync::Arc;
 
-use fuser::Errno;
-use fuser::FileAttr;
-use fuser::FileHandle;
-use fuser::FileType;
-use fuser::Filesystem;
-use fuser::INodeNo;
-use fuser::ReplyAttr;
-use fuser::ReplyDirectory;
-use fuser::Request as FuseRequest;
-use fuser::Session;
-use fuser::SessionACL;
+use micafs::fuse::Config;
+use micafs::fuse::Session;
+use micafs::layer::mem::MemLayer;
 use micafs::mount::Error;
 use micafs::mount::Request;
 use micafs::mount::Source;
@@ -26,6 +17,9 @@ use micafs::mount::dialect::Command;
 use micafs::mount::launch::Serving;
 use micafs::mount::launch::launch;
 use micafs::mount::remount::remount;
+use micafs::union::Options;
+use micafs::union::Union;
+use micafs::union::stack::Stack;
 
 use crate::support::Notes;
 use crate::support::until;
@@ -91,8 +85,7 @@ fn serve(opened: Opened, serving: Serving<'_>) -> Result<(), String> {
     }
     let hook = notes.clone();
     serving.statistics.on_signal(move || hook.write("statistics", "called"));
-    let session = Session::from_fd(Empty, serving.fuse, SessionACL::All, fuser::Config::default());
-    let session = session.map_err(|e| format!("handshake: {e}"))?;
+    let session = Session::new(serving.fuse, empty()?, Config::default()).map_err(|e| format!("handshake: {e}"))?;
     if opened.image == "slow" {
         notes.write("waits", "");
         until("the test says go", || notes.read("go").is_some()).map_err(|e| e.to_string())?;
@@ -111,32 +104,8 @@ fn serve(opened: Opened, serving: Serving<'_>) -> Result<(), String> {
 }
 
 /// One empty directory.
-struct Empty;
-
-const ROOT: FileAttr = FileAttr {
-    ino: INodeNo::ROOT,
-    size: 0,
-    blocks: 0,
-    atime: UNIX_EPOCH,
-    mtime: UNIX_EPOCH,
-    ctime: UNIX_EPOCH,
-    crtime: UNIX_EPOCH,
-    kind: FileType::Directory,
-    perm: 0o755,
-    nlink: 2,
-    uid: 0,
-    gid: 0,
-    rdev: 0,
-    flags: 0,
-    blksize: 4096,
-};
-
-impl Filesystem for Empty {
-    fn getattr(&self, _: &FuseRequest, _: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        reply.attr(&Duration::from_secs(1), &ROOT);
-    }
-
-    fn readdir(&self, _: &FuseRequest, ino: INodeNo, _: FileHandle, _: u64, reply: ReplyDirectory) {
-        if ino == INodeNo::ROOT { reply.ok() } else { reply.error(Errno::ENOENT) }
-    }
+fn empty() -> Result<Arc<Union>, String> {
+    let layer = MemLayer::new("empty", &[]).map_err(|e| e.to_string())?;
+    let stack = Stack::new(None, vec![Arc::new(layer)]).map_err(|e| e.to_string())?;
+    Ok(Arc::new(Union::new(stack, Options::default()).map_err(|e| e.to_string())?))
 }

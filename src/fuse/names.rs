@@ -1,0 +1,109 @@
+//! Requests about names: look up, make, link, rename, remove.
+
+use super::abi;
+use super::abi::fopen;
+use super::convert;
+use super::reply::Answer;
+use super::reply::Opened;
+use super::request::Header;
+use super::server::Server;
+use super::server::known;
+use crate::sys::Errno;
+use crate::sys::attr::Kind;
+use crate::sys::attr::S_IFMT;
+use crate::union::Caller;
+use crate::union::Entry;
+use crate::union::Error;
+use crate::union::MakeKind;
+use crate::union::RenameFlags;
+use crate::union::Result;
+
+impl Server {
+    pub(super) fn lookup(&self, parent: u64, name: &[u8]) -> Result<Answer<'static>> {
+        let found = self.union.lookup(&self.node(parent)?, convert::name(name)?)?;
+        Ok(found.map_or(Answer::Absent, |entry| Answer::Entry(known(&entry))))
+    }
+
+    pub(super) fn forget(&self, forgets: impl IntoIterator<Item = (u64, u64)>) -> Result<Answer<'static>> {
+        forgets.into_iter().for_each(|(nodeid, count)| self.union.forget(nodeid, count));
+        Ok(Answer::Silent)
+    }
+
+    fn make(
+        &self,
+        caller: &Header,
+        name: &[u8],
+        kind: MakeKind<'_>,
+        mode: u32,
+        umask: u32,
+        open: bool,
+    ) -> Result<Entry> {
+        let parent = self.node(caller.nodeid)?;
+        self.union.make(&parent, convert::name(name)?, kind, mode & !S_IFMT, asking(caller, umask), open)
+    }
+
+    pub(super) fn mknod(
+        &self,
+        caller: &Header,
+        name: &[u8],
+        mode: u32,
+        rdev: u32,
+        umask: u32,
+    ) -> Result<Answer<'static>> {
+        let kind = MakeKind::Node(Kind::of_mode(mode).unwrap_or(Kind::File), convert::device_of(rdev));
+        Ok(Answer::Entry(known(&self.make(caller, name, kind, mode, umask, false)?)))
+    }
+
+    pub(super) fn mkdir(&self, caller: &Header, name: &[u8], mode: u32, umask: u32) -> Result<Answer<'static>> {
+        Ok(Answer::Entry(known(&self.make(caller, name, MakeKind::Dir, mode, umask, false)?)))
+    }
+
+    pub(super) fn symlink(&self, caller: &Header, name: &[u8], text: &[u8]) -> Result<Answer<'static>> {
+        Ok(Answer::Entry(known(&self.make(caller, name, MakeKind::Symlink(text), 0o777, 0, false)?)))
+    }
+
+    pub(super) fn create(&self, caller: &Header, name: &[u8], mode: u32, umask: u32) -> Result<Answer<'static>> {
+        let entry = self.make(caller, name, MakeKind::File, mode, umask, true)?;
+        Ok(Answer::Created(known(&entry), just_made()))
+    }
+
+    pub(super) fn tmpfile(&self, caller: &Header, mode: u32, umask: u32) -> Result<Answer<'static>> {
+        let entry = self.union.make_tmpfile(&self.node(caller.nodeid)?, mode & !S_IFMT, asking(caller, umask))?;
+        Ok(Answer::Created(known(&entry), just_made()))
+    }
+
+    pub(super) fn unlink(&self, parent: u64, name: &[u8]) -> Result<Answer<'static>> {
+        self.union.unlink(&self.node(parent)?, convert::name(name)?)?;
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn rmdir(&self, parent: u64, name: &[u8]) -> Result<Answer<'static>> {
+        self.union.rmdir(&self.node(parent)?, convert::name(name)?)?;
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn rename(&self, from: (u64, &[u8]), to: (u64, &[u8]), flags: u32) -> Result<Answer<'static>> {
+        // As the kernel's overlayfs: a whiteout made by a user would be a deletion.
+        if flags & !(abi::RENAME_NOREPLACE | abi::RENAME_EXCHANGE) != 0 {
+            return Err(Error::Refused(Errno::INVAL));
+        }
+        let flags =
+            RenameFlags { no_replace: flags & abi::RENAME_NOREPLACE != 0, exchange: flags & abi::RENAME_EXCHANGE != 0 };
+        let (old, new) = (self.node(from.0)?, self.node(to.0)?);
+        self.union.rename(&old, convert::name(from.1)?, &new, convert::name(to.1)?, flags)?;
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn link(&self, old: u64, parent: u64, name: &[u8]) -> Result<Answer<'static>> {
+        let entry = self.union.link(&self.node(old)?, &self.node(parent)?, convert::name(name)?)?;
+        Ok(Answer::Entry(known(&entry)))
+    }
+}
+
+fn asking(caller: &Header, umask: u32) -> Caller {
+    Caller { uid: caller.uid, gid: caller.gid, umask }
+}
+
+fn just_made() -> Opened {
+    Opened { flags: fopen::KEEP_CACHE, ..Opened::default() }
+}
