@@ -186,15 +186,3 @@ fn symlinks_keep_their_text() {
     p.same_after_remount_and_by_the_kernel();
     assert_eq!(p.stat("low").uid(), 5);
 }
-
-#[test]
-fn unnamed_files_are_not_supported_by_the_transport() {
-    if crate::place::On::chosen() == crate::place::On::Kernel {
-        crate::support::skip!("the kernel's overlayfs has O_TMPFILE");
-    }
-    let Some(p) = Place::mounted("tmpfile", |_, _| ()) else { return };
-    // fuser 0.18 does not know FUSE_TMPFILE, so the kernel says what it says of any filesystem without it.
-    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR;
-    let made = rustix::fs::open(&p.top, flags, rustix::fs::Mode::RWXU);
-    assert_eq!(made.unwrap_err(), rustix::io::Errno::OPNOTSUPP);
-}

@@ -27,5 +27,6 @@ mod rename;
 mod requests;
 mod sequence;
 mod stress;
+mod tmpfile;
 mod unlinked;
 mod xattr;

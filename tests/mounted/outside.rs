@@ -1,6 +1,7 @@
 //! Layers that are changed from outside while they are mounted, and what else the options of a mount change.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;

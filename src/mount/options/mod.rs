@@ -69,7 +69,7 @@ pub struct MountOptions {
     pub writeback: bool,
     /// Several requests at once (`threads` says how many).
     pub threaded: Option<bool>,
-    /// The number of serving threads; `None`: chosen by the machine.
+    /// The most serving threads; `None`: chosen by the machine.
     pub threads: Option<u32>,
     /// The largest write request, in bytes.
     pub max_write: Option<u32>,

@@ -58,7 +58,7 @@ pub static OPTIONS: &[Spec] = &[
 
     row(&["timeout"], Value("SECONDS"), Speed, "how long the kernel keeps names and attributes (default 1e9)", Set(|o, v| put(&mut o.timeout, value::seconds(v)))),
     row(&["writeback"], Boolean, Speed, "the kernel collects writes (default 1)", Set(|o, v| put(&mut o.writeback, value::boolean(v)))),
-    row(&["threads"], Value("N|auto"), Speed, "the number of serving threads", Set(threads)),
+    row(&["threads"], Value("N|auto"), Speed, "the most serving threads; they start when needed", Set(threads)),
     row(&["threaded"], Boolean, Speed, "several requests at once", Set(|o, v| keep(&mut o.threaded, value::boolean(v)))),
     row(&["io"], Value("auto|cache|passthrough"), Speed, "how file data travels", Set(io)),
     row(&["max_write"], Value("BYTES"), Speed, "the largest write request", Set(|o, v| keep(&mut o.max_write, value::number(v, "a number of bytes")))),
