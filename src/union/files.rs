@@ -85,3 +85,6 @@ impl Files {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,19 +138,4 @@ fn hash(name: Name<'_>) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_index_names_the_directories_in_order() {
-        let name = |text: &'static str| Name::new(text.as_bytes()).unwrap();
-        let mut pairs = vec![(hash(name("a")), 3), (hash(name("a")), 7), (hash(name("b")), 0)];
-        pairs.sort_unstable();
-        let index = Index(pairs.into());
-        assert_eq!(index.next(name("a"), 0), Some(3));
-        assert_eq!(index.next(name("a"), 4), Some(7));
-        assert_eq!(index.next(name("a"), 8), None);
-        assert_eq!(index.next(name("b"), 0), Some(0));
-        assert_eq!(index.next(name("c"), 0), None);
-    }
-}
+mod tests;

@@ -104,3 +104,34 @@ impl Drop for Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::fs::MetadataExt;
+
+    use crate::path::Name;
+    use crate::union::manners::Manners;
+    use crate::union::node;
+    use crate::union::testing::Area;
+
+    #[test]
+    fn whiteouts_are_names_of_one_inode_and_nothing_of_it_stays_behind() {
+        if crate::sys::process::effective_uid() != 0 {
+            return;
+        }
+        let area = Area::new();
+        (0..3).for_each(|i| area.put(&format!("low/f{i}"), "x"));
+        // As a mount that died leaves it.
+        area.put("work/whiteout", "something else");
+        let union = area.union(Manners::default());
+        let root = union.node(node::ROOT).unwrap();
+        for i in 0..3 {
+            union.unlink(&root, Name::new(format!("f{i}").as_bytes()).unwrap()).unwrap();
+        }
+        let stats = [0, 1, 2].map(|i| std::fs::symlink_metadata(area.at(&format!("upper/f{i}"))).unwrap());
+        assert!(stats.iter().all(|s| s.file_type().is_char_device() && s.rdev() == 0 && s.ino() == stats[0].ino()));
+        drop((root, union));
+        assert!(!area.at("work/whiteout").exists());
+    }
+}
