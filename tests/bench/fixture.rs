@@ -78,7 +78,8 @@ impl Fixture {
             Stack::Small => vec!["top".into(), "small".into()],
             Stack::Big => vec!["big".into()],
             Stack::Wide => vec!["wide".into()],
-            Stack::Deep(layers) => (0..layers).map(|n| format!("d/{n}").into()).chain(["d/b".into()]).collect(),
+            // With the bottom one, so many in all: the kernel takes 500.
+            Stack::Deep(layers) => (1..layers).map(|n| format!("d/{n}").into()).chain(["d/b".into()]).collect(),
         }
     }
 
@@ -105,7 +106,7 @@ impl Fixture {
                     fill(&self.base.join("d/b"), 1, 0..100)?;
                     fs::rename(self.base.join("d/b/d000"), self.base.join("d/b/d"))?;
                 }
-                (0..layers).try_for_each(|n| {
+                (1..layers).try_for_each(|n| {
                     let dir = self.base.join(format!("d/{n}/d"));
                     fs::create_dir_all(&dir)?;
                     Ok(fs::write(dir.join(format!("only-in-{n}")), "x")?)
