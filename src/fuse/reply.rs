@@ -155,7 +155,7 @@ impl<'d> Reply<'d> {
     }
 
     /// Another one has the duty now.
-    pub(super) fn is_given_later(mut self) {
+    pub(super) fn hand_over(mut self) {
         self.sent = true;
     }
 

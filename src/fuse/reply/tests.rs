@@ -125,7 +125,7 @@ fn one_request_gets_one_answer_and_an_unsent_one_is_an_error() {
     assert_eq!(arrived(&kernel), (-5, 4, Vec::new()));
     Later::new(&device, 5).done();
     assert_eq!(arrived(&kernel), (0, 5, vec![0; 16]));
-    Reply::new(&device, 6).is_given_later();
+    Reply::new(&device, 6).hand_over();
     Reply::new(&device, 7).send(&Answer::Silent, TTL);
     Reply::new(&device, 8).send(&Answer::Ioctl(vec![9]), TTL);
     assert_eq!(arrived(&kernel), (0, 8, [vec![0; 16], vec![9]].concat()));
