@@ -99,7 +99,10 @@ impl Fixture {
             Stack::Wide => {
                 let dir = self.base.join("wide/d");
                 fs::create_dir_all(&dir)?;
-                (0..self.wide()).try_for_each(|i| Ok(drop(fs::File::create(dir.join(format!("file-{i:06}")))?)))
+                (0..self.wide()).try_for_each(|i| {
+                    fs::File::create(dir.join(format!("file-{i:06}")))?;
+                    Ok(())
+                })
             }
             Stack::Deep(layers) => {
                 if !self.base.join("d/b").exists() {

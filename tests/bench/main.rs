@@ -28,6 +28,7 @@ const USAGE: &str = "usage: fs --work DIR --out DIR --commit TEXT [--quick] [--r
        fs --draw RESULTS.json";
 
 struct Args {
+    draw: Option<PathBuf>,
     work: PathBuf,
     out: PathBuf,
     commit: String,
@@ -39,6 +40,7 @@ struct Args {
 
 fn args() -> Result<Args> {
     let mut args = Args {
+        draw: None,
         work: PathBuf::new(),
         out: PathBuf::new(),
         commit: "unknown".to_owned(),
@@ -58,17 +60,13 @@ fn args() -> Result<Args> {
             "--rounds" => args.rounds = value()?.parse()?,
             "--only" => args.only.push(value()?),
             "--subject" => args.subjects.push(Subject::parse(&value()?)?),
-            "--draw" => {
-                let report = Report::read(&PathBuf::from(value()?))?;
-                println!("{}", chart::draw(&report));
-                std::process::exit(0);
-            }
+            "--draw" => args.draw = Some(value()?.into()),
             // Cargo's own.
             "--bench" => {}
             _ => return Err(USAGE.into()),
         }
     }
-    if args.work.as_os_str().is_empty() || args.subjects.is_empty() {
+    if args.draw.is_none() && (args.work.as_os_str().is_empty() || args.subjects.is_empty()) {
         return Err(USAGE.into());
     }
     Ok(args)
@@ -76,6 +74,10 @@ fn args() -> Result<Args> {
 
 fn main() -> Result<()> {
     let args = args()?;
+    if let Some(results) = &args.draw {
+        println!("{}", chart::draw(&Report::read(results)?));
+        return Ok(());
+    }
     let chosen: Vec<Workload> = workload::all()
         .into_iter()
         .filter(|w| !(args.quick && w.full_only))

@@ -35,7 +35,7 @@ fn a_long_copy_up_delays_nobody_else() {
         let copy = scope.spawn(|| {
             let opened = fs::OpenOptions::new().write(true).open(p.at("big"));
             // A mount that is not told of openings copies up at the first change.
-            let wrote = opened.and_then(|file| std::os::unix::fs::FileExt::write_all_at(&file, b"x", 0));
+            let wrote = opened.and_then(|file| file.write_all_at(b"x", 0));
             done.store(true, Ordering::SeqCst);
             wrote
         });
