@@ -2,10 +2,14 @@
 
 mod commands;
 mod error;
+mod filter;
 mod format;
+mod looking;
 mod output;
 mod progress;
+mod rows;
 mod table;
+mod template;
 
 use std::ffi::OsString;
 use std::io::Write;
