@@ -63,9 +63,14 @@ impl Opaque {
     }
 }
 
+/// The names by which a mount tells of itself: nothing is stored under them, and what a layer holds there never
+/// shows, so no layer can lie.
+pub const VIRTUAL_XATTRS: [&[u8]; 2] = [b"user.mica.", b"trusted.mica."];
+
 /// Whether a raw xattr name is one of a union's own marks, which users of the mount do not see.
 pub fn is_private_xattr(name: &[u8]) -> bool {
-    [&b"trusted.overlay."[..], b"user.overlay.", b"user.fuseoverlayfs."].iter().any(|p| name.starts_with(p))
+    let marks = [&b"trusted.overlay."[..], b"user.overlay.", b"user.fuseoverlayfs."];
+    marks.iter().chain(&VIRTUAL_XATTRS).any(|p| name.starts_with(p))
 }
 
 /// What a name in an OCI layer or AUFS branch means.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::launch::Serving;
+use super::live::Asked;
 use super::options::IdRange;
 use super::options::MountOptions;
 use super::options::RedirectDir;
@@ -96,12 +97,13 @@ pub fn make_union(
     if is_unsteady(options) {
         fds.remember_nothing();
     }
+    let kept = fds.clone();
     let upper = changes
         .map(|c| open_upper(&c, options, fds).map_err(|e| format!("upper directory {}: {e}", c.upper.display())))
         .transpose()?;
     let stack = Stack::new(upper, layers).map_err(|e| e.to_string())?;
     let union = Union::new(stack, union_options(request)).map_err(|e| e.to_string())?;
-    Ok(Arc::new(union.with_manners(manners(options))))
+    Ok(Arc::new(union.with_manners(manners(options)).with_fd_cache(kept)))
 }
 
 /// Redirects and copies of attributes alone are written where the options ask for them, since who reads the upper directory must
@@ -165,12 +167,14 @@ pub fn serve(union: Arc<Union>, options: &MountOptions, serving: Serving<'_>) ->
         acl: !options.no_acl && !options.no_xattrs,
         xattrs: !options.no_xattrs,
         max_write: options.max_write.unwrap_or(fuse::Config::default().max_write),
+        title: serving.recorder.target().display().to_string(),
     };
     let (counted, stacked) = (union.clone(), union.clone());
     serving.statistics.on_signal(move || log::info!("{} nodes known", counted.table().len()));
     let session =
         fuse::Session::new(serving.fuse, union, config).map_err(|e| format!("the FUSE handshake failed: {e}"))?;
-    let _record = serving.recorder.keep(stacked.stack());
+    let record = serving.recorder.keep(stacked.stack());
+    let _asked = record.as_ref().and_then(|record| Asked::start(record, session.live()));
     serving.ready.now();
     session.run().map_err(|e| format!("serving ended: {e}"))
 }

@@ -151,7 +151,7 @@ impl<O: Observer> Walk<'_, O> {
             dir::Found::Other(stat) => {
                 let marks = self.file_marks(dir, &stat)?;
                 (self.decided, self.wants_data) = (!marks.metacopy, marks.metacopy);
-                let location = || format!("{}/{name}", dir.path());
+                let location = || place::<O>(|| format!("{}/{name}", dir.path()));
                 self.observer.verdict(Sheet::Upper, name, || Verdict::Found {
                     stat,
                     marks: marks.clone(),
@@ -168,7 +168,7 @@ impl<O: Observer> Walk<'_, O> {
                     Marks::default()
                 };
                 self.decided = marks.opaque;
-                let location = handle.path();
+                let location = place::<O>(|| handle.path());
                 self.observer.verdict(Sheet::Upper, name, || Verdict::Found { stat, marks: marks.clone(), location });
                 self.found = Some(Target { stat, upper: Some(InUpper::Dir(handle)), lowers: Vec::new() });
                 return Ok(marks.redirect);
@@ -194,7 +194,7 @@ impl<O: Observer> Walk<'_, O> {
         }
         let marks = obj.marks()?;
         (self.decided, self.wants_data) = (!marks.metacopy, marks.metacopy);
-        let location = || obj.location();
+        let location = || place::<O>(|| obj.location());
         self.observer.verdict(sheet, self.name.as_name(), || Verdict::Merged {
             stat,
             marks: Marks::default(),
@@ -262,7 +262,7 @@ impl<O: Observer> Walk<'_, O> {
         self.decided = if is_dir { marks.opaque } else { !marks.metacopy };
         let first = self.found.is_none();
         self.observer.verdict(sheet, name, || {
-            let (marks, location) = (marks.clone(), obj.location());
+            let (marks, location) = (marks.clone(), place::<O>(|| obj.location()));
             if first { Verdict::Found { stat, marks, location } } else { Verdict::Merged { stat, marks, location } }
         });
         let target = self.found.get_or_insert_with(|| Target { stat, upper: None, lowers: Vec::new() });
@@ -305,6 +305,11 @@ impl<O: Observer> Walk<'_, O> {
         self.name = last.to_buf();
         Ok(dirs)
     }
+}
+
+/// Where something lies, if the observer wants to know.
+fn place<O: Observer>(find: impl FnOnce() -> String) -> String {
+    if O::LOCATES { find() } else { String::new() }
 }
 
 /// The lower directories that the root of a stack is merged of: an opaque root hides the roots below it.

@@ -42,6 +42,7 @@ mod testing;
 mod tmpfile;
 pub mod view;
 mod volatile;
+pub mod watch;
 pub mod work;
 mod xattr;
 
@@ -65,6 +66,7 @@ use stack::Stack;
 use work::Upper;
 
 use crate::layer::ObjectId;
+use crate::layer::handle::FdCache;
 use crate::path::Name;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
@@ -91,6 +93,8 @@ pub struct Union {
     moving: parking_lot::Mutex<()>,
     aside: aside::Aside,
     manners: manners::Manners,
+    copies: watch::CopyUps,
+    fds: Option<Arc<FdCache>>,
 }
 
 /// A node with its attributes, as a lookup finds it. The node's reference count was raised by one.
@@ -118,6 +122,8 @@ impl Union {
             moving: parking_lot::Mutex::new(()),
             aside: aside::Aside::default(),
             manners: manners::Manners::default(),
+            copies: watch::CopyUps::default(),
+            fds: None,
         })
     }
 
@@ -186,11 +192,20 @@ impl Union {
 
     /// [`Union::lookup`] with the parent's names locked.
     fn lookup_locked(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Option<Entry>> {
+        self.lookup_heard(parent, name, &mut ())
+    }
+
+    fn lookup_heard(
+        &self,
+        parent: &Arc<Node>,
+        name: Name<'_>,
+        observer: &mut impl Observer,
+    ) -> Result<Option<Entry>> {
         let dirs = self.dirs_of(parent)?;
         if is_removed(parent) {
             return Ok(None);
         }
-        match lookup::walk(&dirs, &self.stack.roots, name, &mut ())? {
+        match lookup::walk(&dirs, &self.stack.roots, name, observer)? {
             None => Ok(None),
             Some(target) => self.intern(parent, name, target).map(Some),
         }

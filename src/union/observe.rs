@@ -58,6 +58,9 @@ pub trait Observer {
     /// Whether the walk shall go on below the layer that decided, only to report what is hidden there.
     const EXHAUSTIVE: bool;
 
+    /// Whether verdicts shall say where things lie. Without, `location` stays empty, which is faster.
+    const LOCATES: bool = true;
+
     /// One layer's verdict on `name`, which is the name looked for or what a redirect made of it.
     fn verdict(&mut self, sheet: Sheet, name: Name<'_>, verdict: impl FnOnce() -> Verdict);
 }
@@ -82,5 +85,21 @@ impl Observer for Trail {
 
     fn verdict(&mut self, sheet: Sheet, name: Name<'_>, verdict: impl FnOnce() -> Verdict) {
         self.steps.push((sheet, name.to_buf(), verdict()));
+    }
+}
+
+/// Records what each layer said, without names and places: for looking at many names.
+#[derive(Debug, Default)]
+pub struct Brief {
+    /// Layer and verdict, in the order of the walk.
+    pub steps: Vec<(Sheet, Verdict)>,
+}
+
+impl Observer for Brief {
+    const EXHAUSTIVE: bool = true;
+    const LOCATES: bool = false;
+
+    fn verdict(&mut self, sheet: Sheet, _: Name<'_>, verdict: impl FnOnce() -> Verdict) {
+        self.steps.push((sheet, verdict()));
     }
 }

@@ -19,11 +19,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sys", &["path"]),
     ("env", &["path", "sys"]),
     ("logging", &["env"]),
+    ("live", &["path", "sys", "env"]),
     ("layer", &["path", "digest", "sys", "env"]),
     ("union", &["path", "digest", "sys", "env", "layer"]),
-    ("fuse", &["path", "digest", "sys", "env", "layer", "union"]),
-    ("mount", &["path", "digest", "sys", "env", "layer", "union", "fuse"]),
     ("explain", &["path", "digest", "sys", "env", "layer", "union"]),
+    ("fuse", &["path", "digest", "sys", "env", "live", "layer", "union", "explain"]),
+    ("mount", &["path", "digest", "sys", "env", "live", "layer", "union", "fuse"]),
     ("run", &["path", "digest", "sys", "env", "layer", "union", "fuse", "mount"]),
     ("image", &["path", "digest", "sys", "env", "layer"]),
     ("store", &["path", "digest", "sys", "env", "layer", "image"]),
@@ -32,14 +33,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "path", "digest", "sys", "env", "layer", "union", "fuse", "mount", "explain", "run", "image", "store",
+            "path", "digest", "sys", "env", "live", "layer", "union", "fuse", "mount", "explain", "run", "image", "store",
             "registry", "build",
         ],
     ),
     (
         "cli",
         &[
-            "path", "digest", "sys", "env", "logging", "layer", "union", "mount", "explain", "run", "image", "store",
+            "path", "digest", "sys", "env", "live", "logging", "layer", "union", "mount", "explain", "run", "image", "store",
             "registry", "build", "engine",
         ],
     ),
