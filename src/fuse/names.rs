@@ -87,10 +87,8 @@ impl Server {
         if flags & !(abi::RENAME_NOREPLACE | abi::RENAME_EXCHANGE) != 0 {
             return Err(Error::Refused(Errno::INVAL));
         }
-        let flags = RenameFlags {
-            no_replace: flags & abi::RENAME_NOREPLACE != 0,
-            exchange: flags & abi::RENAME_EXCHANGE != 0,
-        };
+        let flags =
+            RenameFlags { no_replace: flags & abi::RENAME_NOREPLACE != 0, exchange: flags & abi::RENAME_EXCHANGE != 0 };
         let (old, new) = (self.node(from.0)?, self.node(to.0)?);
         self.union.rename(&old, convert::name(from.1)?, &new, convert::name(to.1)?, flags)?;
         Ok(Answer::Done)

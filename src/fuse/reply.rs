@@ -104,9 +104,7 @@ fn encode<'a>(answer: &'a Answer<'_>, ttl: Duration) -> (Body, &'a [u8]) {
         Answer::Entry(known) => (entry(new(), known, ttl), b""),
         Answer::Absent => (time_to_live(new().zeros(16), ttl).zeros(ATTR), b""),
         Answer::Created(known, file) => (opened(entry(new(), known, ttl), file), b""),
-        Answer::Attributes(stat) => {
-            (attributes(new().u64(ttl.as_secs()).u32(ttl.subsec_nanos()).u32(0), stat), b"")
-        }
+        Answer::Attributes(stat) => (attributes(new().u64(ttl.as_secs()).u32(ttl.subsec_nanos()).u32(0), stat), b""),
         Answer::Opened(file) => (opened(new(), file), b""),
         Answer::Data(bytes) => (new(), bytes),
         Answer::Bytes(bytes) => (new(), bytes),
@@ -157,7 +155,7 @@ impl<'d> Reply<'d> {
     }
 
     /// Another one has the duty now.
-    pub(super) fn is_given_later(mut self) {
+    pub(super) fn hand_over(mut self) {
         self.sent = true;
     }
 

@@ -143,7 +143,7 @@ impl Server {
     /// Refreshes a node on a thread of its own, which answers.
     fn refresh(&self, header: &Header, node: Arc<Node>, reply: Reply<'_>) {
         let later = Later::new(&self.device, header.unique);
-        reply.is_given_later();
+        reply.hand_over();
         self.refresher.start(&self.union, node, header.uid, later);
     }
 

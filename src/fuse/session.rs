@@ -1,8 +1,8 @@
 //! Threads that take requests, as many as are needed.
 //!
 //! One begins. Whoever takes a request sees to it that somebody else waits for the next, up to a maximum: so a long copy-up delays
-//! nobody, and a lone client is served by two threads that take turns. Where more than that waited all the time while many requests
-//! went by, one ends.
+//! nobody, and a lone client is served by two threads that take turns. Where more than one other waited all the time while many
+//! requests went by, one ends.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -60,10 +60,13 @@ impl Pool {
 
     /// Serves, with this thread and others, until the mount is gone; when it returns no other thread is left.
     pub(super) fn run(self) -> Result<(), Errno> {
+        Arc::new(self).serve()
+    }
+
+    fn serve(self: Arc<Self>) -> Result<(), Errno> {
         let ended = self.ended.clone();
-        let pool = Arc::new(self);
-        pool.work(false);
-        drop(pool);
+        self.work(false);
+        drop(self);
         let mut running = ended.running.lock();
         while *running > 0 {
             ended.changed.wait(&mut running);
@@ -146,3 +149,6 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

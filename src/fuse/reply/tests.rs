@@ -60,12 +60,21 @@ fn every_answer_has_the_size_of_its_structure() {
 
 #[test]
 fn an_entry_has_a_number_for_the_protocol_and_one_for_stat() {
-    let bytes = bytes_of(&Answer::Created(Known { nodeid: 9, stat: stat() }, Opened { handle: 1, flags: 2, backing: 3 }));
-    assert_eq!([0, 8, 16, 24].map(|at| u64_at(&bytes, at)), [9, 0, 3, 3], "number, generation, validity of name and attributes");
+    let bytes =
+        bytes_of(&Answer::Created(Known { nodeid: 9, stat: stat() }, Opened { handle: 1, flags: 2, backing: 3 }));
+    assert_eq!(
+        [0, 8, 16, 24].map(|at| u64_at(&bytes, at)),
+        [9, 0, 3, 3],
+        "number, generation, validity of name and attributes"
+    );
     assert_eq!([32, 36].map(|at| u32_at(&bytes, at)), [500, 500]);
     assert_eq!([40, 48, 56].map(|at| u64_at(&bytes, at)), [42, 10, 11], "st_ino, size, blocks");
     assert_eq!([64, 72, 80].map(|at| u64_at(&bytes, at).cast_signed()), [-2, 5, 7]);
-    assert_eq!([88, 92, 96].map(|at| u32_at(&bytes, at)), [250_000_000, 6, 8], "nanoseconds count forward before 1970, too");
+    assert_eq!(
+        [88, 92, 96].map(|at| u32_at(&bytes, at)),
+        [250_000_000, 6, 8],
+        "nanoseconds count forward before 1970, too"
+    );
     assert_eq!([100, 104, 108, 112].map(|at| u32_at(&bytes, at)), [0o100_644, 2, 7, 8]);
     assert_eq!([116, 120, 124].map(|at| u32_at(&bytes, at)), [0, 4096, 0], "device, block size, flags");
     assert_eq!((u64_at(&bytes, 128), u32_at(&bytes, 136), u32_at(&bytes, 140)), (1, 2, 3));
@@ -116,7 +125,7 @@ fn one_request_gets_one_answer_and_an_unsent_one_is_an_error() {
     assert_eq!(arrived(&kernel), (-5, 4, Vec::new()));
     Later::new(&device, 5).done();
     assert_eq!(arrived(&kernel), (0, 5, vec![0; 16]));
-    Reply::new(&device, 6).is_given_later();
+    Reply::new(&device, 6).hand_over();
     Reply::new(&device, 7).send(&Answer::Silent, TTL);
     Reply::new(&device, 8).send(&Answer::Ioctl(vec![9]), TTL);
     assert_eq!(arrived(&kernel), (0, 8, [vec![0; 16], vec![9]].concat()));

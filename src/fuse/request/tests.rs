@@ -58,7 +58,12 @@ fn every_kind() -> Vec<(u32, Vec<u8>, Op<'static>, usize)> {
             Op::Mknod { name: b"null", mode: 0o20644, rdev: 259, umask: 0o22 },
             0,
         ),
-        (9, [u32s(&[0o755, 0o22]), b"dir\0".to_vec()].concat(), Op::Mkdir { name: b"dir", mode: 0o755, umask: 0o22 }, 0),
+        (
+            9,
+            [u32s(&[0o755, 0o22]), b"dir\0".to_vec()].concat(),
+            Op::Mkdir { name: b"dir", mode: 0o755, umask: 0o22 },
+            0,
+        ),
         (10, b"\xff\x01\0".to_vec(), Op::Unlink { name: b"\xff\x01" }, 0),
         (11, b"dir\0".to_vec(), Op::Rmdir { name: b"dir" }, 0),
         (
@@ -126,7 +131,12 @@ fn every_kind() -> Vec<(u32, Vec<u8>, Op<'static>, usize)> {
         (46, [u64s(&[3, 7]), u32s(&[3, 0])].concat(), Op::Lseek { offset: 7, whence: 3 }, 4),
         (47, range.clone(), copy(false), 0),
         (50, u64s(&[0]), Op::Syncfs, 8),
-        (51, [u32s(&[0o2, 0o100_600, 0o22, 0]), b"/\0".to_vec()].concat(), Op::Tmpfile { mode: 0o100_600, umask: 0o22 }, 0),
+        (
+            51,
+            [u32s(&[0o2, 0o100_600, 0o22, 0]), b"/\0".to_vec()].concat(),
+            Op::Tmpfile { mode: 0o100_600, umask: 0o22 },
+            0,
+        ),
         (52, vec![0; 32], Op::Unknown, 32),
         (53, range, copy(true), 0),
     ]
