@@ -6,6 +6,7 @@ mod format;
 mod output;
 mod progress;
 mod table;
+mod trace_text;
 
 use std::ffi::OsString;
 use std::io::Write;

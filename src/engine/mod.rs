@@ -8,6 +8,7 @@ pub mod explain;
 pub mod history;
 pub mod images;
 pub mod inspect;
+pub mod live;
 pub mod load;
 pub mod mounting;
 pub mod refresh;

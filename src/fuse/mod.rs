@@ -60,7 +60,14 @@ pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 
 impl Default for Config {
     fn default() -> Self {
-        Self { timeout: FOREVER, threads: 0, acl: true, xattrs: true, max_write: 1 << 20, title: "this mount".to_owned() }
+        Self {
+            timeout: FOREVER,
+            threads: 0,
+            acl: true,
+            xattrs: true,
+            max_write: 1 << 20,
+            title: "this mount".to_owned(),
+        }
     }
 }
 

@@ -158,7 +158,8 @@ impl Summary {
         let rows = self.rows().into_iter().map(|r| {
             json!({ "op": r.op.name(), "count": r.count, "errors": r.errors, "total_ns": r.total, "p50_ns": r.p50, "p99_ns": r.p99 })
         });
-        let copied = self.copied().into_iter().map(|(p, n, bytes)| json!({ "path": text(p), "count": n, "bytes": bytes }));
+        let copied =
+            self.copied().into_iter().map(|(p, n, bytes)| json!({ "path": text(p), "count": n, "bytes": bytes }));
         let missing = self.missing().into_iter().map(|(p, n)| json!({ "path": text(p), "count": n }));
         json!({
             "schema": 1,

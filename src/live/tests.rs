@@ -79,7 +79,9 @@ fn a_hostile_caller_is_refused() {
     };
     assert_eq!(ask(r#"{"version":1,"ask":"stats"}"#).unwrap(), What::Stats);
     assert!(ask(r#"{"version":2,"ask":"other"}"#).unwrap_err().to_string().contains("version 2"));
-    for bad in ["", "{", r#"{"version":1}"#, r#"{"version":1,"ask":"reboot"}"#, r#"{"version":1,"ask":"trace","ops":-1}"#] {
+    for bad in
+        ["", "{", r#"{"version":1}"#, r#"{"version":1,"ask":"reboot"}"#, r#"{"version":1,"ask":"trace","ops":-1}"#]
+    {
         assert!(ask(bad).is_err(), "{bad}");
     }
     let long = Filter { pattern: Some(vec![b'*'; 2000]), ..Filter::default() };

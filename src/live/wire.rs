@@ -77,12 +77,22 @@ impl Frame {
     /// Appends the frame to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         frame(out, |w| match self {
-            Frame::Json(bytes) => { w.u8(b'J').raw(bytes); },
-            Frame::Refused(why) => { w.u8(b'X').raw(why.as_bytes()); },
-            Frame::Started => { w.u8(b'T'); },
+            Frame::Json(bytes) => {
+                w.u8(b'J').raw(bytes);
+            }
+            Frame::Refused(why) => {
+                w.u8(b'X').raw(why.as_bytes());
+            }
+            Frame::Started => {
+                w.u8(b'T');
+            }
             Frame::Event(event) => event.encode(w.u8(b'E')),
-            Frame::Lost(count) => { w.u8(b'L').u64(*count); },
-            Frame::End => { w.u8(b'Z'); },
+            Frame::Lost(count) => {
+                w.u8(b'L').u64(*count);
+            }
+            Frame::End => {
+                w.u8(b'Z');
+            }
         });
     }
 

@@ -97,6 +97,11 @@ pub fn wait_readable(stream: &UnixStream, limit: Duration) -> bool {
     wait(stream.as_fd(), PollFlags::IN | PollFlags::RDHUP, limit)
 }
 
+/// Whether the reader of this output is gone. Does not wait.
+pub fn is_abandoned(output: impl AsFd) -> bool {
+    wait(output.as_fd(), PollFlags::empty(), Duration::ZERO)
+}
+
 fn wait(fd: std::os::fd::BorrowedFd<'_>, flags: PollFlags, limit: Duration) -> bool {
     let limit = rustix::time::Timespec {
         tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
@@ -105,23 +110,4 @@ fn wait(fd: std::os::fd::BorrowedFd<'_>, flags: PollFlags, limit: Duration) -> b
     let mut fds = [PollFd::new(&fd, flags)];
     // A signal counts as nothing seen: who waits looks again.
     matches!(rustix::event::poll(&mut fds, Some(&limit)), Ok(n) if n > 0)
-}
-
-/// Waits for readable input on `stream`, or for `output` to lose its reader, whichever comes first; at most for `limit`.
-/// Returns (something to read, reader lost).
-pub fn wait_either(stream: &UnixStream, output: impl AsFd, limit: Duration) -> (bool, bool) {
-    let limit = rustix::time::Timespec {
-        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(limit.subsec_nanos()),
-    };
-    let output = output.as_fd();
-    let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP), PollFd::new(&output, PollFlags::empty())];
-    match rustix::event::poll(&mut fds, Some(&limit)) {
-        Ok(n) if n > 0 => {
-            let [stream, output] = &fds;
-            let lost = output.revents().intersects(PollFlags::ERR | PollFlags::HUP);
-            (!stream.revents().is_empty(), lost)
-        }
-        _ => (false, false),
-    }
 }

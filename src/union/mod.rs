@@ -195,12 +195,7 @@ impl Union {
         self.lookup_heard(parent, name, &mut ())
     }
 
-    fn lookup_heard(
-        &self,
-        parent: &Arc<Node>,
-        name: Name<'_>,
-        observer: &mut impl Observer,
-    ) -> Result<Option<Entry>> {
+    fn lookup_heard(&self, parent: &Arc<Node>, name: Name<'_>, observer: &mut impl Observer) -> Result<Option<Entry>> {
         let dirs = self.dirs_of(parent)?;
         if is_removed(parent) {
             return Ok(None);

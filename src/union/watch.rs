@@ -58,12 +58,7 @@ impl std::fmt::Debug for CopyUps {
 
 impl CopyUps {
     /// Runs `copy`, which tells how many bytes of content it copied, and counts it.
-    pub(super) fn counted(
-        &self,
-        node: &Node,
-        from: Option<u16>,
-        copy: impl FnOnce() -> Result<u64>,
-    ) -> Result<()> {
+    pub(super) fn counted(&self, node: &Node, from: Option<u16>, copy: impl FnOnce() -> Result<u64>) -> Result<()> {
         let start = env::monotonic();
         let result = copy();
         let took = start.elapsed();
@@ -253,9 +248,7 @@ impl Union {
             return self.table.get(ROOT);
         }
         let last = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-        let named = |node: &Arc<Node>| {
-            node.body.read().place.as_ref().is_some_and(|(_, name)| name.as_bytes() == last)
-        };
+        let named = |node: &Arc<Node>| node.body.read().place.as_ref().is_some_and(|(_, name)| name.as_bytes() == last);
         let found = self.table.all().into_iter().filter(named);
         found.into_iter().find(|node| node.path().is_some_and(|known| known == path))
     }

@@ -33,15 +33,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "path", "digest", "sys", "env", "live", "layer", "union", "fuse", "mount", "explain", "run", "image", "store",
-            "registry", "build",
+            "path", "digest", "sys", "env", "live", "layer", "union", "fuse", "mount", "explain", "run", "image",
+            "store", "registry", "build",
         ],
     ),
     (
         "cli",
         &[
-            "path", "digest", "sys", "env", "live", "logging", "layer", "union", "mount", "explain", "run", "image", "store",
-            "registry", "build", "engine",
+            "path", "digest", "sys", "env", "live", "logging", "layer", "union", "mount", "explain", "run", "image",
+            "store", "registry", "build", "engine",
         ],
     ),
     ("main", &["cli"]),

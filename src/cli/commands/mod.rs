@@ -16,7 +16,9 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod stats;
 mod tag;
+mod trace;
 mod umount;
 
 use clap::Subcommand;
@@ -55,6 +57,10 @@ pub enum Command {
     Refresh(refresh::Args),
     /// List the mounts
     Mounts(mounts::Args),
+    /// Show the operations of a mount as they are done: process, path, layers, result, time
+    Trace(trace::Args),
+    /// Show what a mount did and holds: requests, nodes, memory, copy-ups, abilities of the kernel
+    Stats(stats::Args),
     /// Run a command in a new container
     Run(Box<run::Args>),
     /// List containers
@@ -84,6 +90,8 @@ impl Command {
             Command::Umount(args) => umount::run(&args, context),
             Command::Refresh(args) => refresh::run(&args, context),
             Command::Mounts(args) => mounts::run(&args, context),
+            Command::Trace(args) => trace::run(&args, context),
+            Command::Stats(args) => stats::run(&args, context),
             Command::Run(args) => run::run(*args, context).map_err(CliError::in_run),
             Command::Ps(args) => ps::run(&args, context),
             Command::Rm(args) => rm::run(&args, context),
