@@ -1,6 +1,5 @@
 //! Events of a mount as text and as JSON.
 
-use std::collections::HashMap;
 use std::io::Write;
 
 use serde_json::Value;
@@ -8,49 +7,18 @@ use serde_json::json;
 
 use super::format;
 use super::table::Table;
-use crate::env;
 use crate::live::Event;
 use crate::live::Op;
 use crate::live::Step;
 use crate::live::summary::Summary;
 use crate::path::Escaped;
 use crate::sys::Errno;
-use crate::sys::process;
 
-/// How long the name of a process is believed.
-const FRESH: std::time::Duration = std::time::Duration::from_secs(1);
-/// How many names are kept.
-const NAMES_MAX: usize = 4096;
 /// How many paths of each kind a summary shows.
 const PATHS_SHOWN: usize = 20;
 
-/// Names of processes, which are gone soon.
-#[derive(Debug, Default)]
-pub struct Names(HashMap<u32, (std::time::Instant, String)>);
-
-impl Names {
-    /// The name of a process, escaped; `?` for one that is gone or cannot be seen.
-    pub fn of(&mut self, pid: u32) -> &str {
-        let now = env::monotonic();
-        if self.0.len() >= NAMES_MAX {
-            self.0.clear();
-        }
-        let known = self.0.entry(pid).or_insert_with(|| (now - FRESH, String::new()));
-        if known.1.is_empty() || now.duration_since(known.0) >= FRESH {
-            // A process that ended meanwhile keeps the name that it had.
-            match process::command_name(pid) {
-                Some(name) => known.1 = Escaped(&name).to_string(),
-                None if known.1.is_empty() => known.1.push('?'),
-                None => {}
-            }
-            known.0 = now;
-        }
-        &known.1
-    }
-}
-
 /// One event on one line.
-pub fn line(event: &Event, names: &mut Names) -> String {
+pub fn line(event: &Event) -> String {
     let mut out = format!("{} {:<11} {:>9}  ", clock(event.at), event.op.name(), took(event.took));
     out.push_str(&if event.path.is_empty() { "-".to_owned() } else { Escaped(&event.path).to_string() });
     let other = Escaped(&event.other);
@@ -64,7 +32,8 @@ pub fn line(event: &Event, names: &mut Names) -> String {
     if event.pid == 0 {
         out.push_str("  kernel");
     } else {
-        out.push_str(&format!("  {}[{}]", names.of(event.pid), event.pid));
+        let comm = if event.comm.is_empty() { "?".to_owned() } else { Escaped(&event.comm).to_string() };
+        out.push_str(&format!("  {comm}[{}]", event.pid));
     }
     out
 }
@@ -170,11 +139,10 @@ pub fn took(nanos: u64) -> String {
 }
 
 /// One event as JSON; names escaped as everywhere.
-pub fn json(event: &Event, names: &mut Names) -> Value {
+pub fn json(event: &Event) -> Value {
     let text = |bytes: &[u8]| (!bytes.is_empty()).then(|| Escaped(bytes).to_string());
     let layer = |step: &Step| if step.layer == 0 { json!("upper") } else { json!(step.layer) };
     let steps: Vec<_> = event.steps.iter().map(|s| json!({ "layer": layer(s), "verdict": s.said.word() })).collect();
-    let name = (event.pid != 0).then(|| names.of(event.pid).to_owned());
     json!({
         "time": { "secs": event.at.0, "nanos": event.at.1 },
         "op": event.op.name(),
@@ -184,7 +152,7 @@ pub fn json(event: &Event, names: &mut Names) -> Value {
         "errno": event.errno,
         "took_ns": event.took,
         "pid": event.pid,
-        "comm": name,
+        "comm": text(&event.comm),
         "uid": event.uid,
         "ino": event.ino,
         "bytes": event.bytes,

@@ -44,7 +44,7 @@ impl Target {
     /// What a word means: a mountpoint, a path on a mount, or (asked for only then) a container of the store that is mounted.
     ///
     /// # Errors
-    /// [`Error::NotInMount`]; those of the store.
+    /// [`Error::NoMount`]; those of the store.
     pub fn find(word: &OsStr, store: impl FnOnce() -> Option<Store>) -> Result<Self> {
         let of = |(entry, inside): (Entry, PathBuf)| {
             let mut path = b"/".to_vec();
@@ -66,7 +66,7 @@ impl Target {
                 Err(e) => return Err(e.into()),
             }
         }
-        find_mount(Path::new(word), true)?.map(of).ok_or_else(|| Error::NotInMount(PathBuf::from(word)))
+        find_mount(Path::new(word), true)?.map(of).ok_or_else(|| Error::NoMount(PathBuf::from(word)))
     }
 
     /// Where it is mounted.

@@ -31,7 +31,6 @@ use std::time::Duration;
 
 pub use live::Live;
 
-use crate::live::Hub;
 use crate::union::Union;
 
 /// How a mount is served.
@@ -101,10 +100,9 @@ impl Session {
             }
         });
         let max = threads(config.threads);
-        let hub = Arc::new(Hub::default());
-        watch::tell_copy_ups(&union, &hub);
-        let live = Live::new(hub.clone(), union.clone(), agreed, config.timeout);
-        let server = server::Server::new(device, union, config, agreed, hub);
+        let server = server::Server::new(device, union, config, agreed);
+        watch::tell_copy_ups(&server.union, &server.hub);
+        let live = Live::new(server.hub.clone(), server.union.clone(), agreed, server.config.timeout);
         Ok(Self { pool: session::Pool::new(server, max), live })
     }
 

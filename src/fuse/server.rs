@@ -45,7 +45,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(device: Arc<Device>, union: Arc<Union>, config: Config, agreed: Agreed, hub: Arc<Hub>) -> Self {
+    pub(super) fn new(device: Arc<Device>, union: Arc<Union>, config: Config, agreed: Agreed) -> Self {
+        let hub = Arc::new(Hub::default());
         let notifier = Notifier::new(device.clone());
         let refresher = Arc::new(Refresher::new(notifier.clone()));
         Self { device, union, config, agreed, readers: Readers::default(), notifier, hub, refresher }

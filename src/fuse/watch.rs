@@ -80,12 +80,13 @@ pub(super) fn tell_copy_ups(union: &Union, hub: &Arc<Hub>) {
             hub.count_error(Op::CopyUp);
         }
         if hub.wanted().has(Op::CopyUp) {
-            hub.tell(copy_up(copied, layers));
+            let comm = hub.name_of(CALLER.get().0, env::monotonic());
+            hub.tell(copy_up(copied, layers, comm));
         }
     });
 }
 
-fn copy_up(copied: &CopiedUp<'_>, layers: usize) -> Event {
+fn copy_up(copied: &CopiedUp<'_>, layers: usize, comm: Vec<u8>) -> Event {
     let (pid, uid) = CALLER.get();
     let from = copied.from.map(|layer| Step { layer: number(Sheet::Lower(layer), layers), said: Said::Found });
     Event {
@@ -94,6 +95,7 @@ fn copy_up(copied: &CopiedUp<'_>, layers: usize) -> Event {
         op: Op::CopyUp,
         errno: copied.failed.map_or(0, code),
         pid,
+        comm,
         uid,
         ino: copied.node.ino,
         bytes: copied.bytes,
@@ -171,8 +173,23 @@ impl Server {
         {
             steps.push(Step { layer: number(sheet, heard.layers), said: Said::Found });
         }
-        let at = began(took);
-        Event { at, took: nanos(took), op, errno, pid, uid, ino, bytes, offset, path, other, steps, more: heard.more }
+        let (at, comm) = (began(took), self.hub.name_of(pid, env::monotonic()));
+        Event {
+            at,
+            took: nanos(took),
+            op,
+            errno,
+            pid,
+            comm,
+            uid,
+            ino,
+            bytes,
+            offset,
+            path,
+            other,
+            steps,
+            more: heard.more,
+        }
     }
 
     /// The path that a request is about, what else it names, and where in a file.

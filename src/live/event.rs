@@ -9,6 +9,9 @@ pub const STEPS_MAX: usize = 128;
 /// The longest path in an event, in bytes; of a longer one the end is kept.
 const PATH_MAX: usize = 4096;
 
+/// The longest name of a process; the kernel's has 15 bytes.
+const COMM_MAX: usize = 64;
+
 /// What one layer said about the name that was looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -76,6 +79,8 @@ pub struct Event {
     pub errno: u16,
     /// The thread that asked, as the server sees it; 0 where it does not show, or where the kernel asked by itself.
     pub pid: u32,
+    /// Its name, as the server saw it within a millisecond; raw, at most 15 bytes; empty where it does not show.
+    pub comm: Vec<u8>,
     /// Its user.
     pub uid: u32,
     /// The inode number.
@@ -108,7 +113,7 @@ impl Event {
     pub(super) fn encode(&self, w: &mut Writer) {
         w.u64(self.at.0.cast_unsigned()).u32(self.at.1).u64(self.took).u8(self.op as u8).u16(self.errno);
         w.u32(self.pid).u32(self.uid).u64(self.ino).u64(self.bytes).u64(self.offset);
-        w.bytes(end(&self.path)).bytes(end(&self.other));
+        w.bytes(end(&self.comm)).bytes(end(&self.path)).bytes(end(&self.other));
         let steps = self.steps.get(..STEPS_MAX).unwrap_or(&self.steps);
         w.u16(self.more).u16(u16::try_from(steps.len()).unwrap_or(0));
         for step in steps {
@@ -122,6 +127,7 @@ impl Event {
         let (took, op, errno) = (r.u64()?, Op::of_number(r.u8()?)?, r.u16()?);
         let (pid, uid) = (r.u32()?, r.u32()?);
         let (ino, bytes, offset) = (r.u64()?, r.u64()?, r.u64()?);
+        let comm = r.bytes(COMM_MAX)?.to_vec();
         let (path, other) = (r.bytes(PATH_MAX)?.to_vec(), r.bytes(PATH_MAX)?.to_vec());
         let (more, count) = (r.u16()?, usize::from(r.u16()?));
         if count > STEPS_MAX {
@@ -129,7 +135,7 @@ impl Event {
         }
         let step = |_| Some(Step { layer: r.u16()?, said: *Said::ALL.get(usize::from(r.u8()?))? });
         let steps = (0..count).map(step).collect::<Option<Vec<_>>>()?;
-        Some(Event { at, took, op, errno, pid, uid, ino, bytes, offset, path, other, steps, more })
+        Some(Event { at, took, op, errno, pid, comm, uid, ino, bytes, offset, path, other, steps, more })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use parking_lot::Condvar;
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use parking_lot::RwLock;
 
 use super::event::Event;
 use super::filter::Filter;
+use super::names::Names;
 use super::op::COUNT;
 use super::op::Op;
 use super::op::Ops;
@@ -35,6 +37,7 @@ pub struct Hub {
     listeners: RwLock<Vec<Arc<Queue>>>,
     counts: [Count; COUNT],
     ended: AtomicBool,
+    names: Names,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +53,7 @@ impl Default for Hub {
             listeners: RwLock::default(),
             counts: std::array::from_fn(|_| Count::default()),
             ended: AtomicBool::new(false),
+            names: Names::default(),
         }
     }
 }
@@ -84,6 +88,11 @@ impl Hub {
             errors: count.failed.load(Ordering::Relaxed),
         };
         Op::ALL.iter().zip(&self.counts).map(count).filter(|c| c.count > 0).collect()
+    }
+
+    /// The name of a process that waits for an answer, raw; `now` spares a look at the clock.
+    pub fn name_of(&self, pid: u32, now: Instant) -> Vec<u8> {
+        self.names.of(pid, now)
     }
 
     /// Tells everybody who wants to know. Never waits for a listener.

@@ -13,6 +13,7 @@
 pub mod event;
 pub mod filter;
 pub mod hub;
+mod names;
 pub mod op;
 pub mod stats;
 pub mod summary;

@@ -85,7 +85,7 @@ pub struct Ops(pub u64);
 
 impl Ops {
     /// Every operation but those that only give something back to the server, and tell nothing of paths.
-    pub const USUAL: Ops = Ops(u64::MAX & !(1 << Op::Forget as u64));
+    pub const USUAL: Ops = Ops(!(1 << Op::Forget as u64));
 
     /// No operation.
     pub const NONE: Ops = Ops(0);

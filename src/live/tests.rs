@@ -17,6 +17,7 @@ fn event(op: Op, path: &str) -> Event {
         op,
         errno: 0,
         pid: 7,
+        comm: b"a\n".to_vec(),
         uid: 1000,
         ino: u64::MAX,
         bytes: 12,

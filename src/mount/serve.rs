@@ -73,6 +73,8 @@ pub fn open_dirs(request: &Request) -> Result<Arc<Union>, String> {
 /// Opens a layer. One that the mount point lies in is looked at without what is mounted in it (as the kernel's overlayfs looks at
 /// all its layers): the server would else ask itself, and wait for the answer.
 fn open_layer(path: &Path, target: &Path, fds: Arc<FdCache>) -> layer::Result<DirLayer> {
+    // What is told of it later must hold after the server has left its caller's directory.
+    let path = &*std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let inside = |layer: PathBuf| std::fs::canonicalize(target).is_ok_and(|target| target.starts_with(layer));
     if std::fs::canonicalize(path).is_ok_and(inside) {
         match sys::private_tree::open(path)? {

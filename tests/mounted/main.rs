@@ -17,6 +17,7 @@ mod data;
 mod interop;
 mod limits;
 mod link;
+mod live;
 mod mmap;
 mod outside;
 mod owner;

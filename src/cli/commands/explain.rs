@@ -9,11 +9,14 @@ use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::engine;
 use crate::engine::explain::Question;
+use crate::engine::live::Target;
 use crate::env;
+use crate::explain::Explanation;
 use crate::explain::explain;
 use crate::explain::json;
 use crate::explain::text;
 use crate::explain::text::Style;
+use crate::live::stats::Known;
 
 /// Arguments of `mica explain`.
 #[derive(Debug, clap::Args)]
@@ -53,13 +56,46 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 fn answer(args: &Args, context: &mut Context) -> Result<u8, CliError> {
     let (subject, path) = question(args, context)?;
     let explanation = explain(&subject, &path, args.follow).map_err(engine::Error::from)?;
+    let known = known(args, &explanation);
     if args.json {
-        writeln!(context.out, "{:#}", json::document(&explanation))?;
+        let mut document = json::document(&explanation);
+        if let Some(known) = known {
+            let known = serde_json::to_value(known).map_err(CliError::new)?;
+            document.as_object_mut().into_iter().for_each(|all| drop(all.insert("kernel".to_owned(), known.clone())));
+        }
+        writeln!(context.out, "{document:#}")?;
     } else {
         context.out.write_all(text::picture(&explanation, style(args)).as_bytes())?;
+        if let Some(known) = known {
+            write!(context.out, "\n{}", kernel(&known))?;
+        }
     }
     context.out.flush()?;
     Ok(explanation.outcome.exit_code())
+}
+
+/// What the server of a live mount says that the kernel may keep of the path; `None` for everything else, and where it cannot be asked.
+fn known(args: &Args, explanation: &Explanation) -> Option<Known> {
+    if args.options.is_some() {
+        return None;
+    }
+    let target = Target::find(args.target.as_ref()?, || None).ok()?;
+    let mut path = b"/".to_vec();
+    path.extend(explanation.components.last()?.path.to_bytes());
+    target.known(&path).ok()
+}
+
+fn kernel(known: &Known) -> String {
+    let kept = known.timeout_seconds.map_or_else(|| "for ever".to_owned(), |secs| format!("for {secs} seconds"));
+    match known.ino {
+        Some(ino) if known.references > 0 => format!(
+            "known to the kernel\n  inode     {ino}, {} references, {} open handles\n  kept      names and attributes {kept}\n",
+            known.references, known.open_handles
+        ),
+        _ => format!(
+            "not known to the kernel under this name\n  kept      by another name at most, or that the name is missing, {kept}\n"
+        ),
+    }
 }
 
 fn question(args: &Args, context: &Context) -> Result<Question, CliError> {

@@ -44,7 +44,8 @@ fn text(stats: &Stats, out: &mut impl Write) -> std::io::Result<()> {
     let size = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), format::size);
     let (held, cache, copies) = (&stats.held, &stats.directory_cache, &stats.copy_ups);
     let asked = cache.hits + cache.misses;
-    let share = if asked == 0 { "never used".to_owned() } else { format!("{}% hits", cache.hits * 100 / asked) };
+    let share = (cache.hits * 100).checked_div(asked);
+    let share = share.map_or_else(|| "never used".to_owned(), |percent| format!("{percent}% hits"));
     let kept = stats.kernel.timeout_seconds.map_or_else(|| "for ever".to_owned(), |secs| format!("{secs} seconds"));
     let lines = [
         ("server", format!("process {}, mica {}, up {} s", stats.pid, stats.version, stats.uptime_seconds)),

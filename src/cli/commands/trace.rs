@@ -10,7 +10,6 @@ use std::time::Duration;
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::trace_text;
-use crate::cli::trace_text::Names;
 use crate::engine;
 use crate::engine::live::Listener;
 use crate::engine::live::News;
@@ -116,7 +115,6 @@ struct Sink {
     summary: Option<Summary>,
     record: Option<std::io::BufWriter<std::fs::File>>,
     json: bool,
-    names: Names,
 }
 
 impl Sink {
@@ -126,7 +124,7 @@ impl Sink {
             file.map_err(|e| CliError::new(format!("cannot record to {}: {e}", path.display())))
         };
         let record = args.record.as_ref().map(create).transpose()?.map(std::io::BufWriter::new);
-        Ok(Self { summary: args.summary.then(Summary::default), record, json: args.json, names: Names::default() })
+        Ok(Self { summary: args.summary.then(Summary::default), record, json: args.json })
     }
 
     fn event(&mut self, event: &Event, context: &mut Context) -> std::io::Result<()> {
@@ -134,10 +132,10 @@ impl Sink {
             summary.add(event);
         }
         match (&mut self.record, &self.summary) {
-            (Some(file), _) => writeln!(file, "{}", trace_text::json(event, &mut self.names)),
+            (Some(file), _) => writeln!(file, "{}", trace_text::json(event)),
             (None, Some(_)) => Ok(()),
-            (None, None) if self.json => writeln!(context.out, "{}", trace_text::json(event, &mut self.names)),
-            (None, None) => writeln!(context.out, "{}", trace_text::line(event, &mut self.names)),
+            (None, None) if self.json => writeln!(context.out, "{}", trace_text::json(event)),
+            (None, None) => writeln!(context.out, "{}", trace_text::line(event)),
         }
     }
 
