@@ -22,7 +22,6 @@ use super::request::Header;
 use super::request::Op;
 use super::request::Request;
 use super::request::decode;
-use super::watch;
 use crate::live::Hub;
 use crate::live::op::Ops;
 use crate::sys::Errno;
@@ -66,9 +65,7 @@ impl Server {
         };
         let header = &request.header;
         let reply = Reply::new(&self.device, header.unique);
-        let op = watch::op_of(&request.op);
-        self.hub.count(op);
-        let wanted = self.hub.wanted();
+        let (op, wanted) = self.note(&request);
         let answer = if wanted == Ops::NONE {
             caught(|| self.answer(&request, buffer))
         } else {

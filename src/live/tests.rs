@@ -208,3 +208,26 @@ fn a_long_walk_is_cut_and_paths_too() {
     let Some((Frame::Event(seen), _)) = Frame::take(&bytes).unwrap() else { panic!() };
     assert_eq!((seen.steps.len(), seen.path.len()), (STEPS_MAX, 4096));
 }
+
+/// For `scripts/bench trace`, with optimisation: what a mount does for each request while nobody listens, from two threads at once.
+#[test]
+#[ignore = "a measure, not a test"]
+fn cost_for_each_request() {
+    const ROUNDS: u32 = 20_000_000;
+    let hub = Arc::new(Hub::default());
+    let work = |hub: Arc<Hub>| {
+        let start = crate::env::monotonic();
+        for n in 0..ROUNDS {
+            let op = if n % 2 == 0 { Op::Lookup } else { Op::Getattr };
+            hub.count(std::hint::black_box(op));
+            assert!(!hub.wanted().has(std::hint::black_box(op)));
+        }
+        start.elapsed()
+    };
+    let other = std::thread::spawn({
+        let hub = hub.clone();
+        move || work(hub)
+    });
+    let took = work(hub).max(other.join().unwrap());
+    println!("{:.1} ns", took.as_nanos() as f64 / f64::from(ROUNDS));
+}

@@ -132,9 +132,9 @@ impl Sink {
             summary.add(event);
         }
         match (&mut self.record, &self.summary) {
-            (Some(file), _) => writeln!(file, "{}", trace_text::json(event)),
+            (Some(file), _) => writeln!(file, "{}", trace_text::json(event)?),
             (None, Some(_)) => Ok(()),
-            (None, None) if self.json => writeln!(context.out, "{}", trace_text::json(event)),
+            (None, None) if self.json => writeln!(context.out, "{}", trace_text::json(event)?),
             (None, None) => writeln!(context.out, "{}", trace_text::line(event)),
         }
     }
