@@ -6,7 +6,7 @@ use super::request::Header;
 use super::request::Setattr;
 use super::server::Server;
 use super::server::not_here;
-use super::virtual_xattrs;
+use crate::layer::marks::virtual_xattr;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::PERM_MASK;
@@ -77,7 +77,7 @@ impl Server {
 
     pub(super) fn getxattr(&self, caller: &Header, name: &[u8], size: u32) -> Result<Answer<'static>> {
         self.has_xattrs()?;
-        if let Some(what) = virtual_xattrs::asked(name) {
+        if let Some(what) = virtual_xattr(name) {
             return self.virtual_xattr(caller, what, size);
         }
         let value = self.union.getxattr(&*self.node(caller.nodeid)?, name)?;
@@ -92,7 +92,7 @@ impl Server {
 
     pub(super) fn removexattr(&self, nodeid: u64, name: &[u8]) -> Result<Answer<'static>> {
         self.has_xattrs()?;
-        if virtual_xattrs::asked(name).is_some() {
+        if virtual_xattr(name).is_some() {
             return Err(Error::Refused(Errno::PERM));
         }
         self.union.removexattr(&self.node(nodeid)?, name)?;

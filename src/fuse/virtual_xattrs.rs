@@ -12,8 +12,8 @@
 //! ```
 //! PLACE is `upper` or a number, 1 being the lowest layer; DIGEST a diff id, or `-`; HOW is `whiteout`, `opaque` or `covered`.
 //!
-//! They are in no listing, so nothing copies them, and they cannot be set. Nothing of that name in a layer ever shows
-//! ([`crate::layer::marks::VIRTUAL_XATTRS`]).
+//! They are in no listing, so nothing copies them, and they cannot be set. Nothing of these names in a layer ever shows
+//! ([`crate::layer::marks::virtual_xattr`]); other names that begin with `user.mica.` are anybody's.
 //!
 //! # What is told to whom
 //! Paths of the host are for root and for the owner of the mount, outside of containers: for a process in this one's mount and user
@@ -41,7 +41,6 @@ use crate::explain::trace::Cut;
 use crate::explain::trace::How;
 use crate::explain::trace::Step;
 use crate::layer::handle::FdCache;
-use crate::layer::marks::VIRTUAL_XATTRS;
 use crate::path::Escaped;
 use crate::path::Name;
 use crate::sys;
@@ -57,11 +56,6 @@ use crate::union::observe::Verdict;
 const VALUE_MAX: usize = 64 * 1024;
 /// How many descriptors one explanation keeps open.
 const DESCRIPTORS: usize = 16;
-
-/// The part of an attribute's name behind the prefix, if it is one of these.
-pub(super) fn asked(name: &[u8]) -> Option<&[u8]> {
-    VIRTUAL_XATTRS.iter().find_map(|prefix| name.strip_prefix(*prefix))
-}
 
 /// A layer, as it is shown to the one who asks.
 struct Shown {

@@ -187,25 +187,27 @@ fn attributes_are_hidden_cannot_be_set_and_no_layer_can_lie() {
     let fill = |top: &Path, low: &Path| {
         stack(top, low);
         set_xattr(&low.join("d/low"), "user.mica.layer", b"a lie").unwrap();
-        set_xattr(&low.join("d/low"), "trusted.mica.other", b"a lie").unwrap();
+        set_xattr(&low.join("d/low"), "trusted.mica.explain", b"a lie").unwrap();
+        set_xattr(&low.join("d/low"), "user.mica.own", b"2").unwrap();
         set_xattr(&low.join("d/low"), "user.other", b"1").unwrap();
     };
     let Some(p) = mounted("vhidden", fill) else { return };
     let file = p.at("d/low");
-    assert_eq!(xattr_names(&file), ["user.other"]);
+    // Other names are anybody's.
+    assert_eq!(xattr_names(&file), ["user.mica.own", "user.other"]);
+    assert_eq!(xattr(&file, "user.mica.own").unwrap(), b"2");
     assert!(told(&file, "user.mica.layer").starts_with("1 - "));
-    assert_errno!(xattr(&file, "trusted.mica.other"), NODATA);
-    for name in ["user.mica.layer", "trusted.mica.layer", "user.mica.anything"] {
+    assert!(told(&file, "trusted.mica.explain").contains("/d/low in "));
+    for name in ["user.mica.layer", "trusted.mica.layer", "user.mica.whiteout-by.x"] {
         assert_errno!(set_xattr(&file, name, b"1"), PERM);
         assert_errno!(rustix::fs::lremovexattr(&file, name), PERM);
     }
     assert!(p.upper_names().is_empty(), "asking and refusing copies nothing up");
     fs::OpenOptions::new().append(true).open(&file).unwrap();
     let stored = xattr_names(&p.in_upper("d/low"));
-    assert!(
-        !stored.iter().any(|name| name.starts_with("user.mica.") || name.starts_with("trusted.mica.")),
-        "{stored:?}"
-    );
+    let virtual_ones = ["user.mica.layer", "trusted.mica.explain"];
+    assert!(!stored.iter().any(|name| virtual_ones.contains(&name.as_str())), "{stored:?}");
+    set_xattr(&file, "user.mica.own", b"3").unwrap();
 }
 
 #[test]
