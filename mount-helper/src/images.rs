@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use micafs::digest::Digest;
 use micafs::env;
+use micafs::image::reference::Layers;
+use micafs::image::reference::split_layers;
 use micafs::layer::Layer;
+use micafs::layer::sheets::Sheets;
 use micafs::mount::request::Request;
 use micafs::mount::serve;
 use micafs::mount::serve::Changes;
 use micafs::mount::source::Source;
 use micafs::mount::source::Upper;
 use micafs::store::Store;
+use micafs::store::mounts::EACH_LAYER;
 use micafs::store::mounts::MountRecord;
 use micafs::sys::process;
 use micafs::union::Union;
@@ -82,15 +86,40 @@ fn open_image(request: &Request, reference: &str, root: Option<&PathBuf>, upper:
     let text = |e: micafs::store::Error| e.to_string();
     // Held until the record is written, so that nothing is collected in between.
     let adding = store.adding().map_err(text)?;
-    let found = store.images().and_then(|images| images.find(reference)).map_err(text)?;
-    let chain = store.config(&found.id).map_err(text)?.rootfs.diff_ids;
-    let layers = open_layers(&store, &chain)?;
+    let (whole, each) = reference.strip_suffix(EACH_LAYER).map_or((reference, false), |name| (name, true));
+    let (name, part) = split_layers(whole);
+    let found = store.images().and_then(|images| images.find(name)).map_err(text)?;
+    let chain = first_layers(store.config(&found.id).map_err(text)?.rootfs.diff_ids, part)?;
+    let mut layers = open_layers(&store, &chain)?;
+    if each {
+        if changes.is_some() {
+            return Err("the layers of an image cannot be changed: mount the image instead".to_owned());
+        }
+        layers.reverse();
+        let sheets = Sheets::new(&layers).map_err(|e| format!("{reference}: {e}"))?;
+        layers = vec![Arc::new(sheets)];
+    }
     let record = record(request, reference, found.id, chain)?;
     store.put_mount(&record).map_err(text)?;
     drop(adding);
     let pin = Pin { store, id: record.id };
     let union = serve::make_union(layers, changes, request, serve::fd_cache())?;
     Ok(Opened { union, pin: Some(pin) })
+}
+
+/// The layers of an image that a word behind its name means, lowest first.
+fn first_layers(mut chain: Vec<Digest>, part: Layers) -> Result<Vec<Digest>, String> {
+    match part {
+        Layers::All => Ok(chain),
+        Layers::First(count) if (1..=chain.len()).contains(&count) => {
+            chain.truncate(count);
+            Ok(chain)
+        }
+        Layers::First(count) => {
+            Err(format!("there is no layer {count}: the image has the layers 1 to {}", chain.len()))
+        }
+        Layers::Range(..) => Err("a mount begins with the lowest layer: give one number, as in IMAGE@3".to_owned()),
+    }
 }
 
 /// A container's record pins its layers already.

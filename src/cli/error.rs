@@ -27,12 +27,14 @@ pub struct CliError {
     hint: Option<String>,
     code: u8,
     quiet: bool,
+    /// The exit code is an answer and stays.
+    decided: bool,
 }
 
 impl CliError {
     /// A failure in one line.
     pub fn new(what: impl ToString) -> Self {
-        Self { what: what.to_string(), hint: None, code: EXIT_FAILURE, quiet: false }
+        Self { what: what.to_string(), hint: None, code: EXIT_FAILURE, quiet: false, decided: false }
     }
 
     /// What the user can do about it.
@@ -42,10 +44,16 @@ impl CliError {
         self
     }
 
+    /// Ends with this exit code, which says something.
+    #[must_use]
+    pub fn code(self, code: u8) -> Self {
+        Self { code, decided: true, ..self }
+    }
+
     /// The exit code of a command that loads or runs something.
     #[must_use]
     pub fn in_run(mut self) -> Self {
-        if self.code == EXIT_FAILURE && !self.quiet {
+        if self.code == EXIT_FAILURE && !self.quiet && !self.decided {
             self.code = EXIT_MICA;
         }
         self
@@ -117,7 +125,15 @@ impl From<engine::Error> for CliError {
                 };
                 Self::new(&e).hint(hint)
             }
-            engine::Error::Save(WriteError::Write(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => e.into(),
+            engine::Error::Save(WriteError::Write(e)) | engine::Error::Export(e)
+                if e.kind() == std::io::ErrorKind::BrokenPipe =>
+            {
+                e.into()
+            }
+            engine::Error::NotEmpty(_) => Self::new(&e).hint("name a directory that is not there yet, or an empty one"),
+            engine::Error::Settings { .. } => Self::new(&e).hint("a line that is known: keep-blobs = true"),
+            engine::Error::Import { .. } => Self::new(&e)
+                .hint("'mica import' reads the tar of a root filesystem, plain or in gzip, zstd, bzip2 or xz"),
             engine::Error::Run(ref source) => Self { code: source.exit_code(), ..Self::new(&e) },
             engine::Error::Helper(said) => from_helper(&said),
             engine::Error::NoHelper => Self::new(&e).hint("install mount.mica beside mica, or in /sbin"),
@@ -129,8 +145,13 @@ impl From<engine::Error> for CliError {
             engine::Error::NoSocket(_) => Self::new(&e).hint(
                 "a mount has one where its server could write to /run/mica or $XDG_RUNTIME_DIR/mica, for its owner and root",
             ),
-            engine::Error::NotInMount(_) => {
+            engine::Error::NotInMount(_) | engine::Error::NoPath(_) => {
                 Self::new(&e).hint("say of what: mica explain IMAGE|CONTAINER|MOUNTPOINT PATH")
+            }
+            engine::Error::Layer { .. } => Self::new(&e).hint("loading the image again repairs what is damaged"),
+            engine::Error::NoRange(_) => Self::new(&e).hint("mica diff IMAGE@2..@5, or mica diff IMAGE IMAGE"),
+            engine::Error::WhichImage { .. } => {
+                Self::new(&e).hint("name one behind the file: docker-archive:FILE:NAME")
             }
             engine::Error::Mount(ref source) => {
                 let hint = source.hint();
@@ -155,9 +176,10 @@ fn from_helper(said: &str) -> CliError {
 
 fn archive_hint(e: &archive::Error) -> Option<&'static str> {
     match e {
-        archive::Error::NotAnImage(_) => {
-            Some("'mica load' reads what 'docker save', 'podman save' and 'skopeo copy .. oci-archive:' write")
-        }
+        archive::Error::NotAnImage(_) => Some(
+            "'mica load' reads what 'docker save', 'podman save' and 'skopeo copy' write, 'mica import' the tar of a root filesystem",
+        ),
+        archive::Error::NoDocuments => Some("if it is the tar of a root filesystem, use 'mica import FILE NAME'"),
         archive::Error::Truncated(_) => Some("the archive was not written or copied to its end; make it again"),
         archive::Error::Mismatch { .. } | archive::Error::Layer { .. } => {
             Some("nothing was loaded; the archive is damaged or was changed, make it again")

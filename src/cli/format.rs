@@ -1,9 +1,16 @@
-//! Sizes, times and templates in docker's words.
+//! Sizes and times in docker's words.
 
-use std::collections::BTreeMap;
-
-/// A size as docker prints it: three digits, decimal units (`635MB`, `4.26MB`).
+/// A size as docker prints it in lists: three digits, decimal units (`635MB`, `4.26MB`).
 pub fn size(bytes: u64) -> String {
+    digits(bytes, 3)
+}
+
+/// A size as docker prints it where space is counted: four digits (`635.1MB`, `4.262MB`).
+pub fn fine_size(bytes: u64) -> String {
+    digits(bytes, 4)
+}
+
+fn digits(bytes: u64, digits: usize) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
         return format!("{bytes}B");
@@ -12,17 +19,16 @@ pub fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = "B";
     for next in UNITS {
-        if value < 999.5 {
+        if value < if digits == 3 { 999.5 } else { 999.95 } {
             break;
         }
         value /= 1000.0;
         unit = next;
     }
-    let text = match value {
-        v if v < 9.995 => format!("{v:.2}"),
-        v if v < 99.95 => format!("{v:.1}"),
-        v => format!("{v:.0}"),
-    };
+    // Rounding may add a digit before the point: 9.996 has three digits as 10.0.
+    let text = (0..digits).rev().map(|places| format!("{value:.places$}")).find(|text| text.len() <= digits + 1);
+    let text = text.unwrap_or_else(|| format!("{value:.0}"));
+    let text = text.trim_end_matches('.').to_owned();
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{unit}")
 }
@@ -52,59 +58,17 @@ fn duration(seconds: i64) -> String {
     }
 }
 
+/// A time as documents have it: `2024-05-01T12:00:00Z`.
+pub fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| "N/A".to_owned(), |time| time.to_string())
+}
+
 /// A time as docker prints it in full: `2024-05-01 12:00:00 +0000 UTC`.
 pub fn date(seconds: i64) -> String {
     match jiff::Timestamp::from_second(seconds) {
         Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
         Err(_) => "N/A".to_owned(),
     }
-}
-
-/// One row for `--format`: docker's field names with their values.
-pub type Fields = BTreeMap<&'static str, String>;
-
-/// How `--format` wants rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Format {
-    /// One JSON object for each row.
-    Json,
-    /// The table.
-    Table,
-    /// The template, filled in for each row.
-    Template(String),
-}
-
-impl Format {
-    /// Reads the value of `--format`.
-    pub fn parse(text: Option<&str>) -> Self {
-        match text {
-            None | Some("table") => Format::Table,
-            Some("json" | "{{json .}}") => Format::Json,
-            Some(template) => Format::Template(template.replace("\\t", "\t").replace("\\n", "\n")),
-        }
-    }
-}
-
-/// Fills in a template like `{{.Repository}}:{{.Tag}}`.
-///
-/// # Errors
-/// The placeholder that is not understood.
-pub fn fill(template: &str, fields: &Fields) -> Result<String, String> {
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let Some((inside, behind)) = after.split_once("}}") else { return Err("unclosed action".to_owned()) };
-        let inside = inside.trim();
-        let value = inside.strip_prefix('.').and_then(|name| fields.get(name));
-        out.push_str(before);
-        out.push_str(value.ok_or_else(|| {
-            let known: Vec<String> = fields.keys().map(|name| format!("{{{{.{name}}}}}")).collect();
-            format!("{{{{{inside}}}}} is not known; known are {}", known.join(" "))
-        })?);
-        rest = behind;
-    }
-    out.push_str(rest);
-    Ok(out)
 }
 
 #[cfg(test)]
@@ -128,6 +92,16 @@ mod tests {
             assert_eq!(size(bytes), text);
         }
         assert!(size(u64::MAX).ends_with("EB"));
+        for (bytes, text) in [
+            (0, "0B"),
+            (11_406_933, "11.41MB"),
+            (1_000, "1kB"),
+            (999_999, "1MB"),
+            (635_123_456, "635.1MB"),
+            (9_999_960, "10MB"),
+        ] {
+            assert_eq!(fine_size(bytes), text);
+        }
     }
 
     #[test]
@@ -150,13 +124,5 @@ mod tests {
             assert_eq!(duration(seconds), text);
         }
         assert_eq!(ago(100, 50), "Less than a second ago");
-    }
-
-    #[test]
-    fn templates_are_filled_in() {
-        let fields = Fields::from([("Repository", "debian".to_owned()), ("Tag", "12".to_owned())]);
-        assert_eq!(fill("{{.Repository}}:{{ .Tag }}!", &fields).unwrap(), "debian:12!");
-        assert!(fill("{{.Nope}}", &fields).is_err());
-        assert!(fill("{{.Tag", &fields).is_err());
     }
 }

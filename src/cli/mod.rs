@@ -2,10 +2,14 @@
 
 mod commands;
 mod error;
+mod filter;
 mod format;
+mod looking;
 mod output;
 mod progress;
+mod rows;
 mod table;
+mod template;
 mod trace_text;
 
 use std::ffi::OsString;

@@ -38,7 +38,7 @@ impl Progress for Bars {
 
     fn already_here(&self, note: &LayerNote) {
         // A line that cannot be shown loses nothing.
-        self.0.println(format!("{} already here", label(note))).unwrap_or_default();
+        self.0.println(format!("{}: Already exists", label(note))).unwrap_or_default();
     }
 }
 
@@ -67,7 +67,7 @@ impl Progress for Lines {
     }
 
     fn already_here(&self, note: &LayerNote) {
-        say(&format!("{} already here", label(note)));
+        say(&format!("{}: Already exists", label(note)));
     }
 }
 

@@ -17,6 +17,8 @@ use crate::sys::process;
 const UNSEEN: i32 = 137;
 /// Under which key a record keeps the configuration the container runs with.
 const CONFIG: &str = "config";
+/// Under which key a record keeps the nanoseconds of the time it was made.
+const CREATED_NANOS: &str = "created_nanos";
 
 /// What a new container is made of.
 #[derive(Debug, Clone)]
@@ -51,7 +53,7 @@ pub fn create(store: &Store, new: impl FnOnce(&ImageConfig) -> Result<NewContain
     let found = store.images()?.find(image)?;
     let config = store.config(&found.id)?;
     let new = new(&config)?;
-    let id = random_id()?;
+    let (id, now) = (random_id()?, env::now());
     let mut record = ContainerRecord {
         name: match new.name {
             Some(name) => checked_name(name)?,
@@ -61,10 +63,10 @@ pub fn create(store: &Store, new: impl FnOnce(&ImageConfig) -> Result<NewContain
         image_id: found.id,
         image_name: new.image,
         layers: config.rootfs.diff_ids.clone(),
-        created: env::now().0,
+        created: now.0,
         command: new.command,
         state: State::Created,
-        extra: serde_json::Map::new(),
+        extra: serde_json::Map::from_iter([(CREATED_NANOS.to_owned(), now.1.into())]),
     };
     if let Some(config) = &new.config {
         let value = serde_json::to_value(config).map_err(|e| Error::Internal(e.to_string()))?;
@@ -126,7 +128,112 @@ pub(super) fn unless_removed(result: crate::store::Result<()>) -> Result<()> {
 /// Those of the store.
 pub fn list(store: &Store) -> Result<Vec<ContainerRecord>> {
     reconcile(store)?;
-    Ok(store.containers()?)
+    let mut records = store.containers()?;
+    records.sort_by_key(|record| std::cmp::Reverse(made_at(record)));
+    Ok(records)
+}
+
+/// When a container was made: seconds since 1970, and nanoseconds.
+pub fn made_at(record: &ContainerRecord) -> (i64, u64) {
+    (record.created, record.extra.get(CREATED_NANOS).and_then(serde_json::Value::as_u64).unwrap_or(0))
+}
+
+/// Which containers are wanted. Every kind of condition must hold; of several of one kind, one (of labels, all).
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Not only those that run.
+    pub all: bool,
+    /// Only so many, the newest; also those that do not run.
+    pub last: Option<usize>,
+    /// Beginnings of ids.
+    pub ids: Vec<String>,
+    /// Parts of names; `^` and `$` stand for the beginning and the end.
+    pub names: Vec<String>,
+    /// What they do: `created`, `running`, `exited`.
+    pub status: Vec<String>,
+    /// Their exit codes.
+    pub exited: Vec<i32>,
+    /// Labels that they have; with a value, that value.
+    pub labels: Vec<(String, Option<String>)>,
+    /// Labels that they do not have.
+    pub not_labels: Vec<(String, Option<String>)>,
+    /// Images that they were made of, or of which their image was made.
+    pub ancestors: Vec<String>,
+    /// Made before this container.
+    pub before: Option<String>,
+    /// Made after this container.
+    pub since: Option<String>,
+    /// Made before this time, in seconds since 1970.
+    pub until: Option<i64>,
+}
+
+/// The containers that are wanted, the newest first.
+///
+/// # Errors
+/// Those of the store; a container or image that a condition names is not there.
+pub fn select(store: &Store, filter: &Filter) -> Result<Vec<ContainerRecord>> {
+    let records = list(store)?;
+    let made =
+        |word: &Option<String>| word.as_ref().map(|word| store.find_container(word).map(|r| made_at(&r))).transpose();
+    let (before, since) = (made(&filter.before)?, made(&filter.since)?);
+    let mut ancestors = Vec::new();
+    for word in &filter.ancestors {
+        // As in docker, an image that is not there has no containers.
+        if let Ok(found) = store.images()?.find(word) {
+            ancestors.push(store.config(&found.id)?.rootfs.diff_ids);
+        }
+    }
+    let one = |empty: bool, any: bool| empty || any;
+    let wanted = |record: &&ContainerRecord| {
+        let labels = config_of(record).map(|run| run.labels).unwrap_or_default();
+        let has = |(key, value): &(String, Option<String>)| {
+            labels.get(key).is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
+        };
+        let state = state_word(&record.state);
+        let code = match record.state {
+            State::Exited { code, .. } => Some(code),
+            _ => None,
+        };
+        one(filter.ids.is_empty(), filter.ids.iter().any(|id| record.id.starts_with(id.as_str())))
+            && one(filter.names.is_empty(), filter.names.iter().any(|name| name_matches(name, &record.name)))
+            && one(filter.status.is_empty(), filter.status.iter().any(|status| status == state))
+            && one(filter.exited.is_empty(), filter.exited.iter().any(|wanted| Some(*wanted) == code))
+            && one(filter.ancestors.is_empty(), ancestors.iter().any(|chain| record.layers.starts_with(chain)))
+            && filter.labels.iter().all(has)
+            && !filter.not_labels.iter().any(has)
+            && before.is_none_or(|limit| made_at(record) < limit)
+            && since.is_none_or(|limit| made_at(record) > limit)
+            && filter.until.is_none_or(|limit| record.created < limit)
+            && (filter.all
+                || filter.last.is_some()
+                || !filter.status.is_empty()
+                || !filter.exited.is_empty()
+                || state == "running")
+    };
+    let limit = filter.last.unwrap_or(usize::MAX);
+    Ok(records.iter().filter(wanted).take(limit).cloned().collect())
+}
+
+/// What a container does, in docker's word.
+pub fn state_word(state: &State) -> &'static str {
+    match state {
+        State::Created => "created",
+        State::Running { .. } => "running",
+        State::Exited { .. } => "exited",
+    }
+}
+
+/// Docker takes a regular expression; of these, the parts that names are looked for with.
+fn name_matches(pattern: &str, name: &str) -> bool {
+    let (start, pattern) = pattern.strip_prefix('^').map_or((false, pattern), |rest| (true, rest));
+    let (end, pattern) = pattern.strip_suffix('$').map_or((false, pattern), |rest| (true, rest));
+    let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
+    match (start, end) {
+        (true, true) => name == pattern,
+        (true, false) => name.starts_with(pattern),
+        (false, true) => name.ends_with(pattern),
+        (false, false) => name.contains(pattern),
+    }
 }
 
 /// Brings records up to date that say "running" for a process that is gone (mica was killed, or the machine), takes their

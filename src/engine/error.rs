@@ -32,6 +32,39 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A file that the user named cannot be written.
+    #[error("{path}: {source}")]
+    Output {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A directory that shall be made is there already, and not empty.
+    #[error("{0} is there already and is not empty")]
+    NotEmpty(String),
+    /// The configuration file is wrong.
+    #[error("{path}: {why}")]
+    Settings {
+        /// The file.
+        path: String,
+        /// What is wrong, and where.
+        why: String,
+    },
+    /// A root filesystem could not be imported.
+    #[error("{archive}: {source}")]
+    Import {
+        /// The archive, as the user named it.
+        archive: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A change that an image shall get makes no sense.
+    #[error(transparent)]
+    Change(#[from] crate::image::change::BadChange),
+    /// A container's tree could not be written as a tar.
+    #[error("cannot write the tar: {0}")]
+    Export(std::io::Error),
     /// An archive could not be written.
     #[error(transparent)]
     Save(#[from] WriteError),
@@ -67,6 +100,40 @@ pub enum Error {
     /// The union over a container's layers could not be read.
     #[error(transparent)]
     Union(#[from] crate::union::Error),
+    /// A layer of something that is looked at cannot be read.
+    #[error("layer {number} of {count} of {target} ({diff_id}) cannot be read: {source}")]
+    Layer {
+        /// What the user calls it.
+        target: String,
+        /// Which layer, from 1, lowest first.
+        number: usize,
+        /// Of how many.
+        count: usize,
+        /// Its diff id.
+        diff_id: crate::image::Digest,
+        /// Why.
+        source: Box<store::Error>,
+    },
+    /// A range of layers where one stack is meant.
+    #[error("{0:?} is a range of layers; only 'mica diff' compares two stacks")]
+    RangeHere(String),
+    /// One stack where two are meant.
+    #[error("{0:?} is one image; a comparison needs two, or a range of layers")]
+    NoRange(String),
+    /// A target without a path.
+    #[error("no PATH is given for {0}")]
+    NoPath(String),
+    /// An archive of several images.
+    #[error("{archive} holds several images: {names}")]
+    WhichImage {
+        /// The archive.
+        archive: String,
+        /// The names of its images.
+        names: String,
+    },
+    /// The system gives no random numbers.
+    #[error("cannot get random bytes: {0}")]
+    Random(std::io::Error),
     /// A path could not be explained.
     #[error(transparent)]
     Explain(#[from] crate::explain::Error),

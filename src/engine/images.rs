@@ -1,12 +1,15 @@
 //! Listing images.
 
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
 use crate::image::Digest;
 use crate::image::config::ImageConfig;
 use crate::image::reference::Reference;
+use crate::layer::pack::PackInfo;
 use crate::store::Store;
 use crate::store::images::Images;
 
-use super::Error;
 use super::Result;
 
 /// One image under one of its names.
@@ -22,59 +25,173 @@ pub struct ImageRow {
     pub created: Option<i64>,
     /// Bytes of content in all its layers.
     pub size: u64,
+    /// How many of these are in layers that other images have, too.
+    pub shared: u64,
+    /// How many containers were made of it.
+    pub containers: usize,
     /// Why the image cannot be used, if it is damaged.
     pub damage: Option<String>,
 }
 
-/// Which images are wanted.
+/// Which images are wanted. Every condition must hold; of several patterns for names, one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
-    /// Only images of this repository, or with this tag when the name has one.
-    pub name: Option<Reference>,
+    /// Patterns for names: `debian`, `debian:12`, `local*/*:1`.
+    pub names: Vec<String>,
+    /// Only images without a name, or only those with one.
+    pub dangling: Option<bool>,
+    /// Labels that they have; with a value, that value.
+    pub labels: Vec<(String, Option<String>)>,
+    /// Labels that they do not have.
+    pub not_labels: Vec<(String, Option<String>)>,
+    /// Made before this image.
+    pub before: Option<String>,
+    /// Made after this image.
+    pub since: Option<String>,
+    /// Made before this time, in seconds since 1970.
+    pub until: Option<i64>,
 }
 
 impl Filter {
-    /// The filter that a user's word means.
-    ///
-    /// # Errors
-    /// [`Error::Name`].
-    pub fn parse(word: Option<&str>) -> Result<Self> {
-        let name = word.map(|word| {
-            Reference::parse_untagged(word).map_err(|source| Error::Name { name: word.to_owned(), source })
-        });
-        Ok(Self { name: name.transpose()? })
+    /// Whether one of the patterns, if there are any, means this name.
+    fn wants_name(&self, name: Option<&Reference>) -> bool {
+        self.names.is_empty() || self.names.iter().any(|pattern| name.is_some_and(|name| matches(pattern, name)))
     }
 
-    fn wants(&self, name: Option<&Reference>) -> bool {
-        let Some(wanted) = &self.name else { return true };
-        name.is_some_and(|name| {
-            name.domain() == wanted.domain()
-                && name.path() == wanted.path()
-                && wanted.tag().is_none_or(|tag| name.tag() == Some(tag))
-        })
+    fn wants_labels(&self, config: &ImageConfig) -> bool {
+        let labels = config.config.as_ref().map(|run| &run.labels);
+        let has = |(key, value): &(String, Option<String>)| {
+            let found = labels.and_then(|labels| labels.get(key));
+            found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found))
+        };
+        self.labels.iter().all(has) && !self.not_labels.iter().any(has)
     }
+}
+
+/// Whether a pattern means a name, as docker has it: the short form with its tag, or without; and every way of writing the name in
+/// full.
+fn matches(pattern: &str, name: &Reference) -> bool {
+    let written = || {
+        let wanted = Reference::parse_untagged(pattern).ok()?;
+        let same = name.domain() == wanted.domain() && name.path() == wanted.path();
+        Some(same && wanted.digest().is_none() && wanted.tag().is_none_or(|tag| name.tag() == Some(tag)))
+    };
+    glob(pattern.as_bytes(), name.to_string().as_bytes())
+        || glob(pattern.as_bytes(), name.familiar_repository().as_bytes())
+        || written().unwrap_or(false)
+}
+
+/// Go's `path.Match` with `*` and `?`, neither of which stands for a slash. It never takes more than pattern times text steps.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    loop {
+        match (pattern.get(p), text.get(t)) {
+            (Some(b'*'), _) => {
+                star = Some((p, t));
+                p += 1;
+            }
+            (Some(b'?'), Some(c)) if *c != b'/' => (p, t) = (p + 1, t + 1),
+            (Some(a), Some(b)) if a == b => (p, t) = (p + 1, t + 1),
+            (None, None) => return true,
+            _ => match star {
+                Some((at, taken)) if text.get(taken).is_some_and(|c| *c != b'/') => {
+                    star = Some((at, taken + 1));
+                    (p, t) = (at + 1, taken + 1);
+                }
+                _ => return false,
+            },
+        }
+    }
+}
+
+/// Sizes of layers, each read once.
+#[derive(Debug)]
+pub struct Sizes<'a> {
+    store: &'a Store,
+    known: BTreeMap<Digest, PackInfo>,
+}
+
+impl<'a> Sizes<'a> {
+    /// Nothing read yet.
+    pub fn new(store: &'a Store) -> Self {
+        Self { store, known: BTreeMap::new() }
+    }
+
+    /// What is told of a layer.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn layer(&mut self, diff_id: &Digest) -> Result<PackInfo> {
+        if let Some(info) = self.known.get(diff_id) {
+            return Ok(*info);
+        }
+        let info = self.store.layers().info(diff_id)?;
+        self.known.insert(*diff_id, info);
+        Ok(info)
+    }
+
+    /// Bytes of content in these layers together.
+    fn sum<'b>(&mut self, layers: impl IntoIterator<Item = &'b Digest>) -> Result<u64> {
+        layers.into_iter().try_fold(0u64, |sum, layer| Ok(sum.saturating_add(self.layer(layer)?.content)))
+    }
+}
+
+/// The layers that more than one image has. An image that cannot be read shares nothing.
+pub fn shared_layers(store: &Store, images: &Images) -> BTreeSet<Digest> {
+    let (mut seen, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    for id in images.images.keys() {
+        let Ok(config) = store.config(id) else { continue };
+        let own: BTreeSet<Digest> = config.diff_ids().iter().copied().collect();
+        shared.extend(own.iter().filter(|layer| seen.contains(*layer)));
+        seen.extend(own);
+    }
+    shared
 }
 
 /// The images of a store, the newest first, each once for each of its names.
 ///
 /// # Errors
-/// When the index cannot be read. A damaged image is listed with its damage.
+/// When the index cannot be read, or an image that a condition names is not there. A damaged image is listed with its damage.
 pub fn list(store: &Store, filter: &Filter) -> Result<Vec<ImageRow>> {
     let images = store.images()?;
+    let created_of = |word: &Option<String>| -> Result<Option<i64>> {
+        let Some(word) = word else { return Ok(None) };
+        let id = images.find(word)?.id;
+        Ok(Some(created_secs(store.config(&id)?.created.as_deref()).unwrap_or(i64::MIN)))
+    };
+    let (before, since) = (created_of(&filter.before)?, created_of(&filter.since)?);
+    let shared = shared_layers(store, &images);
+    let containers = store.containers()?;
+    let mut sizes = Sizes::new(store);
     let mut rows = Vec::new();
     for (id, entry) in &images.images {
         let names = names_or_none(&images, id);
-        let wanted: Vec<_> = names.into_iter().filter(|name| filter.wants(name.as_ref())).collect();
-        if wanted.is_empty() {
+        if filter.dangling.is_some_and(|wanted| wanted != names.iter().all(Option::is_none)) {
             continue;
         }
-        let measured = measure(store, id);
-        for name in wanted {
-            let (created, size, damage) = match &measured {
-                Ok((created, size)) => (*created, *size, None),
-                Err(e) => (None, 0, Some(e.to_string())),
+        let config = store.config(id);
+        let measured = config.as_ref().map_err(ToString::to_string).and_then(|config| {
+            let part = config.diff_ids().iter().filter(|layer| shared.contains(layer));
+            Ok((sizes.sum(config.diff_ids()).map_err(|e| e.to_string())?, sizes.sum(part).map_err(|e| e.to_string())?))
+        });
+        let created = config.as_ref().ok().and_then(|config| created_secs(config.created.as_deref()));
+        let in_time = created.unwrap_or(i64::MIN);
+        let wanted = before.is_none_or(|limit| in_time < limit)
+            && since.is_none_or(|limit| in_time > limit)
+            && filter.until.is_none_or(|limit| in_time < limit)
+            && match &config {
+                Ok(config) => filter.wants_labels(config),
+                Err(_) => filter.labels.is_empty(),
             };
-            rows.push(ImageRow { name, id: *id, manifest: entry.manifest, created, size, damage });
+        for name in names.into_iter().filter(|name| wanted && filter.wants_name(name.as_ref())) {
+            let (size, shared, damage) = match &measured {
+                Ok((size, shared)) => (*size, *shared, None),
+                Err(e) => (0, 0, Some(e.clone())),
+            };
+            let containers = containers.iter().filter(|container| container.image_id == *id).count();
+            let manifest = entry.manifest;
+            rows.push(ImageRow { name, id: *id, manifest, created, size, shared, containers, damage });
         }
     }
     rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.name.cmp(&b.name)));
@@ -86,24 +203,35 @@ fn names_or_none(images: &Images, id: &Digest) -> Vec<Option<Reference>> {
     if names.is_empty() { vec![None] } else { names }
 }
 
-fn measure(store: &Store, id: &Digest) -> Result<(Option<i64>, u64)> {
-    let config = store.config(id)?;
-    Ok((created_secs(config.created.as_deref()), size_of(store, &config)?))
-}
-
 /// Bytes of content in all layers of an image.
 ///
 /// # Errors
 /// When a layer is missing or damaged.
 pub fn size_of(store: &Store, config: &ImageConfig) -> Result<u64> {
-    let mut size = 0u64;
-    for diff_id in config.diff_ids() {
-        size = size.saturating_add(store.layers().info(diff_id)?.content);
-    }
-    Ok(size)
+    Sizes::new(store).sum(config.diff_ids())
 }
 
 /// An RFC 3339 time of a document in seconds since 1970; `None` when it is absent or malformed.
 pub fn created_secs(text: Option<&str>) -> Option<i64> {
     text.and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_mean_names_as_in_docker() {
+        let debian = Reference::parse("debian:12").unwrap();
+        let local = Reference::parse("localhost/base:1").unwrap();
+        for pattern in ["debian", "debian:12", "deb*", "deb?an:1*", "docker.io/library/debian", "*:12", "*"] {
+            assert!(matches(pattern, &debian), "{pattern}");
+        }
+        for pattern in ["debian:11", "de", "?", "library/*", "", "*/debian", "Debian"] {
+            assert!(!matches(pattern, &debian), "{pattern}");
+        }
+        assert!(matches("localhost/*", &local) && matches("*/*:1", &local));
+        assert!(!matches("*", &local) && !matches("base", &local));
+        assert!(!glob("*a".repeat(50).as_bytes(), "b".repeat(100_000).as_bytes()), "and it ends soon");
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::Error;
 use super::Result;
 use super::containers;
-use super::explain::find_mount;
+use super::target::find_mount;
 use crate::live::Event;
 use crate::live::Filter;
 use crate::live::stats::Known;

@@ -4,19 +4,31 @@ pub mod commit;
 pub mod containers;
 pub mod diff;
 pub mod error;
-pub mod explain;
+pub mod export;
 pub mod history;
 pub mod images;
+pub mod import;
 pub mod inspect;
 pub mod live;
 pub mod load;
 pub mod mounting;
+pub mod output;
+mod private;
+pub mod prune;
 pub mod refresh;
 pub mod remove;
 pub mod run;
 pub mod save;
+pub mod settings;
+mod spool;
 pub mod tag;
+pub mod target;
+pub mod tree;
+pub mod usage;
 
+#[cfg(test)]
+#[path = "tests/damage.rs"]
+mod damage_tests;
 #[cfg(test)]
 mod tests;
 

@@ -25,7 +25,7 @@ pub enum Removed {
 ///
 /// # Errors
 /// [`Error::Conflict`] when a container uses the image, or when an id has names in several repositories; `force` overrides
-/// both but for a running container.
+/// both, but an image of a running container only loses its name.
 pub fn remove(store: &Store, word: &str, force: bool) -> Result<Vec<Removed>> {
     let index = store.index()?;
     let containers = store.containers()?;
@@ -43,49 +43,49 @@ pub fn remove(store: &Store, word: &str, force: bool) -> Result<Vec<Removed>> {
 fn change(images: &mut Images, containers: &[ContainerRecord], word: &str, force: bool) -> Result<Vec<Removed>> {
     let found = images.find(word)?;
     let names: Vec<Reference> = images.names_of(&found.id).cloned().collect();
-    let user = containers.iter().find(|c| c.image_id == found.id);
+    let users: Vec<&ContainerRecord> = containers.iter().filter(|c| c.image_id == found.id).collect();
+    let running = users.iter().find(|c| matches!(c.state, State::Running { .. }));
     let going = match found.name {
         Some(name) if names.len() > 1 => {
             images.names.remove(&name);
             return Ok(vec![Removed::Untagged(name)]);
         }
         Some(name) => {
-            if let Some(container) = user.filter(|_| !force) {
+            if let (Some(container), false) = (users.first(), force) {
                 return Err(Error::Conflict(format!(
                     "unable to remove repository reference \"{word}\" (must force) - container {} is using its referenced image {}",
                     short(&container.id),
                     found.id.short()
                 )));
             }
+            if running.is_some() {
+                // As docker does: the name goes, the image stays as long as it runs.
+                images.names.remove(&name);
+                return Ok(vec![Removed::Untagged(name)]);
+            }
             vec![name]
         }
         None => {
+            if let Some(container) = running {
+                let why = format!("image is being used by running container {}", short(&container.id));
+                return Err(cannot_delete(&found.id, "cannot be forced", &why));
+            }
             let first = names.first().map(Reference::familiar_repository);
             if !force && names.iter().any(|name| Some(name.familiar_repository()) != first) {
                 return Err(cannot_delete(&found.id, "must be forced", "image is referenced in multiple repositories"));
             }
-            if let Some(container) = user.filter(|_| !force) {
+            if let (Some(container), false) = (users.first(), force) {
                 let why = format!("image is being used by stopped container {}", short(&container.id));
-                if !matches!(container.state, State::Running { .. }) {
-                    return Err(cannot_delete(&found.id, "must be forced", &why));
-                }
+                return Err(cannot_delete(&found.id, "must be forced", &why));
             }
             names
         }
     };
-    if let Some(container) = containers.iter().find(|c| c.image_id == found.id && is_running(c)) {
-        let why = format!("image is being used by running container {}", short(&container.id));
-        return Err(cannot_delete(&found.id, "cannot be forced", &why));
-    }
     images.names.retain(|_, id| *id != found.id);
     images.images.remove(&found.id);
     let mut removed: Vec<Removed> = going.into_iter().map(Removed::Untagged).collect();
     removed.push(Removed::Deleted(found.id));
     Ok(removed)
-}
-
-fn is_running(container: &ContainerRecord) -> bool {
-    matches!(container.state, State::Running { .. })
 }
 
 fn cannot_delete(id: &Digest, how: &str, why: &str) -> Error {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::load::Input;
+use super::load::Options;
 use super::load::load;
 use super::load::load_with;
 use super::remove::Removed;
@@ -22,12 +23,12 @@ use crate::sys::Errno;
 use crate::sys::gate;
 
 /// A directory with an archive of one two-layer image and a store, removed at the end.
-struct Scratch {
-    path: PathBuf,
+pub(super) struct Scratch {
+    pub(super) path: PathBuf,
 }
 
 impl Scratch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let unique = crate::digest::hex_of(&crate::env::random::<8>().unwrap());
         let path = std::env::temp_dir().join(format!("mica-engine-test-{unique}"));
         std::fs::create_dir(&path).unwrap();
@@ -36,17 +37,17 @@ impl Scratch {
         scratch
     }
 
-    fn store(&self) -> Store {
+    pub(super) fn store(&self) -> Store {
         Store::open(&self.path.join("store")).unwrap()
     }
 
-    fn input(&self) -> Input {
+    pub(super) fn input(&self) -> Input {
         Input::open(&self.path.join("image.tar")).unwrap()
     }
 
     fn write_archive(&self) {
         // The first layer has one body large enough to be an object, and one that stays in the pack.
-        let lower = tar_of(&[("etc/passwd", b"root"), ("big", &[7; 100_000])]);
+        let lower = tar_of(&[("etc/passwd", b"root"), ("big", &[7; 200_000])]);
         let upper = tar_of(&[("etc/.wh.passwd", b""), ("etc/motd", b"hello")]);
         let config = format!(
             r#"{{"created":"2026-01-01T00:00:00Z","architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{}","{}"]}},"history":[{{"created_by":"one"}},{{"empty_layer":true}},{{"created_by":"two"}}]}}"#,
@@ -70,7 +71,7 @@ impl Drop for Scratch {
     }
 }
 
-fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, data) in files {
         let mut header = tar::Header::new_gnu();
@@ -91,7 +92,7 @@ fn failing(steps: usize, killed: bool) -> impl FnMut(&gate::Call<'_>) -> Option<
 }
 
 /// Runs `body` with a fault at its first step, then its second and so on until it succeeds; how many steps it has.
-fn at_every_step(
+pub(super) fn at_every_step(
     killed: bool,
     mut body: impl FnMut(&dyn Fn(&mut dyn FnMut() -> Result<()>) -> Result<()>) -> bool,
 ) -> usize {
@@ -110,8 +111,9 @@ fn a_load_that_fails_at_any_step_leaves_nothing_to_see() {
         let steps = at_every_step(killed, |with_fault| {
             let scratch = Scratch::new();
             let store = scratch.store();
-            let result = with_fault(&mut || load_with(&store, scratch.input(), &Quiet, 1).map(drop));
-            let report = scratch.store().check().unwrap();
+            let result =
+                with_fault(&mut || load_with(&store, scratch.input(), &Options::default(), &Quiet, 1).map(drop));
+            let report = scratch.store().check(&()).unwrap();
             assert_eq!(report.problems, [], "after {result:?}");
             let names = store.images().unwrap().names.len();
             assert!(names == 0 || names == 2, "all names or none: {names}");
@@ -120,7 +122,7 @@ fn a_load_that_fails_at_any_step_leaves_nothing_to_see() {
             // A removal collects all that the failed try left behind.
             remove(&store, "x:1", false).unwrap();
             remove(&store, "x:2", false).unwrap();
-            let report = store.check().unwrap();
+            let report = store.check(&()).unwrap();
             assert_eq!((report.loose_blobs, report.loose_layers, report.problems.len()), (0, 0, 0));
             for dir in ["packs", "objects", "tmp", "blobs/sha256"] {
                 let left: Vec<PathBuf> = files_below(&scratch.path.join("store").join(dir));
@@ -140,15 +142,15 @@ fn a_removal_that_fails_at_any_step_leaves_the_store_whole() {
         load(&store, scratch.input(), &Quiet).unwrap();
         remove(&store, "x:1", false).unwrap();
         let result = with_fault(&mut || remove(&store, "x:2", false).map(drop));
-        assert_eq!(scratch.store().check().unwrap().problems, []);
+        assert_eq!(scratch.store().check(&()).unwrap().problems, []);
         load(&store, scratch.input(), &Quiet).unwrap();
-        assert_eq!(store.check().unwrap().problems, []);
+        assert_eq!(store.check(&()).unwrap().problems, []);
         assert_eq!(images::list(&store, &images::Filter::default()).unwrap().len(), 2);
         result.is_ok()
     });
 }
 
-fn files_below(dir: &std::path::Path) -> Vec<PathBuf> {
+pub(super) fn files_below(dir: &std::path::Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -163,10 +165,11 @@ fn an_image_is_loaded_listed_tagged_and_removed() {
     let store = scratch.store();
     let loaded = load(&store, scratch.input(), &Quiet).unwrap();
     let [image] = loaded.as_slice() else { panic!("one image") };
-    let rows = images::list(&store, &images::Filter::parse(Some("x:1")).unwrap()).unwrap();
-    assert_eq!((rows.len(), rows[0].size, rows[0].created), (1, 100_009, Some(1_767_225_600)));
+    let rows =
+        images::list(&store, &images::Filter { names: vec!["x:1".to_owned()], ..images::Filter::default() }).unwrap();
+    assert_eq!((rows.len(), rows[0].size, rows[0].created), (1, 200_009, Some(1_767_225_600)));
     let steps = history::history(&store, "x:1").unwrap();
-    assert_eq!(steps.iter().map(|step| step.size).collect::<Vec<_>>(), [5, 0, 100_004]);
+    assert_eq!(steps.iter().map(|step| step.size).collect::<Vec<_>>(), [5, 0, 200_004]);
     assert_eq!(steps[0].image, Some(image.id));
     assert_eq!(inspect::inspect_image(&store, "x:1").unwrap()["RepoTags"][1], "x:2");
     tag::tag(&store, "x:1", "y").unwrap();
@@ -195,10 +198,10 @@ fn a_saved_image_is_the_loaded_one() {
     let mut again = Vec::new();
     save::save(&store, &words, &mut again).unwrap();
     assert_eq!(archive, again);
-    assert!(save::save(&store, &["nope".to_owned()], std::io::sink()).is_err());
+    assert!(save::save(&store, &["nope".to_owned()], &mut std::io::sink()).is_err());
 }
 
-fn container_of(store: &Store, id: Digest) -> ContainerRecord {
+pub(super) fn container_of(store: &Store, id: Digest) -> ContainerRecord {
     ContainerRecord {
         id: "c".repeat(64),
         name: "n".to_owned(),
@@ -220,14 +223,19 @@ fn an_image_in_use_is_not_removed() {
     let mut record = container_of(&store, id);
     store.create_container(&store.index().unwrap(), &record).unwrap();
     assert_eq!(remove(&store, "x:1", false).unwrap().len(), 1, "not its last name");
-    for (force, word) in [(false, "x:2"), (true, "x:2"), (false, &*id.hex()), (true, &id.hex())] {
+    for (force, word) in [(false, "x:2"), (false, &*id.hex()), (true, &id.hex())] {
         assert!(matches!(remove(&store, word, force), Err(Error::Conflict(_))), "{force} {word}");
     }
+    // As docker does: by its name and by force, a running container's image only loses the name.
+    let removed = remove(&store, "x:2", true).unwrap();
+    assert!(matches!(removed.as_slice(), [Removed::Untagged(_)]), "{removed:?}");
+    assert!(store.images().unwrap().images.contains_key(&id));
+    tag::tag(&store, &id.hex(), "x:2").unwrap();
     record.state = State::Exited { code: 0, finished: 2 };
     store.update_container(&store.index().unwrap(), &record.id, |r| r.state = record.state.clone()).unwrap();
     assert!(matches!(remove(&store, &id.hex(), false), Err(Error::Conflict(_))));
     remove(&store, "x:2", true).unwrap();
-    let report = store.check().unwrap();
+    let report = store.check(&()).unwrap();
     assert_eq!((report.problems.len(), report.loose_layers), (0, 0), "the container still has its layers");
 }
 
@@ -255,7 +263,7 @@ fn two_loads_and_removals_side_by_side_keep_the_store_whole() {
             }
         }
     });
-    assert_eq!(store.check().unwrap().problems, []);
+    assert_eq!(store.check(&()).unwrap().problems, []);
 }
 
 #[test]
@@ -279,12 +287,10 @@ fn a_container_and_a_mount_of_it_are_explained_alike() {
         upper: Some(HostPath(upper)),
         work: None,
     };
-    let subjects = [
-        explain::stored(&store, "n").unwrap(),
-        explain::of_record(std::path::Path::new("/mnt"), &record, None).unwrap(),
-    ];
+    let subjects =
+        [target::stored(&store, "n").unwrap(), target::of_record(std::path::Path::new("/mnt"), &record, None).unwrap()];
     for subject in &subjects {
-        let commands: Vec<_> = subject.layers().iter().map(|layer| layer.created_by.as_deref()).collect();
+        let commands: Vec<_> = subject.layers().iter().map(|layer| layer.made.created_by.as_deref()).collect();
         assert_eq!(commands, [None, Some("two"), Some("one")], "{}", subject.title());
         let motd = explain(subject, b"/etc/motd", false).unwrap();
         let Outcome::Hidden { layer: 1, by: Some(by) } = &motd.outcome else { panic!("{motd:#?}") };

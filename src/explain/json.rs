@@ -12,7 +12,9 @@
 //!                   "hidden_by": CUT | null, "error": TEXT | null, "created_by" }]      one for each layer, top first
 //!       "result": KIND | "absent",
 //!       "link": { "text": TEXT, "followed": BOOL } | null }]
-//!   "served": { "layer", "digest", "created_by", "location", "stat", "marks" } | null,
+//!   "served": { "layer", "digest", "created_by", "location", "stat", "marks",
+//!               "content": { "layer", "location" } | null      where the bytes of a copy of attributes alone lie
+//!               "origin": { "layer", "number" } | null } | null,      which object of which layer was copied up
 //!   "hidden": { "layer", "digest", "by": CUT | null } | null }    the topmost layer that has what does not show
 //!
 //! layer  "upper", or a number: 1 is the lowest           digest  "sha256:..." | null
@@ -32,7 +34,6 @@ use super::subject::Place;
 use super::trace::Component;
 use super::trace::Cut;
 use super::trace::Explanation;
-use super::trace::How;
 use super::trace::Outcome;
 use super::trace::Step;
 use crate::layer::Marks;
@@ -58,6 +59,10 @@ pub fn document(explanation: &Explanation) -> Value {
         let info = layers.get(served.layer);
         json!({
             "layer": number(info), "digest": info.and_then(|i| i.digest), "created_by": info.and_then(made_by),
+            "content": served.content.as_ref().map(|(layer, place)| json!({ "layer": number(layers.get(*layer)), "location": place })),
+            "origin": served.origin.as_ref().map(|origin| json!({
+                "layer": origin.layer.map(|layer| number(layers.get(layer))), "number": origin.number,
+            })),
             "location": served.location, "stat": stat(&served.stat), "marks": marks(&served.marks),
         })
     });
@@ -139,17 +144,12 @@ pub(super) fn word(verdict: &Verdict) -> &'static str {
     }
 }
 
-fn cut(cut: &Cut, layers: &[LayerInfo]) -> Value {
-    let how = match cut.how {
-        How::Whiteout => "whiteout",
-        How::Opaque => "opaque",
-        How::Covered => "covered",
-    };
+pub(super) fn cut(cut: &Cut, layers: &[LayerInfo]) -> Value {
     let info = layers.get(cut.layer);
-    json!({ "layer": number(info), "digest": info.and_then(|i| i.digest), "path": cut.path.to_string(), "how": how })
+    json!({ "layer": number(info), "digest": info.and_then(|i| i.digest), "path": cut.path.to_string(), "how": cut.how.word() })
 }
 
-fn number(info: Option<&LayerInfo>) -> Value {
+pub(super) fn number(info: Option<&LayerInfo>) -> Value {
     match info.map(|info| info.place) {
         Some(Place::Upper) => json!("upper"),
         Some(Place::Layer(number)) => json!(number),
@@ -157,7 +157,7 @@ fn number(info: Option<&LayerInfo>) -> Value {
     }
 }
 
-fn stat(stat: &Stat) -> Value {
+pub(super) fn stat(stat: &Stat) -> Value {
     let (major, minor) = attr::dev_parts(stat.rdev);
     let rdev = matches!(stat.kind(), Kind::Char | Kind::Block).then(|| format!("{major}:{minor}"));
     json!({
@@ -172,12 +172,12 @@ fn stat(stat: &Stat) -> Value {
     })
 }
 
-fn marks(marks: &Marks) -> Value {
+pub(super) fn marks(marks: &Marks) -> Value {
     let redirect = marks.redirect.as_ref().map(|redirect| text(&redirect.print()));
     json!({ "opaque": marks.opaque, "redirect": redirect, "metacopy": marks.metacopy })
 }
 
-fn kind(kind: Kind) -> &'static str {
+pub(super) fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::File => "file",
         Kind::Dir => "dir",
@@ -190,9 +190,9 @@ fn kind(kind: Kind) -> &'static str {
 }
 
 fn made_by(info: &LayerInfo) -> Option<String> {
-    info.created_by.as_ref().map(|command| text(command.as_bytes()))
+    info.made.created_by.as_ref().map(|command| text(command.as_bytes()))
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     Escaped(bytes).to_string()
 }

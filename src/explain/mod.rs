@@ -1,19 +1,38 @@
 //! Why a path of a union looks as it does: component by component, layer by layer.
 //!
 //! ```text
-//! Subject (a stack and what is known of its layers)
-//!    └─ trace::explain: the mount's own walk with a recording observer ─▶ Explanation ─▶ text::picture, json::document
+//! Subject (a stack and what is known of its layers; `first(n)` is the stack of its lowest n)
+//!    ├─ trace::explain: the mount's own walk with a recording observer ─▶ Explanation ─▶ text::picture, json::document
+//!    │      ├─ versions   every layer's version of a path        (which)
+//!    │      └─ log        what each layer did to a path          (log)
+//!    └─ layers::Folder: a directory in all layers at once ─▶ Entry ─▶ Version
+//!           ├─ blame      which layer an entry is from           (blame)
+//!           ├─ changes    from one stack to another              (diff), by compare, content, unified
+//!           ├─ usage      where the bytes are                    (du)
+//!           ├─ find       searching, also for the same content   (find)
+//!           └─ lint       what is wrong                          (lint)
 //! ```
 //!
-//! Nothing here looks anything up itself: `trace` drives [`crate::union::view::View`], which is the walk of the mount. What lies in
-//! layers that the walk rightly does not visit (below an opaque directory, below a deleted one) is found by the same walk
-//! through each of these layers alone. What later commands need (the history of a path, listings with origin) stands on the
-//! same two: [`Subject`] and [`Explanation`].
+//! Nothing here decides what shows: `trace` and `layers` drive [`crate::union::view::View`], which is the walk of the mount. What lies
+//! in layers that the walk rightly does not visit (below an opaque directory, below a deleted one) is found by asking each of
+//! these layers alone. Only indexes are read, but for what `content` is asked for. `text`, `json` and `documents` turn what was found into words.
 
+pub mod blame;
+pub mod changes;
+pub mod compare;
+pub mod content;
+pub mod documents;
+pub mod find;
 pub mod json;
+pub mod layers;
+pub mod lint;
+pub mod log;
 pub mod subject;
 pub mod text;
 pub mod trace;
+pub mod unified;
+pub mod usage;
+pub mod versions;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +58,19 @@ pub enum Error {
         /// What is wrong with it.
         why: BadName,
     },
+    /// Fewer layers than were asked for.
+    #[error("{title} has {has} layers, not {count}")]
+    TooFew {
+        /// What the user calls the stack.
+        title: String,
+        /// How many were asked for.
+        count: usize,
+        /// How many there are.
+        has: usize,
+    },
+    /// Whoever was told of what was found wants no more.
+    #[error("stopped")]
+    Stopped,
     /// A layer cannot be read.
     #[error(transparent)]
     Union(#[from] union::Error),

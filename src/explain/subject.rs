@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Result;
 use crate::digest::Digest;
 use crate::layer::Layer;
-use crate::layer::handle::DirHandle;
+use crate::layer::Obj;
+use crate::layer::dir::DirLayer;
 use crate::layer::handle::FdCache;
+use crate::layer::mem::MemLayer;
 use crate::path::Escaped;
 use crate::union::view::View;
 
@@ -40,8 +43,21 @@ pub struct LayerInfo {
     pub digest: Option<Digest>,
     /// The path of a directory, the digest of an image layer; for people.
     pub label: String,
-    /// The command that made an image layer, as its config tells.
+    /// How an image layer came to be, as its config tells.
+    pub made: Made,
+}
+
+/// How an image layer came to be, in the words of the image's config. They are anybody's: escape them before they are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Made {
+    /// The command.
     pub created_by: Option<String>,
+    /// By whom.
+    pub author: Option<String>,
+    /// When, RFC 3339.
+    pub created: Option<String>,
+    /// The message.
+    pub comment: Option<String>,
 }
 
 impl LayerInfo {
@@ -54,32 +70,42 @@ impl LayerInfo {
     }
 }
 
-/// A layer of a [`Subject`], with the command that made it.
+/// A layer of a [`Subject`], with what is known of it.
 #[derive(Debug, Clone)]
 pub struct Sheet {
     /// The layer.
     pub layer: Arc<dyn Layer>,
     /// Its diff id, if it is an image layer.
     pub digest: Option<Digest>,
-    /// The command that made it.
-    pub created_by: Option<String>,
+    /// How it came to be.
+    pub made: Made,
+}
+
+impl Sheet {
+    /// A layer of which nothing more is known.
+    pub fn bare(layer: Arc<dyn Layer>) -> Self {
+        Self { layer, digest: None, made: Made::default() }
+    }
 }
 
 /// A stack that is explained.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Subject {
     title: String,
     infos: Vec<LayerInfo>,
-    has_upper: bool,
+    /// Top first, without the upper.
+    layers: Vec<Arc<dyn Layer>>,
+    /// The upper directory, as something that is looked at.
+    upper: Option<Arc<DirLayer>>,
     view: View,
 }
 
 impl Subject {
     /// A stack of `sheets`, top first, below the upper directory `upper` (open, with its path for people). `title` is what the user
-    /// calls it. Nothing is locked, and nothing will be written.
+    /// calls it. Nothing is locked, and nothing will be written. With neither, the stack is an empty directory.
     ///
     /// # Errors
-    /// When a root cannot be read, or there is no layer at all.
+    /// When a root cannot be read.
     pub fn new(
         title: impl Into<String>,
         upper: Option<(OwnedFd, String)>,
@@ -88,20 +114,55 @@ impl Subject {
     ) -> Result<Self> {
         let count = sheets.len();
         let mut infos = Vec::with_capacity(count + 1);
-        let mut handle = None;
-        if let Some((fd, label)) = upper {
-            handle = Some(DirHandle::root(fd, fds)?);
-            infos.push(LayerInfo { place: Place::Upper, digest: None, label, created_by: None });
-        }
+        let upper = upper
+            .map(|(fd, label)| {
+                let dir = DirLayer::from_fd(fd, Path::new(&label), fds)?;
+                infos.push(LayerInfo { place: Place::Upper, digest: None, label, made: Made::default() });
+                Ok::<_, crate::layer::Error>(Arc::new(dir))
+            })
+            .transpose()?;
         let mut layers = Vec::with_capacity(count);
         for (i, sheet) in sheets.into_iter().enumerate() {
             let label = sheet.layer.label();
             let place = Place::Layer(count - i);
-            infos.push(LayerInfo { place, digest: sheet.digest, label, created_by: sheet.created_by });
+            infos.push(LayerInfo { place, digest: sheet.digest, label, made: sheet.made });
             layers.push(sheet.layer);
         }
-        let has_upper = handle.is_some();
-        Ok(Self { title: title.into(), infos, has_upper, view: View::new(handle, &layers)? })
+        Self::of(title.into(), infos, upper, layers)
+    }
+
+    fn of(
+        title: String,
+        infos: Vec<LayerInfo>,
+        upper: Option<Arc<DirLayer>>,
+        layers: Vec<Arc<dyn Layer>>,
+    ) -> Result<Self> {
+        let handle = upper.as_ref().map(|upper| upper.handle().clone());
+        let view = match (&handle, layers.is_empty()) {
+            (None, true) => View::new(None, &[Arc::new(MemLayer::new("nothing", &[])?)])?,
+            _ => View::new(handle, &layers)?,
+        };
+        Ok(Self { title, infos, layers, upper, view })
+    }
+
+    /// The stack of only the lowest `count` layers, with the upper as the last one. 0 makes an empty directory.
+    ///
+    /// # Errors
+    /// [`super::Error::TooFew`] when there are not so many; when a root cannot be read.
+    pub fn first(&self, count: usize) -> Result<Self> {
+        let too_few = || super::Error::TooFew { title: self.title.clone(), count, has: self.infos.len() };
+        let skip = self.infos.len().checked_sub(count).ok_or_else(too_few)?;
+        let lower_skip = skip.saturating_sub(usize::from(self.upper.is_some()));
+        let layers = self.layers.iter().skip(lower_skip).cloned().collect();
+        let upper = self.upper.clone().filter(|_| skip == 0);
+        Self::of(self.title.clone(), self.infos.iter().skip(skip).cloned().collect(), upper, layers)
+    }
+
+    /// The same stack under another title.
+    #[must_use]
+    pub fn titled(mut self, title: impl Into<String>) -> Self {
+        self.title = title.into();
+        self
     }
 
     /// What the user calls it.
@@ -119,8 +180,27 @@ impl Subject {
         &self.view
     }
 
+    /// The root of each layer, top first, the upper included, with its position.
+    ///
+    /// # Errors
+    /// When a root cannot be read.
+    pub fn roots(&self) -> Result<Vec<(usize, Obj)>> {
+        let upper = self.upper.iter().map(|upper| upper.root());
+        let all = upper.chain(self.layers.iter().map(|layer| layer.root()));
+        all.enumerate().map(|(at, root)| Ok((at, root?))).collect()
+    }
+
+    /// The name of a layer's contents ([`Layer::key`]), by its position; two subjects may share layers.
+    pub fn key(&self, position: usize) -> Option<String> {
+        match (&self.upper, position.checked_sub(usize::from(self.upper.is_some()))) {
+            (Some(upper), None) => Some(upper.key()),
+            (_, Some(at)) => self.layers.get(at).map(|layer| layer.key()),
+            (None, None) => None,
+        }
+    }
+
     /// The position in [`Subject::layers`] of a lower layer's number in the view.
-    pub(super) fn position(&self, lower: u16) -> usize {
-        usize::from(lower) + usize::from(self.has_upper)
+    pub fn position(&self, lower: u16) -> usize {
+        usize::from(lower) + usize::from(self.upper.is_some())
     }
 }

@@ -99,7 +99,7 @@ fn subject(top: &Path, layers: usize, with_upper: bool) -> Subject {
     let lower = if with_upper { layers - 1 } else { layers };
     let sheet = |number: usize| {
         let layer = DirLayer::open(&top.join(number.to_string()), fds.clone()).unwrap();
-        Sheet { layer: Arc::new(layer), digest: None, created_by: None }
+        Sheet::bare(Arc::new(layer))
     };
     let upper = with_upper.then(|| {
         let path = top.join(layers.to_string());
@@ -134,8 +134,11 @@ fn random_stacks_are_explained_as_the_model_has_them() {
             assert_eq!(hidden, expected.is_none() && somewhere, "{}", context());
             check_hider(&found, &layers, &context);
             json::document(&found);
+            check_versions(&subject, &path, &layers, expected);
             seen.insert(found.outcome.exit_code());
         }
+        check_tree(&subject, &shown, count);
+        check_prefixes(&subject, &layers);
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 1, 2], "all outcomes were met");
 }
@@ -151,6 +154,80 @@ fn check_hider(found: &Explanation, layers: &[Sayings], context: &dyn Fn() -> St
         trace::How::Covered => matches!(say, Some(Say::File | Say::Dir | Say::OpaqueDir)),
     };
     assert!(fits && by.layer < *layer, "{by:?}\n{}", context());
+}
+
+/// `which` names the layers that have the path, and the one that serves it.
+fn check_versions(subject: &Subject, path: &str, layers: &[Sayings], served: Option<usize>) {
+    let found = versions::versions(subject, path.as_bytes(), false).unwrap();
+    let mut has = Vec::new();
+    let mut served_by = None;
+    for row in &found.rows {
+        if let versions::Row::Version { version, .. } = row {
+            has.push(version.layer);
+            if version.state == layers::State::Served {
+                served_by = Some(version.layer);
+            }
+        }
+    }
+    let expected: Vec<usize> =
+        (0..layers.len()).filter(|at| layers[layers.len() - 1 - at].contains_key(path)).collect();
+    assert_eq!((has, served_by), (expected, served), "{path} in {layers:#?}");
+}
+
+/// The tree of all layers shows what the model shows, by the same layers.
+fn check_tree(subject: &Subject, shown: &BTreeMap<String, (usize, bool)>, count: usize) {
+    let mut found = BTreeMap::new();
+    layers::walk(subject, &crate::path::RelPath::root(), &mut |folder, entry| {
+        if let (Some(stat), Some(served)) = (&entry.stat, entry.served()) {
+            let path = folder.path.child(entry.name.as_name()).to_string();
+            found.insert(path, (count - served.layer, stat.kind() == sys::attr::Kind::Dir));
+        }
+        Ok(true)
+    })
+    .unwrap();
+    assert_eq!(found, *shown);
+}
+
+/// The changes from each layer to the next are those of the model, and the history of each path agrees with them.
+fn check_prefixes(subject: &Subject, layers: &[Sayings]) {
+    let mut told: BTreeMap<String, Vec<compare::Change>> = BTreeMap::new();
+    for upto in 0..layers.len() {
+        let (before, after) = (subject.first(upto).unwrap(), subject.first(upto + 1).unwrap());
+        let (old, new) = (apply(&layers[..upto]), apply(&layers[..=upto]));
+        let found =
+            changes::changes(&before, &after, &crate::path::RelPath::root(), changes::Rules::default()).unwrap();
+        let letters: BTreeMap<String, compare::Change> =
+            found.iter().map(|change| (change.path.to_string(), change.change)).collect();
+        for path in all_paths() {
+            let parent_went = (1..path.len()).filter(|at| path.as_bytes()[*at] == b'/').any(|at| {
+                old.get(&path[..at]).is_some_and(|(_, dir)| *dir) && !new.get(&path[..at]).is_some_and(|(_, dir)| *dir)
+            });
+            let expected = match (old.get(&path), new.get(&path)) {
+                (None, Some(_)) => Some(compare::Change::Added),
+                // What lay in a directory that went is not listed.
+                (Some(_), None) => Some(compare::Change::Deleted).filter(|_| !parent_went),
+                (Some(a), Some(b)) if a.1 != b.1 || (!a.1 && a.0 != b.0) => Some(compare::Change::Changed),
+                _ => letters.get(&path).copied().filter(|change| *change == compare::Change::Changed),
+            };
+            assert_eq!(letters.get(&path).copied(), expected, "{path}, {upto} layers and one more of {layers:#?}");
+            match (old.get(&path), new.get(&path)) {
+                (None, Some(_)) => told.entry(path).or_default().push(compare::Change::Added),
+                (Some(_), None) => told.entry(path).or_default().push(compare::Change::Deleted),
+                _ => {}
+            }
+        }
+    }
+    for (path, mut expected) in told {
+        expected.reverse();
+        let mut found: Vec<compare::Change> = log::log(subject, path.as_bytes(), false)
+            .unwrap()
+            .revisions
+            .iter()
+            .map(|revision| revision.change)
+            .collect();
+        found.retain(|change| *change != compare::Change::Changed);
+        assert_eq!(found, expected, "{path}");
+    }
 }
 
 #[test]

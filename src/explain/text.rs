@@ -128,6 +128,11 @@ fn line(row: &Row, [layer, digest, verdict, object]: [usize; 4], style: Style) -
     format!("  {}\n", style.paint(row.colour, text.trim_end()))
 }
 
+/// What came of following a path, in one line without colours.
+pub fn verdict(explanation: &Explanation) -> String {
+    headline(explanation, Style::default()).trim_end().to_owned()
+}
+
 fn headline(explanation: &Explanation, style: Style) -> String {
     let asked = Escaped(&explanation.path);
     let slash = if explanation.path.starts_with(b"/") { "" } else { "/" };
@@ -148,7 +153,7 @@ fn headline(explanation: &Explanation, style: Style) -> String {
 }
 
 /// Why what lies below a cut does not show.
-fn reason(cut: &Cut, layers: &[LayerInfo]) -> String {
+pub fn reason(cut: &Cut, layers: &[LayerInfo]) -> String {
     let by = layers.get(cut.layer).map_or_else(String::new, |info| info.place.to_string());
     match cut.how {
         How::Whiteout => format!("{by} deletes {}", cut.path),
@@ -200,7 +205,7 @@ fn run_row(steps: &[Step], layers: &[LayerInfo]) -> Row {
 }
 
 /// `upper` or `L3`.
-fn tag(info: &LayerInfo) -> String {
+pub fn tag(info: &LayerInfo) -> String {
     match info.place {
         Place::Upper => "upper".to_owned(),
         Place::Layer(number) => format!("L{number}"),
@@ -241,7 +246,7 @@ fn row(component: &Component, step: &Step, layers: &[LayerInfo], style: Style) -
 /// Where a layer comes from: the command that made it, or the directory that it is.
 fn origin(info: &LayerInfo) -> Option<String> {
     match info.digest {
-        Some(_) => info.created_by.as_deref().map(one_line),
+        Some(_) => info.made.created_by.as_deref().map(one_line),
         None => Some(Escaped(info.label.as_bytes()).to_string()),
     }
 }
@@ -269,7 +274,8 @@ fn notes(step: &Step, layers: &[LayerInfo]) -> Vec<String> {
     notes
 }
 
-fn mark_notes(marks: &Marks, notes: &mut Vec<String>) {
+/// What marks mean, for people.
+pub fn mark_notes(marks: &Marks, notes: &mut Vec<String>) {
     if marks.opaque {
         notes.push("opaque: hides everything below".to_owned());
     }
@@ -296,7 +302,7 @@ fn object(stat: &Stat) -> String {
 }
 
 /// A mode as `ls` shows it: `drwxr-xr-x`.
-fn mode(stat: &Stat) -> String {
+pub fn mode(stat: &Stat) -> String {
     let kind = match stat.kind() {
         Kind::File => '-',
         Kind::Dir => 'd',
@@ -329,13 +335,22 @@ fn footer(explanation: &Explanation, style: Style) -> String {
     push(&mut out, format_args!("  object    {}\n", object(&served.stat)));
     push(&mut out, format_args!("  modified  {}\n", time(served.stat.mtime)));
     push(&mut out, format_args!("  location  {}\n", served.location));
-    if let Some(command) = &info.created_by {
+    let place = |layer: usize| explanation.layers.get(layer).map_or_else(String::new, |info| info.place.to_string());
+    if let Some((layer, location)) = &served.content {
+        push(&mut out, format_args!("  content   {}: {location}\n", place(*layer)));
+    }
+    if let Some(origin) = &served.origin {
+        let layer = origin.layer.map_or_else(|| "a layer that is not here".to_owned(), place);
+        push(&mut out, format_args!("  copied    from object {} of {layer}\n", origin.number));
+    }
+    if let Some(command) = &info.made.created_by {
         push(&mut out, format_args!("  made by   {}\n", one_line(command)));
     }
     out
 }
 
-fn time(time: attr::Time) -> String {
+/// A time in full, UTC.
+pub fn time(time: attr::Time) -> String {
     match jiff::Timestamp::from_second(time.secs) {
         Ok(stamp) => format!("{}.{:09} UTC", stamp.strftime("%Y-%m-%d %H:%M:%S"), time.nanos),
         Err(_) => format!("{}.{:09} seconds since 1970", time.secs, time.nanos),
@@ -343,12 +358,13 @@ fn time(time: attr::Time) -> String {
 }
 
 /// A command of an image's history on one line, nothing in it able to reach the terminal as control.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     Escaped(words.join(" ").as_bytes()).to_string()
 }
 
-fn shorten(text: &str, style: Style) -> String {
+/// A text cut to the length that a line has room for, unless all is asked for.
+pub fn shorten(text: &str, style: Style) -> String {
     if style.verbose || text.chars().count() <= COMMAND_MAX {
         return text.to_owned();
     }

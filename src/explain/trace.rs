@@ -15,6 +15,7 @@ use crate::path::RelPath;
 use crate::sys;
 use crate::sys::attr::Kind;
 use crate::sys::attr::Stat;
+use crate::union::copy_up;
 use crate::union::lookup::Dirs;
 use crate::union::lookup::InUpper;
 use crate::union::lookup::Lower;
@@ -41,6 +42,8 @@ pub struct Explanation {
     pub components: Vec<Component>,
     /// What came of it.
     pub outcome: Outcome,
+    /// Whether the path was followed to its last name.
+    pub(super) complete: bool,
 }
 
 impl Explanation {
@@ -128,6 +131,19 @@ pub struct Served {
     pub marks: Marks,
     /// Where it lies, for people.
     pub location: String,
+    /// Where its content lies, if this is a copy of attributes alone: the layer, by its position, and the place there.
+    pub content: Option<(usize, String)>,
+    /// What it is a copy of, if upper has a record of that.
+    pub origin: Option<Origin>,
+}
+
+/// Which lower object a copy in upper was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The layer, by its position; `None` when it is not in this stack.
+    pub layer: Option<usize>,
+    /// The object's number in that layer.
+    pub number: u64,
 }
 
 /// What hides the layers below a place.
@@ -160,7 +176,7 @@ pub enum How {
 pub fn explain(subject: &Subject, path: &[u8], follow: bool) -> Result<Explanation> {
     let bad = |why| Error::Path { path: Escaped(path).to_string(), why };
     let parts = parse(path).map_err(bad)?;
-    let mut tracer = Tracer { subject, follow: follow || path.ends_with(b"/"), components: Vec::new() };
+    let mut tracer = Tracer { subject, follow: follow || path.ends_with(b"/"), components: Vec::new(), complete: true };
     let outcome = tracer.run(parts)?;
     Ok(Explanation {
         target: subject.title().to_owned(),
@@ -168,6 +184,7 @@ pub fn explain(subject: &Subject, path: &[u8], follow: bool) -> Result<Explanati
         layers: subject.layers().to_vec(),
         components: tracer.components,
         outcome,
+        complete: tracer.complete,
     })
 }
 
@@ -204,6 +221,7 @@ struct Tracer<'a> {
     subject: &'a Subject,
     follow: bool,
     components: Vec<Component>,
+    complete: bool,
 }
 
 impl Tracer<'_> {
@@ -215,7 +233,10 @@ impl Tracer<'_> {
             let Some(here) = frames.last() else { break };
             let name = match part {
                 Part::Name(name) => name,
-                Part::Up if here.dirs.is_none() => return Ok(Outcome::Never),
+                Part::Up if here.dirs.is_none() => {
+                    self.complete = false;
+                    return Ok(Outcome::Never);
+                }
                 Part::Up => {
                     if frames.len() > 1 {
                         frames.pop();
@@ -233,7 +254,10 @@ impl Tracer<'_> {
                 self.components.push(component);
                 links += 1;
                 match resolve(&text, links) {
-                    Err(why) => return Ok(Outcome::Unresolvable(why)),
+                    Err(why) => {
+                        self.complete = false;
+                        return Ok(Outcome::Unresolvable(why));
+                    }
                     Ok(target) => target.into_iter().rev().for_each(|part| parts.push_front(part)),
                 }
                 if text.starts_with(b"/") {
@@ -244,6 +268,7 @@ impl Tracer<'_> {
             }
             self.components.push(component);
             if dead_end && !parts.is_empty() {
+                self.complete = false;
                 return Ok(Outcome::Never);
             }
             frames.push(next);
@@ -298,7 +323,10 @@ impl Tracer<'_> {
             own.push(self.look_hidden(above, step, name, decider.as_ref()));
         }
         let link = target.as_ref().map(|target| link_of(parent, name, target)).transpose()?.flatten();
-        let served = target.as_ref().and_then(|target| self.served(target, &steps));
+        let mut served = target.as_ref().and_then(|target| self.served(target, &steps));
+        if let (Some(served), Some(upper)) = (&mut served, target.as_ref().and_then(|target| target.upper.as_ref())) {
+            served.origin = self.origin(parent, name, upper)?;
+        }
         let component = Component { path: path.clone(), steps, served, link };
         Ok((component, Frame { path, dirs: target.and_then(into_dirs), own }))
     }
@@ -382,7 +410,31 @@ impl Tracer<'_> {
             _ => return None,
         };
         let location = self.subject.layers().get(layer)?.locate(location);
-        Some(Served { layer, stat: target.stat, marks, location })
+        let content = steps.iter().find_map(|step| match &step.verdict {
+            Verdict::Merged { stat, location, .. } if stat.kind() == Kind::File => {
+                Some((step.layer, self.subject.layers().get(step.layer)?.locate(location)))
+            }
+            _ => None,
+        });
+        Some(Served { layer, stat: target.stat, marks, location, content, origin: None })
+    }
+
+    /// The record that copy-up leaves on a copy.
+    fn origin(&self, parent: &Frame, name: Name<'_>, upper: &InUpper) -> Result<Option<Origin>> {
+        let Some(dir) = parent.dirs.as_ref().and_then(|dirs| dirs.upper.as_ref()) else { return Ok(None) };
+        let record = match upper {
+            InUpper::Dir(handle) => copy_up::origin_record(&*handle.fd()?)?,
+            InUpper::Other(_) => match sys::open::path_at(&*dir.fd()?, name) {
+                Ok(fd) => copy_up::origin_record(&fd)?,
+                // It went since it was seen: a running mount changes its upper.
+                Err(_) => None,
+            },
+        };
+        let parsed = record.as_deref().and_then(|record| std::str::from_utf8(record).ok()?.rsplit_once(':'));
+        let Some((key, Ok(number))) = parsed.map(|(key, number)| (key, number.parse())) else { return Ok(None) };
+        let layers = 0..self.subject.layers().len();
+        let layer = layers.into_iter().find(|layer| self.subject.key(*layer).as_deref() == Some(key));
+        Ok(Some(Origin { layer, number }))
     }
 
     fn root_frame(&self) -> Frame {
@@ -409,7 +461,7 @@ impl Tracer<'_> {
             let first = served.is_none();
             if first {
                 let location = self.subject.layers().get(layer).map_or_else(String::new, |info| info.locate(&location));
-                served = Some(Served { layer, stat, marks: marks.clone(), location });
+                served = Some(Served { layer, stat, marks: marks.clone(), location, content: None, origin: None });
             }
             let verdict = if first {
                 Verdict::Found { stat, marks, location }
@@ -462,7 +514,7 @@ fn link_of(parent: &Frame, name: Name<'_>, target: &Target) -> Result<Option<Lin
 }
 
 /// The directory that a target is, if it is one.
-fn into_dirs(target: Target) -> Option<Dirs> {
+pub(super) fn into_dirs(target: Target) -> Option<Dirs> {
     if target.kind() != Kind::Dir {
         return None;
     }

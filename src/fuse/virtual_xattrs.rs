@@ -190,11 +190,10 @@ impl Server {
             let fd = sys::open::duplicate(&*upper.root.fd()?).map_err(crate::layer::Error::from)?;
             Ok((fd, self.upper_path()))
         });
-        let sheets = stack.layers.iter().map(|layer| subject::Sheet {
-            layer: layer.clone(),
-            digest: layer.key().parse().ok(),
-            created_by: None,
-        });
+        let sheets = stack
+            .layers
+            .iter()
+            .map(|layer| subject::Sheet { digest: layer.key().parse().ok(), ..subject::Sheet::bare(layer.clone()) });
         let title = if trusted { &self.config.title } else { "this mount" };
         Subject::new(title, upper.transpose()?, sheets.collect(), FdCache::new(DESCRIPTORS))
     }

@@ -7,8 +7,6 @@
 //!
 //! Sources: OCI image specification `layer.md`; the kernel's `overlayfs.rst`; POSIX `pax` for the headers.
 
-mod header;
-
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +16,9 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
-use header::Header;
-
+use crate::image::tar_header::Header;
+use crate::image::tar_header::SPARSE_MIN;
+use crate::image::tar_header::sparse_map;
 use crate::layer::marks::AUFS_OPAQUE;
 use crate::layer::marks::AUFS_OPAQUE_OLD;
 use crate::layer::marks::AufsName;
@@ -281,13 +280,13 @@ impl Diff<'_> {
         let data = read(path, sys::open::reopen(fd, Access::Read))?;
         let runs = read(path, runs_of(&data, size))?;
         let stored: u64 = runs.iter().map(|(from, to)| to - from).sum();
-        if size - stored < header::SPARSE_MIN {
+        if size - stored < SPARSE_MIN {
             header.size = size;
             self.header(&header)?;
             self.range(&data, path, 0, size)?;
             return self.pad(size);
         }
-        let map = header::sparse_map(&runs, size);
+        let map = sparse_map(&runs, size);
         header.size = stored + map.len() as u64;
         header.sparse = Some(size);
         self.header(&header)?;

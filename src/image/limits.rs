@@ -1,7 +1,8 @@
 //! What an image layer may ask of the machine: one table of limits with their defaults.
 //!
 //! A layer comes from anyone. Everything that it could make grow without end (memory, disk, time) has a line here, with a
-//! default that real images stay far away from. An error that says a limit was met names it, and a user can raise it.
+//! default that real images stay far away from. What documents may hold is fixed, beside what reads them: `manifest::DOCUMENT_MAX`
+//! and `LAYERS_MAX`, `config::CONFIG_MAX`, the entries of an archive. An error that says a limit was met names it, and a user can raise it.
 
 /// The limits for one layer. Every field can be raised by [`Limits::set`] under its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,9 @@ impl Default for Limits {
 
 /// A limit was met.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{found} is more than the limit {name}={limit}; if the image is to be trusted, raise that limit")]
+#[error(
+    "{found} is more than the limit {name}={limit}; if the image is to be trusted, raise that limit: --limit {name}=.."
+)]
 pub struct Exceeded {
     /// The limit's name, as [`Limits::set`] takes it.
     pub name: &'static str,
@@ -81,6 +84,25 @@ impl Limits {
             ("extents", &mut self.extents),
             ("steps", &mut self.steps),
         ]
+    }
+
+    /// Every limit: its name, its value, and what it is about.
+    pub fn described(mut self) -> Vec<(&'static str, u64, &'static str)> {
+        const WHAT: [&str; 12] = [
+            "entries, whiteouts and replaced ones too",
+            "bytes of the uncompressed tar",
+            "how many times larger than its file the tar may be ..",
+            ".. once it is larger than this",
+            "bytes of a path or of a link's target",
+            "components of a path",
+            "bytes of the extended headers of one entry",
+            "extended attributes of one entry",
+            "bytes of one extended attribute",
+            "bytes of all extended attributes",
+            "runs of data in one sparse file",
+            "steps to resolve all paths",
+        ];
+        self.table().into_iter().zip(WHAT).map(|((name, value), what)| (name, *value, what)).collect()
     }
 
     /// The names of all limits.

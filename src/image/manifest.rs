@@ -132,6 +132,33 @@ impl Platform {
         }
     }
 
+    /// Reads `os/architecture[/variant]`, or an architecture alone, as docker's `--platform` takes it; `None` when it is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let word =
+            |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let (os, architecture, variant) = match parts.as_slice() {
+            all if !all.iter().all(word) => return None,
+            ["linux"] => return Some(Self::host()),
+            [architecture] => ("linux", *architecture, None),
+            [os, architecture] => (*os, *architecture, None),
+            [os, architecture, variant] => (*os, *architecture, Some(*variant)),
+            _ => return None,
+        };
+        let architecture = match architecture {
+            "x86_64" | "x86-64" => "amd64",
+            "aarch64" => "arm64",
+            "i386" => "386",
+            other => other,
+        };
+        Some(Self {
+            architecture: architecture.to_owned(),
+            os: os.to_owned(),
+            variant: variant.map(str::to_owned),
+            extra: BTreeMap::new(),
+        })
+    }
+
     /// Whether an image for this platform runs on `host`; the variant counts only when both name one.
     pub fn runs_on(&self, host: &Platform) -> bool {
         self.os == host.os

@@ -4,12 +4,15 @@
 //! digests by their grammar, and every name in it is a key to look up, never a path to open.
 
 pub mod archive;
+pub mod change;
+pub mod compression;
 pub mod config;
 pub mod diff;
 pub mod digest;
 pub mod limits;
 pub mod manifest;
 pub mod reference;
+pub(crate) mod tar_header;
 pub mod unpack;
 
 pub use digest::Digest;

@@ -170,6 +170,38 @@ impl<'de> serde::Deserialize<'de> for Reference {
     }
 }
 
+/// Which layers of an image a word behind it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layers {
+    /// `IMAGE`: all of them.
+    All,
+    /// `IMAGE@3`: the first three, counted from the lowest, as if the image ended there.
+    First(usize),
+    /// `IMAGE@2..@5`: from the image of two layers to that of five.
+    Range(usize, usize),
+}
+
+/// Takes `@3` or `@2..@5` (also `@2..5`) off the end of a word for an image or container. A digest behind the `@` is part of the name, as it
+/// holds a colon.
+pub fn split_layers(word: &str) -> (&str, Layers) {
+    let number = |text: &str| text.parse::<usize>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    let Some((name, last)) = word.rsplit_once('@').filter(|(name, _)| !name.is_empty()) else {
+        return (word, Layers::All);
+    };
+    if let (Some(to), Some(front)) = (number(last), name.strip_suffix(".."))
+        && let Some((name, from)) = front.rsplit_once('@').filter(|(name, _)| !name.is_empty())
+        && let Some(from) = number(from)
+    {
+        return (name, Layers::Range(from, to));
+    }
+    if let Some((from, to)) = last.split_once("..")
+        && let (Some(from), Some(to)) = (number(from), number(to))
+    {
+        return (name, Layers::Range(from, to));
+    }
+    number(last).map_or((word, Layers::All), |count| (name, Layers::First(count)))
+}
+
 /// Whether `text` is `len` lower-case hex digits.
 fn is_hex(text: &str, len: usize) -> bool {
     text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -278,6 +310,27 @@ mod tests {
         ] {
             assert_eq!(canonical(text), full);
             assert_eq!(canonical(full), full, "the canonical form reads back as itself");
+        }
+    }
+
+    #[test]
+    fn layers_are_taken_off_the_end() {
+        let digest = format!("a@sha256:{}", "0".repeat(64));
+        for (word, expected) in [
+            ("debian", ("debian", Layers::All)),
+            ("debian:12@3", ("debian:12", Layers::First(3))),
+            ("a@0", ("a", Layers::First(0))),
+            ("a:1@2..@5", ("a:1", Layers::Range(2, 5))),
+            ("a:1@2..5", ("a:1", Layers::Range(2, 5))),
+            (&digest, (digest.as_str(), Layers::All)),
+            (&format!("{digest}@7"), (&digest, Layers::First(7))),
+            ("a@", ("a@", Layers::All)),
+            ("@3", ("@3", Layers::All)),
+            ("a@+3", ("a@+3", Layers::All)),
+            ("a@3x", ("a@3x", Layers::All)),
+            ("a@99999999999999999999999", ("a@99999999999999999999999", Layers::All)),
+        ] {
+            assert_eq!(split_layers(word), expected, "{word}");
         }
     }
 

@@ -20,6 +20,14 @@ pub enum Error {
         /// What was found, and at which offset or path.
         what: String,
     },
+    /// The stored layer was written by a newer mica, with features that this one does not know.
+    #[error("layer {layer} needs a newer mica: {what}")]
+    Newer {
+        /// The layer's label.
+        layer: String,
+        /// What is not known.
+        what: String,
+    },
     /// The object is not of the kind that was asked for.
     #[error("{0}")]
     WrongKind(Errno),
@@ -33,7 +41,7 @@ impl Error {
     pub fn errno(&self) -> Errno {
         match self {
             Error::Sys(e) => e.errno(),
-            Error::Damaged { .. } => Errno::IO,
+            Error::Damaged { .. } | Error::Newer { .. } => Errno::IO,
             Error::WrongKind(e) => *e,
             Error::Stale(_) => Errno::STALE,
         }

@@ -17,6 +17,7 @@ pub mod marks;
 pub mod mem;
 pub mod override_stat;
 pub mod pack;
+pub mod sheets;
 
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;
@@ -26,6 +27,7 @@ pub use content::Content;
 pub use error::Error;
 pub use error::Result;
 
+use crate::digest::Digest;
 use crate::path::Name;
 use crate::path::RelPath;
 use crate::sys::attr::FsStat;
@@ -148,6 +150,14 @@ pub trait Object: Send + Sync + Debug {
     /// # Errors
     /// When the layer cannot be read.
     fn names(&self) -> Result<Option<Vec<RelPath>>> {
+        Ok(None)
+    }
+
+    /// The SHA-256 of this file's content, where the layer knows it without reading the content.
+    ///
+    /// # Errors
+    /// When the layer cannot be read.
+    fn digest(&self) -> Result<Option<Digest>> {
         Ok(None)
     }
 

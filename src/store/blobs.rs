@@ -8,6 +8,7 @@ use crate::image::Digest;
 use crate::image::config::CONFIG_MAX;
 use crate::path::NameBuf;
 use crate::sys;
+use crate::sys::attr::Kind;
 
 impl Store {
     /// Stores a document, and says its digest. One that is there already and whole is left alone.
@@ -20,6 +21,9 @@ impl Store {
         let digest = Digest::of(bytes);
         // A damaged one is replaced: storing again repairs.
         if !matches!(self.blob(&digest), Ok(Some(_))) {
+            if self.blob_is_dir(&digest)? {
+                self.remove_blob(&digest)?;
+            }
             file::replace(&self.blobs, name(&digest)?.as_name(), bytes)?;
         }
         Ok(digest)
@@ -58,10 +62,18 @@ impl Store {
 
     /// Removes a document. Only under the exclusive lock.
     pub(super) fn remove_blob(&self, digest: &Digest) -> Result<()> {
-        match sys::name::unlink(&self.blobs, name(digest)?.as_name()) {
-            Err(e) if !super::is_absent(&e) => Err(e.into()),
-            _ => Ok(()),
-        }
+        Ok(sys::name::remove_all(&self.blobs, name(digest)?.as_name())?)
+    }
+
+    /// Whether something that no rename can replace has the name of a document.
+    fn blob_is_dir(&self, digest: &Digest) -> Result<bool> {
+        let stat = sys::attr::stat_at(&self.blobs, name(digest)?.as_name())?;
+        Ok(stat.is_some_and(|stat| stat.kind() == Kind::Dir))
+    }
+
+    /// The size of a document in bytes; 0 when it is not there.
+    pub(super) fn blob_len(&self, digest: &Digest) -> Result<u64> {
+        Ok(sys::attr::stat_at(&self.blobs, name(digest)?.as_name())?.map_or(0, |stat| stat.size))
     }
 
     pub(super) fn sweep_blobs(&self) -> Result<usize> {

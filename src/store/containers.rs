@@ -17,6 +17,7 @@ use crate::image::Digest;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::sys;
+use crate::sys::attr::Kind;
 use crate::sys::name::RenameMode;
 
 /// The most that one record may take, in bytes.
@@ -142,7 +143,7 @@ impl Store {
     /// # Errors
     /// The kernel's; [`Error::Damaged`].
     pub fn containers(&self) -> Result<Vec<ContainerRecord>> {
-        let names = file::names(&self.containers, |name| !file::is_dead(name))?;
+        let names = self.container_names()?;
         let mut records = Vec::with_capacity(names.len());
         for name in &names {
             // One that vanished since the listing was removed meanwhile.
@@ -213,7 +214,42 @@ impl Store {
         Ok(sys::name::remove_all(&self.containers, gone.as_name())?)
     }
 
-    fn read_record(&self, name: Name<'_>) -> Result<Option<ContainerRecord>> {
+    /// The names of all directories of containers, whatever is in them.
+    pub(super) fn container_names(&self) -> Result<Vec<NameBuf>> {
+        file::names(&self.containers, |name| !file::is_dead(name))
+    }
+
+    /// Whether a container's directory is there.
+    pub(super) fn has_container_dir(&self, name: &NameBuf) -> Result<bool> {
+        Ok(sys::attr::stat_at(&self.containers, name.as_name())?.is_some())
+    }
+
+    /// Which of a container's directories are missing.
+    pub(super) fn missing_dirs(&self, id: &str) -> Result<Vec<&'static str>> {
+        let dir = match self.container_dir(id) {
+            // Removed since its record was read.
+            Err(Error::NotFound { .. }) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let there = |name: &&'static [u8]| -> Result<bool> {
+            Ok(sys::attr::stat_at(dir.fd(), fixed(name)?)?.is_some_and(|stat| stat.kind() == Kind::Dir))
+        };
+        let mut missing = Vec::new();
+        for name in DIRS {
+            if !there(&name)? {
+                missing.extend(std::str::from_utf8(name));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Makes an empty directory of a container again.
+    pub(super) fn make_container_dir(&self, id: &str, name: &str) -> Result<()> {
+        let dir = self.container_dir(id)?;
+        Ok(sys::name::mkdir(dir.fd(), file::name_of(name.as_bytes())?, 0o755)?)
+    }
+
+    pub(super) fn read_record(&self, name: Name<'_>) -> Result<Option<ContainerRecord>> {
         let dir = match sys::open::dir_at(&self.containers, name) {
             Ok(dir) => dir,
             Err(e) if super::is_absent(&e) => return Ok(None),

@@ -85,6 +85,10 @@ fn write_new(dir: &OwnedFd, name: Name<'_>, bytes: &[u8]) -> sys::Result<()> {
 /// Anything that is no regular file, or larger than `limit` bytes, is damage.
 pub fn read(dir: &OwnedFd, name: Name<'_>, limit: u64) -> Result<Option<Vec<u8>>> {
     let damaged = |why: String| Error::Damaged { file: name.to_string(), why };
+    // Looked at first: opening a FIFO that someone put there would wait for ever.
+    if sys::attr::stat_at(dir, name)?.is_some_and(|stat| !matches!(stat.kind(), Kind::File | Kind::Symlink)) {
+        return Err(damaged("it is no regular file".to_owned()));
+    }
     let fd = match sys::open::file_at(dir, name, Access::Read) {
         Ok(fd) => fd,
         Err(e) if e.errno() == Errno::NOENT => return Ok(None),
@@ -134,6 +138,11 @@ pub fn names(dir: &OwnedFd, want: impl Fn(&[u8]) -> bool) -> Result<Vec<NameBuf>
 /// Whether a name is one of something half made or half removed.
 pub fn is_dead(name: &[u8]) -> bool {
     name.starts_with(TEMPORARY.as_bytes()) || name.starts_with(REMOVED.as_bytes())
+}
+
+/// How many names of something half made there are in `dir`.
+pub fn dead(dir: &OwnedFd) -> Result<u64> {
+    Ok(names(dir, is_dead)?.len() as u64)
 }
 
 /// Removes what killed processes left in `dir`. Only under the exclusive lock (I8).

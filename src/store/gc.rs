@@ -13,10 +13,12 @@ use crate::image::Digest;
 pub struct Collected {
     /// Layers, by diff id.
     pub layers: Vec<Digest>,
-    /// Configs and manifests.
+    /// Configs, manifests, and kept layer files.
     pub blobs: usize,
     /// What killed processes left behind.
     pub leftovers: usize,
+    /// Bytes of layers that are free now.
+    pub bytes: u64,
 }
 
 /// Everything that must stay.
@@ -40,7 +42,8 @@ impl Store {
                 collected.blobs += 1;
             }
         }
-        collected.layers = self.layers().collect(&needed.layers)?;
+        collected.blobs += self.collect_kept()?;
+        (collected.layers, collected.bytes) = self.layers().collect(&needed.layers)?;
         if !collected.layers.is_empty() {
             let index = self.index()?;
             self.learn(&index, [], |known| needed.layers.contains(&known.diff_id))?;
@@ -82,7 +85,7 @@ impl Store {
 
     /// Removes what killed processes left half done. Only under the exclusive lock.
     fn sweep(&self) -> Result<usize> {
-        let mut swept = self.sweep_blobs()? + self.layers().sweep()?;
+        let mut swept = self.sweep_blobs()? + self.layers().sweep()? + self.sweep_kept()?;
         for dir in [self.root(), self.containers_dir(), self.mounts_dir()] {
             swept += file::sweep(dir)?;
         }

@@ -19,7 +19,7 @@ use crate::image::config::ImageConfig;
 use crate::image::reference::Reference;
 
 /// The most that the index may take, in bytes.
-const LIMIT: u64 = 256 << 20;
+pub(super) const LIMIT: u64 = 256 << 20;
 /// The fewest digits of an image's id that can stand for it.
 const ID_MIN: usize = 2;
 
@@ -51,6 +51,20 @@ pub struct Found {
     pub name: Option<Reference>,
 }
 
+/// The index as it is stored, with a sum over all the rest: what names mean is said nowhere else.
+#[derive(Serialize, Deserialize)]
+struct Stored<T> {
+    #[serde(flatten)]
+    images: T,
+    #[serde(default)]
+    check: Option<Digest>,
+}
+
+fn sum_of(images: &Images) -> Result<Digest> {
+    let bad = |e: serde_json::Error| Error::Damaged { file: "images.json".to_owned(), why: e.to_string() };
+    serde_json::to_vec(images).map(|bytes| Digest::of(&bytes)).map_err(bad)
+}
+
 impl Images {
     /// The image that `word` means: a name (with the tag `latest` when it has none), an id, or the beginning of an id.
     ///
@@ -68,7 +82,11 @@ impl Images {
         match (matches.next(), matches.next()) {
             (Some(id), None) => Ok(Found { id: *id, name: None }),
             (Some(_), Some(_)) => Err(Error::Ambiguous { what: "image", name: word.to_owned() }),
-            (None, _) => Err(Error::NotFound { what: "image", name: word.to_owned() }),
+            (None, _) => {
+                // As docker says it: the name that was looked for.
+                let name = Reference::parse(word).map_or_else(|_| word.to_owned(), |name| name.to_string());
+                Err(Error::NotFound { what: "image", name })
+            }
         }
     }
 
@@ -91,7 +109,15 @@ impl Store {
     /// # Errors
     /// The kernel's; [`Error::Damaged`].
     pub fn images(&self) -> Result<Images> {
-        Ok(file::read_json(&self.root, fixed(IMAGES)?, LIMIT)?.unwrap_or_default())
+        let Some(stored) = file::read_json::<Stored<Images>>(&self.root, fixed(IMAGES)?, LIMIT)? else {
+            return Ok(Images::default());
+        };
+        match stored.check {
+            Some(check) if check != sum_of(&stored.images)? => {
+                Err(Error::Damaged { file: "images.json".to_owned(), why: "its checksum is another".to_owned() })
+            }
+            _ => Ok(stored.images),
+        }
     }
 
     /// Changes the images in one step: `change` is given what they are and leaves what they shall be.
@@ -109,9 +135,15 @@ impl Store {
         let mut images = before.clone();
         let result = change(&mut images)?;
         if images != before {
-            file::write_json(&self.root, fixed(IMAGES)?, &images)?;
+            self.write_images(&images)?;
         }
         Ok(result)
+    }
+
+    /// Writes the index whole.
+    pub(super) fn write_images(&self, images: &Images) -> Result<()> {
+        let check = Some(sum_of(images)?);
+        file::write_json(&self.root, fixed(IMAGES)?, &Stored { images, check })
     }
 
     /// The config of an image.

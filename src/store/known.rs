@@ -43,6 +43,16 @@ impl Store {
         .unwrap_or_default()
     }
 
+    /// Whether the file is one that can be read; a missing one is.
+    pub(super) fn known_is_whole(&self) -> Result<()> {
+        file::read_json::<Known>(&self.root, fixed(KNOWN)?, LIMIT).map(drop)
+    }
+
+    /// Forgets everything.
+    pub(super) fn forget_known(&self, _held: &IndexGuard) -> Result<()> {
+        Ok(crate::sys::name::remove_all(&self.root, fixed(KNOWN)?)?)
+    }
+
     /// Adds what was learned, and forgets what `keep` does not want.
     ///
     /// # Errors

@@ -75,13 +75,13 @@ impl Layers {
         Ok(usize::try_from(self.packs.sweep()?).unwrap_or(usize::MAX))
     }
 
-    /// Removes every layer but those to `keep`, then the objects that none of these uses, then unfinished files. Only under the
-    /// exclusive lock.
-    pub(super) fn collect(&self, keep: &BTreeSet<Digest>) -> Result<Vec<Digest>> {
+    /// Removes every layer but those to `keep`, then the objects that none of these uses, then unfinished files: the layers, and
+    /// bytes freed. Only under the exclusive lock.
+    pub(super) fn collect(&self, keep: &BTreeSet<Digest>) -> Result<(Vec<Digest>, u64)> {
         let before = self.packs.list()?;
         let collected = self.packs.collect_garbage(keep)?;
         let gone = before.into_iter().filter(|id| !collected.busy && !keep.contains(id));
-        Ok(gone.collect())
+        Ok((gone.collect(), collected.bytes))
     }
 }
 

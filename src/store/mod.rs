@@ -9,13 +9,24 @@
 //!   known.json           compressed digests seen before, with their diff ids         (known.rs)
 //!   blobs/sha256/HEX     configs and manifests                                       (blobs.rs)
 //!   packs/ objects/ tmp/ layers, see layer::pack                                     (layers.rs)
+//!   kept/HEX             compressed layers as they came, if that is configured       (kept.rs)
 //!   containers/ID/       container.json, upper/ work/ rootfs/                        (containers.rs)
 //!   mounts/NAME.json     what `mica mount` pinned                                    (mounts.rs)
 //! ```
 //!
 //! # Invariants
 //!
-//! They hold at every instant, also after SIGKILL or a power cut at any point; `check` tests them.
+//! They hold at every instant, also after SIGKILL or a power cut at any point; `system check` tests them, and these tests do:
+//!
+//! | | tests |
+//! |---|---|
+//! | I1 | `store::tests::a_change_that_fails_changes_nothing`, `pack::tests::a_crash_while_publishing_leaves_the_layer_or_only_garbage` |
+//! | I2 | `engine::damage_tests::every_stored_file_harmed_in_every_way_is_found_and_brought_back` |
+//! | I3, I4 | `engine::tests::a_load_that_fails_at_any_step_leaves_nothing_to_see`, `a_removal_that_fails_at_any_step_..`; `crash store_commands_killed` |
+//! | I5 | `engine::tests::an_image_in_use_is_not_removed`, `damage_tests::a_container_record_in_doubt_stops_every_removal` |
+//! | I6, I8 | `damage_tests::leftovers_are_told_of_and_removed`, `a_collection_or_repair_cut_at_any_step_..`; `cli side_by_side` |
+//! | I7 | `store::tests::containers_have_unique_names_and_pin_their_image` |
+//! | I9 | `damage_tests::a_load_brings_back_what_is_missing_or_cut_without_a_repair`, `cli check::damage_is_named_and_repaired` |
 //!
 //! - **I1** A file with its final name is complete and never changes in place: it was written under a temporary name, synced, and
 //!   renamed. (Exception: `upper/` and `work/` of a container, which a mount writes.)
@@ -25,6 +36,7 @@
 //! - **I5** A container's or mount's layers have their packs, whether or not their image still is in `images.json`.
 //! - **I6** What nothing refers to is garbage: it is never shown, and may be removed by whoever holds `lock` exclusively.
 //! - **I7** Two containers never have the same name; a container with an id has its directories.
+//! - **I9** What is known to be damaged counts as missing: nothing new relies on it, and a load replaces it.
 //! - **I8** A temporary name (`.tmp-*`, `.gone-*`, anything in `tmp/`) is dead once nobody else holds `lock`.
 //!
 //! I3 and I5 give the order: **objects, packs, config, manifest, and `images.json` last**; removal is the reverse:
@@ -44,6 +56,7 @@ mod file;
 mod format;
 pub mod gc;
 pub mod images;
+pub mod kept;
 pub mod known;
 pub mod layers;
 mod lock;
@@ -80,6 +93,7 @@ const BLOBS: &[u8] = b"blobs";
 const SHA256: &[u8] = b"sha256";
 const CONTAINERS: &[u8] = b"containers";
 const MOUNTS: &[u8] = b"mounts";
+const KEPT: &[u8] = b"kept";
 
 /// A fixed name, which is one component by being written here.
 fn fixed(name: &'static [u8]) -> Result<Name<'static>> {

@@ -18,6 +18,9 @@ use crate::sys;
 /// The most that one record may take, in bytes.
 const LIMIT: u64 = 1 << 20;
 
+/// Behind an image's name: not the image, but each of its layers as a directory of its own.
+pub const EACH_LAYER: &str = "@*";
+
 /// A mount.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MountRecord {
@@ -56,8 +59,8 @@ impl Store {
     /// # Errors
     /// The kernel's; [`Error::Damaged`].
     pub fn mounts(&self) -> Result<Vec<MountRecord>> {
-        let names = file::names(&self.mounts, |name| name.ends_with(b".json") && !file::is_dead(name))?;
-        let records = names.iter().map(|name| file::read_json(&self.mounts, name.as_name(), LIMIT));
+        let names = self.mount_names()?;
+        let records = names.iter().map(|name| self.read_mount(name));
         // One that vanished since the listing was unmounted meanwhile.
         records.filter_map(Result::transpose).collect()
     }
@@ -71,6 +74,14 @@ impl Store {
             Err(e) if !super::is_absent(&e) => Err(e.into()),
             _ => Ok(()),
         }
+    }
+
+    pub(super) fn mount_names(&self) -> Result<Vec<NameBuf>> {
+        file::names(&self.mounts, |name| name.ends_with(b".json") && !file::is_dead(name))
+    }
+
+    pub(super) fn read_mount(&self, name: &NameBuf) -> Result<Option<MountRecord>> {
+        file::read_json(&self.mounts, name.as_name(), LIMIT)
     }
 
     pub(super) fn mounts_dir(&self) -> &OwnedFd {

@@ -1,6 +1,6 @@
 //! What a crash, or another tool, left in an upper directory and its work directory: found, and on request repaired.
 //!
-//! Only the two directories are looked at, not the layers below: what needs those to be judged is not judged. A repair
+//! The two directories are looked at; what only the layers below can tell is told when they are given, and not repaired. A repair
 //! never changes what a mount by mica shows, nor removes anything that shows; it makes others see the same. Every repair is one
 //! call, or two of which the first says what the second takes away, so it may be interrupted at any time.
 //!
@@ -9,6 +9,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::path::PathBuf;
 
 use super::copy_up;
 use super::error::Error;
@@ -30,6 +31,7 @@ use crate::sys::attr::Stat;
 use crate::sys::lock::LockKind;
 use crate::sys::xattr::SetMode;
 
+mod below;
 #[cfg(test)]
 mod tests;
 
@@ -60,12 +62,19 @@ pub enum Problem {
     IdleImpure,
     /// A name as mica and the kernel give them in the work directory. It may be a user's.
     TempName,
+    /// A whiteout over a name that the layers given do not show.
+    StrayWhiteout,
+    /// A redirect to a directory that the layers given do not show: the lower part of a renamed directory is lost.
+    LostRedirect,
+    /// A copy from a layer that is not among those given: its number is a new one.
+    LostOrigin,
 }
 
 impl Problem {
     /// Whether nothing wrong shows because of it.
     pub fn is_harmless(self) -> bool {
-        matches!(self, Problem::IdleWhiteout | Problem::IdleImpure | Problem::TempName)
+        use Problem::*;
+        matches!(self, IdleWhiteout | IdleImpure | TempName | StrayWhiteout | LostOrigin)
     }
 
     /// A short name for programs.
@@ -83,6 +92,9 @@ impl Problem {
             Problem::IdleWhiteout => "idle-whiteout",
             Problem::IdleImpure => "idle-impure",
             Problem::TempName => "temp-name",
+            Problem::StrayWhiteout => "stray-whiteout",
+            Problem::LostRedirect => "lost-redirect",
+            Problem::LostOrigin => "lost-origin",
         }
     }
 
@@ -101,6 +113,9 @@ impl Problem {
             Problem::IdleWhiteout => "a whiteout with nothing below it",
             Problem::IdleImpure => "marked to hold copies, and holds none",
             Problem::TempName => "named as what is built in the work directory",
+            Problem::StrayWhiteout => "a whiteout over a name that no layer given shows",
+            Problem::LostRedirect => "redirected to a directory that no layer given shows",
+            Problem::LostOrigin => "copied from a layer that is not among those given",
         }
     }
 
@@ -118,12 +133,16 @@ impl Problem {
             Problem::UnnoticedMetacopy => "mark the directory",
             Problem::IdleImpure => "remove the mark",
             Problem::TempName => "by hand: remove it, if it is not yours",
+            Problem::StrayWhiteout => "by hand: remove it, if these are all of its layers",
+            Problem::LostRedirect => "mount it with the layers it was made over",
+            Problem::LostOrigin => "nothing: its inode number is a new one",
         }
     }
 
     /// Whether [`Problem::remedy`] is carried out by a repair.
     pub fn can_be_repaired(self) -> bool {
-        !matches!(self, Problem::Volatile | Problem::BadRedirect | Problem::NoContent | Problem::TempName)
+        use Problem::*;
+        !matches!(self, Volatile | BadRedirect | NoContent | TempName | StrayWhiteout | LostRedirect | LostOrigin)
     }
 }
 
@@ -138,14 +157,15 @@ pub struct Finding {
     pub repaired: std::result::Result<bool, Errno>,
 }
 
-/// Looks through an upper directory and, if given, its work directory; repairs what it finds where `repair` says so.
+/// Looks through an upper directory and, if given, its work directory, and the layers below it, the topmost first; repairs what
+/// it finds where `repair` says so.
 ///
 /// # Errors
-/// [`Error::Setup`] when a mount of mica uses one of them; else the kernel's. What cannot be repaired is no error.
+/// [`Error::Setup`] when a mount of mica uses the upper or the work directory; else the kernel's. What cannot be repaired is no error.
 ///
 /// # Durability
 /// Repairs are on disk when this returns.
-pub fn check(upper: &Path, work: Option<&Path>, repair: bool) -> Result<Vec<Finding>> {
+pub fn check(upper: &Path, work: Option<&Path>, lowers: &[PathBuf], repair: bool) -> Result<Vec<Finding>> {
     let root = sys::open::dir_path(upper)?;
     let _lock = locked(&root, upper)?;
     let mut check = Check { root, repair, findings: Vec::new(), marks: Vec::new(), kernel_form: false };
@@ -160,6 +180,9 @@ pub fn check(upper: &Path, work: Option<&Path>, repair: bool) -> Result<Vec<Find
         check.directory(&path, pure, &mut stack)?;
     }
     check.foreign_whiteouts()?;
+    if !lowers.is_empty() {
+        below::compare(&check.root, lowers, &mut check.findings)?;
+    }
     check.findings.sort_by_cached_key(|finding| finding.path.to_bytes());
     Ok(check.findings)
 }

@@ -14,6 +14,7 @@ use super::error::refused;
 use super::exec;
 use super::exec::Exec;
 use super::exec::Site;
+use super::inode_flags;
 use super::lookup::Dirs;
 use super::lookup::Lower;
 use super::lookup::face;
@@ -29,6 +30,7 @@ use crate::layer::ObjectId;
 use crate::layer::dir;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::Probe;
+use crate::layer::marks::Family;
 use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
@@ -41,6 +43,19 @@ use crate::sys::xattr::SetMode;
 
 /// The mark that holds a copy's origin record.
 pub(super) const ORIGIN: &str = "mica.origin";
+/// The record on an object of upper of what it was copied from, `LAYER KEY:NUMBER`, for explaining.
+///
+/// # Errors
+/// The kernel's.
+pub fn origin_record(object: &OwnedFd) -> Result<Option<Vec<u8>>> {
+    for family in [Family::Trusted, Family::User] {
+        if let Some(record) = sys::xattr::get(object, &family.name(ORIGIN))? {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
+}
+
 /// The mark of a directory that holds objects with an origin; the kernel's overlayfs uses the same.
 pub(super) const IMPURE: &str = "impure";
 /// The mark of a file that has only attributes in upper; the kernel's overlayfs uses the same.
@@ -100,6 +115,7 @@ impl Source<'_> {
         }
         upper.dress(made, s)?;
         xattr::copy(self.obj, made, upper)?;
+        inode_flags::carry(self.obj, made)?;
         let mut recorded = false;
         if let (Some(origin), Some(name)) = (&self.origin, upper.mark_name(ORIGIN)) {
             // A filesystem may refuse user xattrs on symlinks and devices: then the number does not outlive the mount.

@@ -1,5 +1,9 @@
 //! Inode flags (`lsattr`, `chattr`): those of the object in upper or in the layer. Setting them copies up first; immutable and
 //! append-only are then kept by the upper filesystem itself.
+//!
+//! A copy-up carries the flags that the kernel's overlayfs carries: synchronous writes, and no access times. It does not carry
+//! immutable and append-only, which keep a layer's own file from being changed: a copy with them could neither be renamed to its
+//! place nor be changed as the caller wants. (The kernel notes them in `overlay.protattr`, and refuses the change.)
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,6 +16,7 @@ use super::error::refused;
 use super::lookup::face;
 use super::node::Node;
 use super::node::Real;
+use crate::layer::Obj;
 use crate::layer::PACK_DEV;
 use crate::sys;
 use crate::sys::Errno;
@@ -19,6 +24,32 @@ use crate::sys::attr::Kind;
 use crate::sys::inode_flags;
 use crate::sys::inode_flags::FSXATTR_LEN;
 use crate::sys::open::Access;
+
+/// `FS_SYNC_FL` and `FS_NOATIME_FL`.
+const CARRIED: u32 = 0x08 | 0x80;
+
+/// Gives `made`, a copy of `from` in work, the flags that a copy keeps; for a file it is open for writing, else `O_PATH`.
+///
+/// # Errors
+/// Those of opening either. A filesystem that has no flags, or not these, is no error.
+pub(super) fn carry(from: &Obj, made: &OwnedFd) -> Result<()> {
+    let source = match from.kind() {
+        _ if from.id().dev == PACK_DEV => None,
+        Kind::File => from.open()?.whole_file().cloned(),
+        Kind::Dir => from.listable()?,
+        _ => None,
+    };
+    let flags = source.and_then(|fd| inode_flags::get(&*fd).ok()).unwrap_or(0) & CARRIED;
+    if flags == 0 {
+        return Ok(());
+    }
+    let dir = if from.kind() == Kind::Dir { Some(sys::open::list_dir(made)?) } else { None };
+    let made = dir.as_ref().unwrap_or(made);
+    match inode_flags::get(made).and_then(|own| inode_flags::set(made, own | flags)) {
+        Err(e) if matches!(e.errno(), Errno::NOTTY | Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => Ok(()),
+        result => Ok(result?),
+    }
+}
 
 /// Opens a file of upper for reading and writing; one that is append-only for writing at its end, where all writes go then.
 ///

@@ -17,7 +17,7 @@ mod acl;
 mod aside;
 pub mod attr;
 pub mod check;
-mod copy_up;
+pub mod copy_up;
 mod data;
 pub mod error;
 mod exec;
@@ -66,6 +66,7 @@ use stack::Stack;
 use work::Upper;
 
 use crate::layer::ObjectId;
+use crate::layer::handle::DirHandle;
 use crate::layer::handle::FdCache;
 use crate::path::Name;
 use crate::sys::Errno;
@@ -263,10 +264,16 @@ impl Union {
         Ok(Entry { node, attr })
     }
 
+    /// Whether a directory of upper may hold copies that keep the number of what they were copied from. It says so, where only
+    /// mica was at work; the kernel's overlayfs does not know our record, and moves and links copies without a word.
+    fn may_hold_copies(&self, dir: &Arc<DirHandle>) -> Result<bool> {
+        Ok(self.stack.upper.as_ref().is_some_and(|u| u.foreign) || crate::layer::dir::is_impure(dir)?)
+    }
+
     /// The number that an object in upper keeps from the lower object it was copied from.
     fn origin_of(&self, parent: &Dirs, name: Name<'_>) -> Result<Option<u64>> {
         let (Some(handle), Some(upper)) = (&parent.upper, &self.stack.upper) else { return Ok(None) };
-        if !crate::layer::dir::is_impure(handle)? {
+        if !self.may_hold_copies(handle)? {
             return Ok(None);
         }
         let fd = crate::sys::open::path_at(&*handle.fd()?, name)?;

@@ -66,7 +66,8 @@ pub(super) struct Body {
     /// What the union's link count is more, or less, than the object's own: names of a hard-linked lower file that still
     /// show, or were deleted.
     pub nlink_shift: i64,
-    /// Names above this object that may not be durable yet; a sync of the file must write them, too.
+    /// Names above this object that may not be durable yet; a sync of the file must write them, too. Of a node that was just
+    /// looked up nobody knows: its names may have been made before it was forgotten.
     pub fresh: bool,
     /// Other names of a hard-linked lower file under which it was seen; its copy takes them over before its next change.
     pub seen: Vec<SeenName>,
@@ -127,7 +128,7 @@ impl Node {
                 data: None,
                 opens: 0,
                 nlink_shift: 0,
-                fresh: false,
+                fresh: true,
                 seen: Vec::new(),
             }),
             copy: Mutex::new(()),

@@ -134,7 +134,7 @@ impl Union {
     fn gather(&self, dirs: &Dirs) -> Result<Names> {
         let mut names = Names::default();
         if let Some(upper) = &dirs.upper {
-            let impure = dir::is_impure(upper)?;
+            let impure = self.may_hold_copies(upper)?;
             let ino = |id| self.table().copy_of(id).or(self.stack().upper_ino(id));
             names.add_layer(true, impure, ino, |each| dir::list(upper, each))?;
         }

@@ -57,6 +57,8 @@ pub struct Upper {
     pub owners_may_fail: bool,
     /// `volatile` was asked for by that name, and the work directory says so.
     pub(super) marked: bool,
+    /// Others than mica may have changed the upper directory: they move and link copies, but do not mark the directories for it.
+    pub(super) foreign: bool,
     /// Data was lost on a volatile mount: all syncs fail from then on.
     pub(super) lost: AtomicBool,
     prefix: String,
@@ -80,6 +82,9 @@ impl Drop for Locked {
 
 /// The folder inside the work directory that is mica's to empty; the kernel's overlayfs uses the same name.
 pub(super) const INNER: &[u8] = b"work";
+
+/// The mark of a work directory whose upper was changed by mica alone.
+const OWN: &str = "mica.own";
 
 impl Upper {
     /// Opens and locks an upper and a work directory on the same filesystem, empties work, and finds out what works there.
@@ -120,13 +125,29 @@ impl Upper {
             volatile,
             owners_may_fail: false,
             marked: false,
+            foreign: false,
             lost: AtomicBool::new(false),
             prefix: format!("#{:016x}-", u64::from_ne_bytes(random)),
             counter: AtomicU64::new(0),
             _locks: locks,
         };
         this.abilities = this.probe()?;
+        this.foreign = this.is_foreign()?;
         Ok(this)
+    }
+
+    /// Whether others may have changed the upper directory. The inner folder of work is marked while upper is still empty; the
+    /// kernel's overlayfs makes that folder anew with every mount. A mark that cannot be set is never missed: then no copy has a
+    /// record, or, at worst, each is looked for.
+    fn is_foreign(&self) -> Result<bool> {
+        let Some(mark) = self.mark_name(OWN) else { return Ok(false) };
+        if sys::xattr::get(&*self.work, &mark)?.is_some() {
+            return Ok(false);
+        }
+        if !sys::dir::is_empty(&*self.root.fd()?)? {
+            return Ok(true);
+        }
+        Ok(sys::xattr::set(&*self.work, &mark, b"y", SetMode::Any).is_err())
     }
 
     /// A name in the work directory that was never used and that nobody can guess.

@@ -177,8 +177,13 @@ fn an_image_in_use_is_not_removed() {
     let mica = start(&area, "user", &image, "");
     let said = area.fails(["rmi", &image], 1);
     assert!(said.contains("using"), "{said}");
-    let said = area.fails(["rmi", "-f", &image], 1);
-    assert!(said.contains("running container"), "{said}");
+    let id = area.ok(["images", "-q"]);
+    let said = area.fails(["rmi", "-f", id.trim()], 1);
+    assert!(said.contains("(cannot be forced) - image is being used by running container"), "{said}");
+    // By its name, as docker does: the name goes, the image stays.
+    assert_eq!(area.ok(["rmi", "-f", &image]), format!("Untagged: {image}\n"));
+    assert_eq!(area.ok(["images", "-q", "--filter", "dangling=true"]), id);
+    area.ok(["tag", id.trim(), &image]);
     signal_pid(pid_of(&area, "user"), Signal::KILL);
     mica.finish();
     let said = area.fails(["rmi", &image], 1);

@@ -34,7 +34,7 @@ fn every_shape(fixture: &Fixture) {
         let before = area.store_files();
         let second = finish(&mut area.mica(load));
         assert_eq!((second.code(), &second.out), (0, &first.out), "{shape}: {second:?}");
-        let (layers, here) = (second.err.lines().count(), second.err.matches("already").count());
+        let (layers, here) = (second.err.lines().count(), second.err.matches(": Already exists").count());
         assert!(here > 0 && here == layers, "{shape}: every layer is there already:\n{}", second.err);
         assert_eq!(area.store_files(), before, "{shape}: a second load changes nothing");
         ids.push((shape, id_of(&area, fixture)));

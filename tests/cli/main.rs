@@ -7,11 +7,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archives;
 mod area;
 mod bad_input;
+mod bombs;
+mod check;
 mod container;
 mod crash;
+mod images;
 mod install;
 mod load;
 mod mounted;
+mod side_by_side;
 mod terminal;

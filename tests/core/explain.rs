@@ -38,14 +38,16 @@ use crate::support::require_root;
 use crate::support::skip;
 
 /// One entry of a layer's tar.
-enum Entry<'a> {
+pub enum Entry<'a> {
     Dir(&'a str),
     File(&'a [u8], &'a str),
     Link(&'a str, &'a str),
     Hard(&'a str, &'a str),
+    /// A file with a mode and perhaps a capability.
+    Mode(&'a str, &'a [u8], u32, Option<&'a [u8]>),
 }
 
-fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
+pub fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for entry in entries {
         let mut header = tar::Header::new_gnu();
@@ -68,6 +70,14 @@ fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
                 header.set_entry_type(if hard { tar::EntryType::Link } else { tar::EntryType::Symlink });
                 header.set_mode(0o777);
                 tar.append_link(&mut header, name, target)
+            }
+            Entry::Mode(name, data, mode, capability) => {
+                if let Some(value) = capability {
+                    tar.append_pax_extensions([("SCHILY.xattr.security.capability", *value)]).expect("a pax header");
+                }
+                header.set_size(data.len() as u64);
+                header.set_mode(*mode);
+                tar.append_data(&mut header, name, *data)
             }
         }
         .expect("a tar entry");
@@ -134,6 +144,32 @@ fn digest(bytes: &[u8]) -> String {
     })
 }
 
+/// Writes a docker archive of one image.
+pub fn write_archive(dir: &TempDir, name: &str, layers: &[Vec<u8>], history: &serde_json::Value) -> PathBuf {
+    let ids: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": { "type": "layers", "diff_ids": ids },
+        "history": history,
+    });
+    let config = config.to_string();
+    let names: Vec<String> = (0..layers.len()).map(|i| format!("{i}/layer.tar")).collect();
+    let manifest = serde_json::json!([{ "Config": "c.json", "RepoTags": [name], "Layers": names }]);
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(bytes.len() as u64);
+        archive.append_data(&mut header, name, bytes).expect("an archive entry");
+    };
+    names.iter().zip(layers).for_each(|(name, layer)| add(name, layer));
+    add("c.json", config.as_bytes());
+    add("manifest.json", manifest.to_string().as_bytes());
+    let file = dir.join("image.tar");
+    std::fs::write(&file, archive.into_inner().expect("an archive")).expect("write");
+    file
+}
+
 /// A store with the image `localhost/crafted:1`.
 struct Crafted {
     dir: TempDir,
@@ -142,36 +178,15 @@ struct Crafted {
 impl Crafted {
     fn new() -> Self {
         let dir = TempDir::new("explain");
-        let layers = layers();
-        let ids: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
         let by = |command: &str| serde_json::json!({ "created_by": command });
-        let config = serde_json::json!({
-            "architecture": "amd64", "os": "linux", "config": {},
-            "rootfs": { "type": "layers", "diff_ids": ids },
-            "history": [
-                by("ADD rootfs.tar /"),
-                { "created_by": "CMD [\"sh\"]", "empty_layer": true },
-                by("RUN rm -r /etc/motd\t/etc/old &&\n    and a lot more that makes this command a long one"),
-                by("RUN \u{1b}[31mred"),
-                by("RUN four"),
-            ],
-        });
-        let config = config.to_string();
-        let names: Vec<String> = (0..layers.len()).map(|i| format!("{i}/layer.tar")).collect();
-        let manifest =
-            serde_json::json!([{ "Config": "c.json", "RepoTags": ["localhost/crafted:1"], "Layers": names }]);
-        let mut archive = tar::Builder::new(Vec::new());
-        let mut add = |name: &str, bytes: &[u8]| {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(0o644);
-            header.set_size(bytes.len() as u64);
-            archive.append_data(&mut header, name, bytes).expect("an archive entry");
-        };
-        names.iter().zip(&layers).for_each(|(name, layer)| add(name, layer));
-        add("c.json", config.as_bytes());
-        add("manifest.json", manifest.to_string().as_bytes());
-        let file = dir.join("image.tar");
-        std::fs::write(&file, archive.into_inner().expect("an archive")).expect("write");
+        let history = serde_json::json!([
+            by("ADD rootfs.tar /"),
+            { "created_by": "CMD [\"sh\"]", "empty_layer": true },
+            by("RUN rm -r /etc/motd\t/etc/old &&\n    and a lot more that makes this command a long one"),
+            by("RUN \u{1b}[31mred"),
+            by("RUN four"),
+        ]);
+        let file = write_archive(&dir, "localhost/crafted:1", &layers(), &history);
         run_ok(&mut mica_command(&dir.join("store"), [OsStr::new("load"), "-i".as_ref(), file.as_os_str()]));
         Self { dir }
     }
@@ -189,8 +204,9 @@ impl Crafted {
     }
 }
 
-fn check_golden(name: &str, found: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/explain").join(name);
+/// Compares with `tests/golden/FOLDER/NAME`.
+pub fn check_golden(folder: &str, name: &str, found: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder).join(name);
     if std::env::var_os("MICA_UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("mkdir");
         std::fs::write(&file, found).expect("write");
@@ -223,13 +239,13 @@ fn every_kind_of_path_is_explained() {
     ];
     for &(name, path, more, code) in cases {
         let (text, found) = crafted.explain(path, more);
-        check_golden(&format!("{name}.txt"), &text);
+        check_golden("explain", &format!("{name}.txt"), &text);
         assert_eq!(found, code, "{name}");
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{name}: {text:?}");
     }
     for (name, path) in [("deleted", &b"/etc/motd"[..]), ("symlinks", b"/chain1/big"), ("never", b"/nothing")] {
         let (text, code) = crafted.explain(path, &["--json"]);
-        check_golden(&format!("{name}.json"), &text);
+        check_golden("explain", &format!("{name}.json"), &text);
         let document: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(document["exit"], code, "{name}");
     }
@@ -369,7 +385,7 @@ fn object_at(layer: &dyn Layer, path: &[u8]) -> Option<Obj> {
     Some(object)
 }
 
-fn through_union(union: &Union, path: &[u8]) -> Option<(Kind, u64, Vec<u8>)> {
+pub fn through_union(union: &Union, path: &[u8]) -> Option<(Kind, u64, Vec<u8>)> {
     let mut node = union.node(ROOT).expect("a root");
     let mut found = None;
     for part in path.split(|&b| b == b'/').filter(|part| !part.is_empty()) {
@@ -399,7 +415,7 @@ fn the_layer_that_is_said_to_serve_holds_what_the_union_shows() {
     let open = |id| -> Arc<dyn Layer> { Arc::new(store.layers().get(id).expect("a layer")) };
     let layers: Vec<Arc<dyn Layer>> = config.diff_ids().iter().rev().map(open).collect();
     let union = Union::new(Stack::new(None, layers.clone()).expect("a stack"), Options::default()).expect("a union");
-    let subject = micafs::engine::explain::stored(&store, "localhost/crafted:1").expect("a subject");
+    let subject = micafs::engine::target::stored(&store, "localhost/crafted:1").expect("a subject");
 
     let mut paths = BTreeSet::new();
     layers.iter().for_each(|layer| paths_of(&layer.root().expect("a root"), b"", &mut paths));

@@ -11,6 +11,7 @@ mod exhaustive;
 mod explain;
 mod fixtures;
 mod layers;
+mod looking;
 mod model;
 mod ops;
 mod regress;

@@ -390,6 +390,34 @@ fn a_copy_is_synced_before_it_is_published() {
     });
 }
 
+/// That a name may not be on disk yet is not forgotten with the node.
+#[test]
+fn a_sync_after_a_forget_writes_the_names_too() {
+    needs_root!();
+    let setup = Setup::of_dirs(vec![vec![dir("d")]]);
+    let scratch = Scratch::new();
+    setup.write_layers(&scratch);
+    let mut c = Client::new(setup.mount_durable(&scratch));
+    c.write("d/f", "x").unwrap();
+    c.pins.forget_all(&c.union);
+    c.union.table().collect();
+    assert_eq!(c.union.table().len(), 1, "all is forgotten");
+    let node = c.find("d/f").unwrap();
+    let calls = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let log = calls.clone();
+    let hook = move |call: &micafs::sys::gate::Call<'_>| {
+        log.borrow_mut().push(call.name);
+        None
+    };
+    micafs::sys::gate::with_hook(hook, || {
+        c.union.fsync(&node, true).unwrap();
+        assert_eq!(*calls.borrow(), ["fdatasync", "fsync", "fsync"], "the data, d, and the root");
+        calls.borrow_mut().clear();
+        c.union.fsync(&node, true).unwrap();
+        assert_eq!(*calls.borrow(), ["fdatasync"]);
+    });
+}
+
 /// Depth costs neither the stack nor more descriptors than the cache holds.
 #[test]
 fn directories_as_deep_as_one_likes() {

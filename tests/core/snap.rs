@@ -122,7 +122,11 @@ impl Pins {
 pub fn of_union(union: &Union, pins: &mut Pins) -> Result<Tree, Error> {
     let mut tree = Tree::new();
     let root = union.node(micafs::union::node::ROOT)?;
-    add_union_dir(union, &root, &RelPath::root(), &mut tree, pins)?;
+    // Not recursive: many threads move trees into each other, hundreds of directories deep.
+    let mut dirs = vec![(root, RelPath::root())];
+    while let Some((dir, path)) = dirs.pop() {
+        add_union_dir(union, (&dir, &path), &mut tree, pins, &mut dirs)?;
+    }
     Ok(tree)
 }
 
@@ -149,10 +153,10 @@ fn union_shown(union: &Union, node: &Arc<Node>, stat: &Stat) -> Result<Shown, Er
 
 fn add_union_dir(
     union: &Union,
-    node: &Arc<Node>,
-    path: &RelPath,
+    (node, path): (&Arc<Node>, &RelPath),
     tree: &mut Tree,
     pins: &mut Pins,
+    dirs: &mut Vec<(Arc<Node>, RelPath)>,
 ) -> Result<(), Error> {
     tree.insert(path.clone(), union_shown(union, node, &union.getattr(node)?)?);
     let listing = union.list(node, 0)?;
@@ -169,7 +173,7 @@ fn add_union_dir(
         let stat = Stat { atime: entry.attr.atime, blocks: entry.attr.blocks, ..union.getattr(&entry.node)? };
         assert_eq!(entry.attr, stat, "{path}: looked up, stat");
         if entry.node.kind == Kind::Dir {
-            add_union_dir(union, &entry.node, &path, tree, pins)?;
+            dirs.push((entry.node, path));
         } else {
             tree.insert(path, union_shown(union, &entry.node, &entry.attr)?);
         }

@@ -211,15 +211,14 @@ fn many_threads_leave_a_sound_union() {
     if crate::model::skip() {
         return;
     }
-    // More rounds move trees into each other hundreds of directories deep, and the walk of the comparison is recursive.
-    let rounds = crate::model::cases(60).min(800) * 20;
+    let rounds = crate::model::cases(60) * 20;
     let scratch = Scratch::new();
     let setup = setup();
     setup.write_layers(&scratch);
     let union = setup.mount(&scratch);
     let seed = u64::from_ne_bytes(micafs::env::random().unwrap());
     let progress = Arc::new(AtomicU64::new(0));
-    let _watchdog = Watchdog::start(&progress);
+    let watchdog = Watchdog::start(&progress);
     let faults: Vec<String> = std::thread::scope(|scope| {
         let (union, progress) = (&union, &progress);
         let work = move |i: u64| {
@@ -235,6 +234,8 @@ fn many_threads_leave_a_sound_union() {
         let threads: Vec<_> = (0..6).map(|i| scope.spawn(move || work(i))).collect();
         threads.into_iter().flat_map(|t| t.join().expect("no panic")).collect()
     });
+    // The comparison is no operation: with many rounds trees lie hundreds of directories deep, and it takes its time.
+    drop(watchdog);
     assert!(faults.is_empty(), "seed {seed}: {} faults:\n{}", faults.len(), faults[..faults.len().min(20)].join("\n"));
     let mut pins = Pins::default();
     let tree = snap::of_union(&union, &mut pins).expect("a readable union");

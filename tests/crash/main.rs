@@ -17,6 +17,7 @@ mod lab;
 mod point;
 mod power;
 mod scenes;
+mod store;
 mod strace;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ type Test = (&'static str, fn() -> Outcome);
 
 const TESTS: &[Test] = &[
     ("killed_at_every_changing_call", cuts::killed),
+    ("store_commands_killed", store::killed),
     ("every_call_fails_once", faults::failing),
     ("power_cut_at_every_border", power::borders),
     ("power_cut_after_fsync", power::after_fsync),

@@ -122,6 +122,7 @@ pub fn failures() -> Verdict {
         (&["-o", "lowerdir=l1,uidmapping=1:2", "m"], "uidmapping"),
         (&["-o", "lowerdir=l1,redirect_dir=maybe", "m"], "redirect_dir"),
         (&["-o", "lowerdir=l1,timeout=x", "m"], "timeout"),
+        (&["-o", "lowerdir=l1::l2,metacopy=on", "m"], "data-only"),
     ];
     for (args, word) in cases {
         let out = output(&mut call(&lab, args))?;

@@ -26,16 +26,16 @@ use crate::support::Daemon;
 use crate::support::Snapshot;
 use crate::support::guard::wait_for;
 
-const TOOLS: &[&str] = &["dockerd", "containerd", "docker", "runc", "timeout", "tar"];
+pub const TOOLS: &[&str] = &["dockerd", "containerd", "docker", "runc", "timeout", "tar"];
 
 /// A daemon with its own root.
-struct Docker {
+pub struct Docker {
     dir: PathBuf,
     _daemon: Daemon,
 }
 
 impl Docker {
-    fn new(lab: &Lab, driver: &str) -> Try<Self> {
+    pub fn new(lab: &Lab, driver: &str) -> Try<Self> {
         let dir = lab.dir.dir(driver);
         let limits = r#"{"default-ulimits":{"nofile":{"Name":"nofile","Hard":1024,"Soft":1024},"nproc":{"Name":"nproc","Hard":1024,"Soft":1024}}}"#;
         fs::write(dir.join("daemon.json"), limits)?;
@@ -62,11 +62,17 @@ impl Docker {
         Err(format!("dockerd with {driver} does not answer: {end:?}").into())
     }
 
-    fn docker(&self, args: &[&str]) -> Try<String> {
+    /// `docker ARGS...`, ready to run.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = lab::limited("docker");
         command.arg("-H").arg(format!("unix://{}/sock", self.dir.display())).args(args);
         command.env("DOCKER_CONFIG", &self.dir).env("DOCKER_BUILDKIT", "0").env_remove("DOCKER_HOST");
-        Ok(lab::ok(&mut command)?.trim_end().to_owned())
+        command
+    }
+
+    /// Runs it; it must succeed.
+    pub fn docker(&self, args: &[&str]) -> Try<String> {
+        Ok(lab::ok(&mut self.command(args))?.trim_end().to_owned())
     }
 
     fn export(&self, container: &str) -> Try<Snapshot> {

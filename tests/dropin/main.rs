@@ -5,12 +5,15 @@
 //! `/dev/fuse` that everybody may open, and a user with subordinate ids, exist only in there. `MICA_FIXTURES` names the folder
 //! of images; arguments choose tests by parts of their names.
 
+mod archives;
 mod argv;
 mod clients;
 mod docker;
+mod images;
 mod interop;
 mod lab;
 mod rootless;
+mod stacks;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;
@@ -46,6 +49,14 @@ const TESTS: &[Test] = &[
     ("podman_rootless_builds", rootless::build),
     ("docker_changes_and_commits", docker::changes),
     ("docker_builds", docker::builds),
+    ("images_to_docker_and_back", archives::docker),
+    ("images_to_podman_and_back", archives::podman),
+    ("images_to_skopeo_and_umoci_and_back", archives::skopeo_and_umoci),
+    ("kept_blobs_keep_the_manifest", archives::kept_blobs),
+    ("documents_by_the_oci_schemas", archives::schemas),
+    ("generated_stacks_to_umoci_and_the_kernel", stacks::generated),
+    ("real_images_to_umoci_and_the_kernel", stacks::real),
+    ("docker_and_mica_say_the_same_of_images", images::docker_and_mica_say_the_same),
 ];
 
 fn main() -> ExitCode {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use crate::place::On;
 use crate::place::Place;
 use crate::place::put;
 use crate::place::set_xattr;
@@ -104,4 +105,24 @@ fn reading_copies_nothing() {
     );
     drop(File::open(p.at("d/f")).unwrap());
     assert!(p.upper_names().is_empty(), "{:?}", p.upper_names());
+}
+
+/// A crash, or another program, may leave anything in the work directory, under any name.
+#[test]
+fn what_an_older_mount_left_in_work_is_in_no_copy() {
+    let Some(p) = Place::prepared("leftovers") else { return };
+    put(&p.in_layer(1, ""), "f", "short");
+    for name in ["0", "1", "2", "#0", "#1", "f", "work/0", "work/1", "work/#0", "work/#1", "work/f"] {
+        put(&p.beside("w"), name, "old".repeat(50_000));
+    }
+    p.mount(On::chosen());
+    sh(&p.top, "printf er >>f; printf new >n");
+    assert_eq!(
+        (fs::read_to_string(p.at("f")).unwrap(), fs::read_to_string(p.at("n")).unwrap()),
+        ("shorter".into(), "new".into())
+    );
+    if On::chosen() == On::Mica {
+        assert_eq!(crate::place::names(&p.beside("w/work")), [""; 0], "emptied at mount");
+    }
+    p.same_after_remount_and_by_the_kernel();
 }

@@ -47,6 +47,18 @@ fn a_read_handle_from_before_the_copy_up_sees_what_is_written_after() {
 }
 
 #[test]
+fn a_writer_beside_an_older_reader_never_reaches_the_layer() {
+    let Some(p) = Place::mounted("beside", |_, low| drop(put(low, "f", "below"))) else { return };
+    let reader = File::open(p.at("f")).unwrap();
+    let writer = rw(&p.at("f"));
+    writer.write_all_at(b"ABOVE", 0).unwrap();
+    writer.sync_all().unwrap();
+    assert_eq!(fs::read(p.in_layer(1, "f")).unwrap(), b"below");
+    assert_eq!(fs::read(p.in_upper("f")).unwrap(), b"ABOVE");
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "ABOVE");
+}
+
+#[test]
 fn appending_from_two_handles_loses_nothing() {
     let Some(p) = Place::mounted("append", |_, low| drop(put(low, "f", "start\n"))) else { return };
     let open = || OpenOptions::new().append(true).open(p.at("f")).unwrap();

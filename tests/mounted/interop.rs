@@ -90,3 +90,27 @@ fn an_upper_of_the_kernel_becomes_a_layer() {
     p.mount(On::chosen());
     assert_same(&before, &p.tree());
 }
+
+/// Copies that the kernel links and moves into directories which do not say that they hold such.
+#[test]
+fn names_that_the_kernel_gave_a_copy_are_one_file() {
+    let fill = |_: &Path, low: &Path| ["f", "moved", "other"].iter().for_each(|name| drop(put(low, name, "low")));
+    let Some(p) = Place::mounted("linked-by-the-kernel", fill) else { return };
+    if let Err(reason) = kernel_overlay() {
+        skip!("no overlayfs of the kernel here: {reason}");
+    }
+    sh(&p.top, "for f in f moved other; do echo more >>$f; done");
+    p.unmount();
+    p.mount(On::Kernel);
+    sh(&p.top, "mkdir d; ln f d/g; mv moved d/moved");
+    p.unmount();
+    p.mount(On::chosen());
+    let number = |name: &str| std::os::unix::fs::MetadataExt::ino(&p.stat(name));
+    let (linked, moved) = (number("d/g"), number("d/moved"));
+    assert_eq!(linked, number("f"));
+    // Neither a copy that we move there, nor the loss of the other name, changes a number.
+    sh(&p.top, "mv other d; rm f");
+    assert_eq!((number("d/g"), number("d/moved")), (linked, moved));
+    p.remount();
+    assert_eq!((number("d/g"), number("d/moved")), (linked, moved));
+}

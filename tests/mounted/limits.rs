@@ -142,3 +142,48 @@ fn many_open_files() {
         assert_eq!(std::io::read_to_string(file).unwrap(), i.to_string());
     }
 }
+
+/// The server runs out of descriptors at every one that an operation opens, also of lower files and directories.
+#[test]
+fn without_descriptors_there_is_an_error_and_nothing_half_done() {
+    let fill = |_: &Path, low: &Path| {
+        for i in 0..24 {
+            put(low, &format!("d{i}/e/f"), "low".repeat(100));
+        }
+    };
+    let Some(p) = Place::mounted("descriptors", fill) else { return };
+    if On::chosen() != On::Mica {
+        return crate::support::report_skip("looks at mica's server");
+    }
+    let server = crate::place::server_of(&p.top).expect("a server");
+    let numbers = crate::place::names(Path::new(&format!("/proc/{server}/fd")));
+    let highest: u32 = numbers.iter().map(|n| n.parse().unwrap()).max().unwrap();
+    let limit = |soft: &str| sh(&p.top, &format!("cd /; prlimit --pid {server} --nofile={soft}:"));
+    let usual = sh(&p.beside(""), &format!("prlimit --pid {server} --nofile --noheadings --output SOFT"));
+    let mut refused = 0;
+    for i in 0..24u32 {
+        let (name, before) = (format!("d{i}/e/f"), crate::place::names(&p.upper));
+        limit(&(highest + 1 + i / 2).to_string());
+        let results = [
+            fs::read_to_string(p.at(&name)).map(|text| assert_eq!(text, "low".repeat(100))),
+            fs::OpenOptions::new()
+                .append(true)
+                .open(p.at(&name))
+                .and_then(|mut f| std::io::Write::write_all(&mut f, b"+")),
+            fs::create_dir(p.at(format!("d{i}/new"))),
+            fs::rename(p.at(&name), p.at(format!("d{i}/e/moved"))),
+        ];
+        limit(usual.trim());
+        let errors: Vec<_> = results.iter().filter_map(|r| r.as_ref().err()).collect();
+        assert!(errors.iter().all(|e| matches!(e.raw_os_error(), Some(24))), "{errors:?}");
+        refused += errors.len();
+        // What was refused left the names as they were, and is done now.
+        let text = if results[1].is_ok() { "low".repeat(100) + "+" } else { "low".repeat(100) };
+        let now = if results[3].is_ok() { format!("d{i}/e/moved") } else { name };
+        assert_eq!(fs::read_to_string(p.at(&now)).unwrap(), text, "{i}: {results:?}, before: {before:?}");
+        assert_eq!(fs::create_dir(p.at(format!("d{i}/new"))).is_ok(), results[2].is_err(), "{i}");
+    }
+    assert!(refused > 0, "the limit was never met");
+    assert_eq!(crate::place::names(&p.beside("w/work")), [""; 0], "nothing left in work");
+    p.same_after_remount_and_by_the_kernel();
+}

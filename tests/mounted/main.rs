@@ -26,6 +26,7 @@ mod remove;
 mod rename;
 mod requests;
 mod sequence;
+mod sequence_ops;
 mod stress;
 mod tmpfile;
 mod unlinked;

@@ -165,6 +165,28 @@ fn inode_flags_are_those_of_upper() {
     assert_eq!(tty.map(drop), Err(rustix::io::Errno::NOTTY));
 }
 
+/// Those that the kernel's overlayfs carries, and no others: not even the dump flag.
+#[test]
+fn a_copy_keeps_the_flags_that_the_kernel_copies() {
+    if !have("chattr") {
+        return crate::support::report_skip("no chattr");
+    }
+    let fill = |_: &Path, low: &Path| {
+        put(low, "d/f", "x");
+        put(low, "i", "x");
+        sh(low, "chattr +ASd d/f; chattr +A d; chattr +i i");
+    };
+    let Some(p) = Place::mounted("carried", fill) else { return };
+    sh(&p.top, "echo y >>d/f");
+    let changed = fs::write(p.at("i"), "y");
+    sh(&p.in_layer(1, ""), "chattr -i i");
+    let flags = sh(&p.upper, "lsattr d/f; lsattr -d d");
+    let set = flags.lines().map(|line| line.split(' ').next().unwrap_or_default().replace(['-', 'e'], ""));
+    assert_eq!(set.collect::<Vec<_>>(), ["SA", "A"], "{flags}");
+    // Immutable protects the layer's own file; the kernel's overlayfs takes it for the union's, too.
+    assert_eq!(changed.is_ok(), On::chosen() != On::Kernel);
+}
+
 #[test]
 fn without_attributes_there_are_none() {
     let Some(p) = with("noxattrs", "noxattrs=1", fill) else { return };

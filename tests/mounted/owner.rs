@@ -113,26 +113,31 @@ const OVERRIDE: &str = "user.containers.override_stat";
 
 #[test]
 fn owner_mode_and_type_are_kept_in_an_attribute() {
-    let fill = |_: &Path, low: &Path| give(&put(low, "f", "text"), 5, 6);
-    let Some(p) = with("kept", "xattr_permissions=2", fill) else { return };
-    sh(&p.top, "chmod 640 f; chown 1234:100 f; echo new >n; chmod 4711 n; mkdir d; chmod 1777 d; chown 9:9 d");
-    let check = |p: &Place| {
-        assert_eq!((owner(&p.at("f")), p.mode("f")), ((1234, 100), 0o640));
-        assert_eq!((owner(&p.at("n")), p.mode("n")), ((0, 0), 0o4711));
-        assert_eq!((owner(&p.at("d")), p.mode("d")), ((9, 9), 0o1777));
-        assert_eq!(p.mode(""), 0o555);
-    };
-    check(&p);
-    assert_eq!(xattr(&p.upper, OVERRIDE).expect("the root's"), b"0:0:0555");
-    for name in ["f", "n", "d"] {
-        assert_eq!(
-            (owner(&p.in_upper(name)), p.in_upper(name).metadata().expect("stat").mode() & 0o7777),
-            ((0, 0), 0o755)
-        );
-        assert!(!xattr_names(&p.at(name)).iter().any(|n| n.contains("override")), "{name}");
+    for (options, attribute) in
+        [("xattr_permissions=1", "security.fuseoverlayfs.override_stat"), ("xattr_permissions=2", OVERRIDE)]
+    {
+        let fill = |_: &Path, low: &Path| give(&put(low, "f", "text"), 5, 6);
+        let Some(p) = with("kept", options, fill) else { return };
+        sh(&p.top, "chmod 640 f; chown 1234:100 f; echo new >n; chmod 4711 n; mkdir d; chmod 1777 d; chown 9:9 d");
+        let check = |p: &Place| {
+            assert_eq!((owner(&p.at("f")), p.mode("f")), ((1234, 100), 0o640), "{options}");
+            assert_eq!((owner(&p.at("n")), p.mode("n")), ((0, 0), 0o4711), "{options}");
+            assert_eq!((owner(&p.at("d")), p.mode("d")), ((9, 9), 0o1777), "{options}");
+            assert_eq!(p.mode(""), 0o555, "{options}");
+        };
+        check(&p);
+        assert_eq!(xattr(&p.upper, attribute).expect("the root's"), b"0:0:0555");
+        for name in ["f", "n", "d"] {
+            let stored = p.in_upper(name);
+            let mode = stored.metadata().expect("stat").mode() & 0o7777;
+            assert_eq!((owner(&stored), mode), ((0, 0), 0o755), "{options}: {name}");
+            assert!(!xattr_names(&p.at(name)).iter().any(|n| n.contains("override")), "{options}: {name}");
+        }
+        p.remount();
+        check(&p);
+        // A layer that is an upper of such a mount tells by its root; both forms are read without an option.
+        p.unmount();
     }
-    p.remount();
-    check(&p);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::place::On;
 use crate::place::Place;
 use crate::place::assert_errno;
 use crate::place::mknod;
@@ -46,6 +47,9 @@ fn set_get_list_remove_on_every_kind() {
 
 #[test]
 fn a_symlink_that_points_into_the_mount_does_not_hang() {
+    if On::chosen() == On::Peer {
+        return crate::support::report_skip("fuse-overlayfs 1.x hangs here for ever, and the caller with it");
+    }
     let Some(p) = Place::mounted("xloop", |_, low| drop(put(low, "f", ""))) else { return };
     std::os::unix::fs::symlink(p.at("f"), p.at("in")).unwrap();
     std::os::unix::fs::symlink(p.beside("host"), p.at("out")).unwrap();

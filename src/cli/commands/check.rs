@@ -1,4 +1,4 @@
-//! `mica check`
+//! `mica check`: the store, as `mica system check`, or an upper directory.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,7 +8,9 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::Context;
+use crate::cli::commands::system;
 use crate::cli::error::CliError;
+use crate::mount::options::MountOptions;
 use crate::path::Escaped;
 use crate::union::check::Finding;
 use crate::union::check::check;
@@ -23,40 +25,45 @@ pub struct Args {
     /// The work directory of the upper directory
     #[arg(long, value_name = "DIR", requires = "upper")]
     work: Option<PathBuf>,
-    /// Repair what can be repaired; what shows stays the same
-    #[arg(long, requires = "upper")]
+    /// The layers below the upper directory, to find what only they can tell
+    #[arg(short = 'o', value_name = "lowerdir=A:B:...", requires = "upper", value_parser = lowers)]
+    options: Option<Lowers>,
+    /// Repair what can be repaired
+    #[arg(long)]
     repair: bool,
     /// Print JSON
-    #[arg(long, requires = "upper")]
+    #[arg(long)]
     json: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// The layers below, topmost first.
+#[derive(Debug, Clone)]
+struct Lowers(Vec<PathBuf>);
+
+/// Reads a mount's `-o` text; what else it says does not matter here.
+fn lowers(text: &str) -> Result<Lowers, String> {
+    let mut options = MountOptions::default();
+    options.read(text.as_bytes()).map_err(|e| e.to_string())?;
+    if options.lower.is_empty() { Err("lowerdir= is missing".to_owned()) } else { Ok(Lowers(options.lower)) }
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     match &args.upper {
         Some(upper) => check_upper(upper, args, context),
-        None => check_store(context),
-    }
-}
-
-fn check_store(context: &mut Context) -> Result<(), CliError> {
-    let report = context.store()?.check()?;
-    for problem in &report.problems {
-        writeln!(context.out, "{}: {}", problem.what, problem.why)?;
-    }
-    let loose = report.loose_layers + report.loose_blobs;
-    if loose > 0 {
-        writeln!(context.out, "{loose} unused layers and documents; the next 'mica rmi' removes them")?;
-    }
-    match report.problems.len() {
-        0 => Ok(writeln!(context.out, "the store is whole")?),
-        n => Err(CliError::new(format!("{n} problems in the store"))
-            .hint("loading or pulling the images again repairs what is damaged")),
+        None => {
+            let args = system::check::Args { repair: args.repair, json: args.json, quiet: args.quiet };
+            system::check::run(&args, context)
+        }
     }
 }
 
 fn check_upper(upper: &Path, args: &Args, context: &mut Context) -> Result<(), CliError> {
     let failed = |e| CliError::new(format!("cannot check {}: {e}", upper.display()));
-    let findings = check(upper, args.work.as_deref(), args.repair).map_err(failed)?;
+    let below = args.options.as_ref().map_or(&[][..], |lowers| &lowers.0);
+    let findings = check(upper, args.work.as_deref(), below, args.repair).map_err(failed)?;
     let wrong = findings.iter().filter(|f| !f.problem.is_harmless() && f.repaired != Ok(true)).count();
     if args.json {
         writeln!(context.out, "{:#}", document(upper, &findings, wrong))?;

@@ -1,24 +1,83 @@
 //! `mica diff`
 
+use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::cli::looking;
+use crate::cli::looking::JsonList;
+use crate::engine;
 use crate::engine::diff;
+use crate::engine::target::is_range;
+use crate::explain::Subject;
+use crate::explain::changes::Changed;
+use crate::explain::changes::Rules;
+use crate::explain::changes::changes;
+use crate::explain::compare::Item;
+use crate::explain::content;
+use crate::explain::documents;
+use crate::explain::explain;
+use crate::explain::unified;
+use crate::path::Escaped;
+use crate::path::RelPath;
+use crate::sys::attr::Kind;
 
 /// Arguments of `mica diff`.
 #[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "mica diff CONTAINER\n       mica diff IMAGE@2..@5 [PATH]\n       mica diff TARGET TARGET [PATH]",
+    after_help = "The layers of an image are counted from 1, the lowest: IMAGE@2..@5 is what layers 3, 4 and 5 changed, IMAGE@0..@1 all that \
+        layer 1 has. A TARGET is what 'mica which' takes: an image, a container, IMAGE@3, docker-archive:FILE, oci:DIR, a mountpoint.\n\n\
+        A added, C changed (in anything: type, mode, owner, content, xattrs, time), D deleted. Exit code: 0; 125 mica failed."
+)]
 pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Name, id, or the beginning of an id
-    container: String,
+    /// The lines that differ in text files, as 'diff -u'
+    #[arg(short = 'U', long, conflicts_with = "json")]
+    unified: bool,
+    /// So many lines around each difference
+    #[arg(long, value_name = "LINES", default_value_t = 3)]
+    context: usize,
+    /// A file that differs only in its time is the same
+    #[arg(long)]
+    ignore_times: bool,
+    /// A container by name, id, or the beginning of an id; or what to compare
+    #[arg(value_name = "TARGET")]
+    before: OsString,
+    /// What to compare with; behind a range, the path
+    #[arg(value_name = "TARGET")]
+    after: Option<OsString>,
+    /// Only what is at or below this path
+    #[arg(value_name = "PATH")]
+    path: Option<OsString>,
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
+    let range = is_range(&args.before);
+    match (&args.after, &args.path, range) {
+        (None, None, false) => of_container(args, context),
+        (Some(_), Some(_), true) => {
+            Err(CliError::new("a range is compared in itself: give it alone, or with a PATH").in_run())
+        }
+        (path, None, true) => compare(args, None, path.as_ref(), context).map_err(CliError::in_run),
+        (after, path, _) => compare(args, after.as_ref(), path.as_ref(), context).map_err(CliError::in_run),
+    }
+}
+
+/// As `docker diff`: what a container changed.
+fn of_container(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let store = context.store()?;
-    let record = store.find_container(&args.container)?;
+    let word = args.before.to_string_lossy();
+    let record = store.find_container(&word)?;
+    if args.unified {
+        let hint = format!("mica diff -U {} {word}", record.image_name);
+        return Err(CliError::new("for a container, -U needs the image as well").hint(hint));
+    }
     let changes = diff::changes(&store, &record)?;
     if args.json {
         let kind = |c: diff::Change| c.letter().to_string();
@@ -31,6 +90,99 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     }
     for (path, change) in changes {
         writeln!(context.out, "{} {path}", change.letter())?;
+    }
+    Ok(())
+}
+
+fn compare(
+    args: &Args,
+    after: Option<&OsString>,
+    path: Option<&OsString>,
+    context: &mut Context,
+) -> Result<(), CliError> {
+    let (before, after) = looking::open_two(context, &args.before, after.map(OsString::as_os_str))?;
+    let (before, after) = (&before.subject, &after.subject);
+    let asked = path.map_or(&b"/"[..], |path| path.as_bytes());
+    // A directory behind a symlink: where the newer one leads, or else the older.
+    let newer = explain(after, asked, true).map_err(engine::Error::from)?;
+    let at = match newer.served() {
+        Some(_) => newer.resolved(),
+        None => explain(before, asked, true).map_err(engine::Error::from)?.resolved(),
+    };
+    let rules = Rules { ignore_times: args.ignore_times };
+    let found = changes(before, after, &at, rules).map_err(engine::Error::from)?;
+    if args.json {
+        let mut list = JsonList::begin(&mut context.out, &documents::compared(before, after, asked), "changes")?;
+        for change in &found {
+            list.add(&mut context.out, &documents::changed(change))?;
+        }
+        list.end(&mut context.out)?;
+        return Ok(());
+    }
+    for change in &found {
+        if args.unified {
+            patch(args, change, (before, after), context)?;
+        } else {
+            writeln!(context.out, "{} {}", change.change.letter(), change.path)?;
+        }
+    }
+    Ok(())
+}
+
+/// One path as `git diff` shows it.
+fn patch(args: &Args, change: &Changed, of: (&Subject, &Subject), context: &mut Context) -> Result<(), CliError> {
+    let is_file = |item: &Option<Item>| item.as_ref().is_some_and(|item| item.stat.kind() == Kind::File);
+    if !is_file(&change.before) && !is_file(&change.after) {
+        let only_inside = change.before.is_some() && change.after.is_some() && change.differences.is_empty();
+        if !only_inside {
+            writeln!(context.out, "{} {}", change.change.letter(), change.path)?;
+            words(change, context)?;
+        }
+        return Ok(());
+    }
+    writeln!(context.out, "{} {}", change.change.letter(), change.path)?;
+    words(change, context)?;
+    let bytes = |item: &Option<Item>| -> Result<Option<Vec<u8>>, CliError> {
+        let Some(object) = item.as_ref().and_then(|item| item.content.as_ref()) else { return Ok(Some(Vec::new())) };
+        Ok(content::whole(object, unified::UNIFIED_MAX).map_err(engine::Error::from)?)
+    };
+    let (Some(old), Some(new)) = (bytes(&change.before)?, bytes(&change.after)?) else {
+        writeln!(context.out, "Files are too large to be compared by line")?;
+        return Ok(());
+    };
+    if old == new {
+        return Ok(());
+    }
+    if unified::is_binary(&old) || unified::is_binary(&new) {
+        writeln!(context.out, "Binary files differ")?;
+        return Ok(());
+    }
+    let name = |item: &Option<Item>, subject: &Subject, path: &RelPath| match item {
+        Some(_) => format!("{}:{path}", Escaped(subject.title().as_bytes())),
+        None => "/dev/null".to_owned(),
+    };
+    writeln!(context.out, "--- {}", name(&change.before, of.0, &change.path))?;
+    writeln!(context.out, "+++ {}", name(&change.after, of.1, &change.path))?;
+    let text = unified::unified(&old, &new, args.context);
+    if !std::io::stdout().is_terminal() {
+        context.out.write_all(&text)?;
+        return Ok(());
+    }
+    for line in text.split_inclusive(|&b| b == b'\n') {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let shown: Vec<String> = line.split(|&b| b == b'\t').map(|part| Escaped(part).to_string()).collect();
+        writeln!(context.out, "{}", shown.join("\t"))?;
+    }
+    Ok(())
+}
+
+/// What differs beside the content.
+fn words(change: &Changed, context: &mut Context) -> Result<(), CliError> {
+    for difference in &change.differences {
+        let (what, before, after) = difference.words();
+        if !matches!(what, "content" | "size") {
+            writeln!(context.out, "  {what} {before} -> {after}")?;
+        }
     }
     Ok(())
 }

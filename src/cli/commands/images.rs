@@ -1,13 +1,13 @@
-//! `mica images`
-
-use std::io::Write;
+//! `mica images`, `mica image ls`
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::cli::filter;
+use crate::cli::filter::Filters;
 use crate::cli::format;
-use crate::cli::format::Fields;
-use crate::cli::format::Format;
-use crate::cli::table::Table;
+use crate::cli::rows;
+use crate::cli::rows::Listing;
+use crate::cli::rows::Row;
 use crate::engine::images::Filter;
 use crate::engine::images::ImageRow;
 use crate::engine::images::list;
@@ -15,10 +15,25 @@ use crate::engine::images::list;
 /// What docker prints where there is nothing.
 const NONE: &str = "<none>";
 
+/// Docker's names of the fields, and their headings.
+pub const HEADINGS: [(&str, &str); 11] = [
+    ("ID", "IMAGE ID"),
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("Digest", "DIGEST"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("Size", "SIZE"),
+    ("VirtualSize", "SIZE"),
+    ("SharedSize", "SHARED SIZE"),
+    ("UniqueSize", "UNIQUE SIZE"),
+    ("Containers", "CONTAINERS"),
+];
+
 /// Arguments of `mica images`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only this repository, or only this name and tag
+    /// Only names that this means; '*' and '?' are allowed
     #[arg(value_name = "REPOSITORY[:TAG]")]
     name: Option<String>,
     /// All images; mica has no hidden ones, so this changes nothing
@@ -27,82 +42,76 @@ pub struct Args {
     /// Only the ids
     #[arg(short, long)]
     quiet: bool,
-    /// Print ids in full
-    #[arg(long)]
-    no_trunc: bool,
     /// Show the digests of the manifests
     #[arg(long)]
     digests: bool,
-    /// 'table', 'json', or a template such as '{{.Repository}}:{{.Tag}}'
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<String>,
+    /// dangling=true|false, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME, reference=PATTERN
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::parse)]
+    filter: Vec<(String, String)>,
+    #[command(flatten)]
+    list: rows::Options,
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let filter = Filter::parse(args.name.as_deref())?;
+    let (now, _) = crate::env::now();
+    let mut filter = conditions(&args.filter, now)?;
+    filter.names.extend(args.name.clone());
     let store = context.store()?;
     let rows = list(&store, &filter)?;
-    let (now, _) = crate::env::now();
     for row in &rows {
         if let Some(damage) = &row.damage {
             CliError::new(format!("image {} is damaged: {damage}", row.id.short())).print();
         }
     }
-    if args.quiet {
-        // An image with several names once, so that `mica rmi $(mica images -q)` does not ask for it twice.
-        let mut seen = rustc_hash::FxHashSet::default();
-        for row in rows.iter().filter(|row| seen.insert(row.id)) {
-            writeln!(context.out, "{}", id(row, args.no_trunc))?;
-        }
-        return Ok(());
-    }
-    let all = rows.iter().map(|row| fields(row, args, now));
-    match Format::parse(args.format.as_deref()) {
-        Format::Table => table(args, all).print(&mut context.out)?,
-        Format::Json => {
-            for row in all {
-                writeln!(context.out, "{}", serde_json::json!(row))?;
-            }
-        }
-        Format::Template(template) => {
-            for row in all {
-                let line = format::fill(&template, &row).map_err(|e| CliError::new(format!("--format: {e}")))?;
-                writeln!(context.out, "{line}")?;
-            }
-        }
-    }
-    Ok(())
+    let columns: &[&str] = match args.digests {
+        false => &["Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize"],
+        true => &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize"],
+    };
+    let listing = Listing { headings: &HEADINGS, columns, format: &args.list.format, quiet: args.quiet };
+    listing.print(&mut context.out, rows.iter().map(|row| fields(row, args.list.no_trunc, now)))
 }
 
-fn table(args: &Args, rows: impl Iterator<Item = Fields>) -> Table {
-    let mut columns = vec!["Repository", "Tag", "ID", "CreatedSince", "Size"];
-    let mut headings = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-    if args.digests {
-        columns.insert(2, "Digest");
-        headings.insert(2, "DIGEST");
+/// The conditions that filters mean.
+///
+/// # Errors
+/// A filter that is not known, or whose value means nothing.
+pub fn conditions(filters: &Filters, now: i64) -> Result<Filter, CliError> {
+    let mut wanted = Filter::default();
+    for (key, value) in filters {
+        let label = || match value.split_once('=') {
+            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+            None => (value.clone(), None),
+        };
+        match key.as_str() {
+            "dangling" => wanted.dangling = Some(filter::yes(key, value)?),
+            "label" => wanted.labels.push(label()),
+            "label!" => wanted.not_labels.push(label()),
+            "before" => wanted.before = Some(value.clone()),
+            "since" => wanted.since = Some(value.clone()),
+            "until" => wanted.until = Some(filter::time(key, value, now)?),
+            "reference" => wanted.names.push(value.clone()),
+            _ => return Err(filter::unknown(key)),
+        }
     }
-    let mut table = Table::new(&headings);
-    for row in rows {
-        table.row(columns.iter().map(|column| row.get(column).cloned().unwrap_or_default()).collect());
-    }
-    table
+    Ok(wanted)
 }
 
-fn id(row: &ImageRow, full: bool) -> String {
-    if full { row.id.to_string() } else { row.id.short() }
-}
-
-fn fields(row: &ImageRow, args: &Args, now: i64) -> Fields {
+/// One image as docker's fields.
+pub fn fields(row: &ImageRow, full: bool, now: i64) -> Row {
     let none = || NONE.to_owned();
     let name = row.name.as_ref();
-    let digest = name.and_then(|name| name.digest()).or(row.manifest);
-    Fields::from([
+    let digest = name.and_then(|name| name.digest()).or(row.manifest.filter(|_| name.is_some()));
+    Row::new([
         ("Repository", name.map_or_else(none, |name| name.familiar_repository())),
         ("Tag", name.and_then(|name| name.tag()).map_or_else(none, str::to_owned)),
         ("Digest", digest.map_or_else(none, |digest| digest.to_string())),
-        ("ID", id(row, args.no_trunc)),
+        ("ID", if full { row.id.to_string() } else { row.id.short() }),
         ("CreatedSince", row.created.map_or_else(|| "N/A".to_owned(), |then| format::ago(then, now))),
         ("CreatedAt", row.created.map_or_else(|| "N/A".to_owned(), format::date)),
         ("Size", format::size(row.size)),
+        ("VirtualSize", format::fine_size(row.size)),
+        ("SharedSize", format::fine_size(row.shared)),
+        ("UniqueSize", format::fine_size(row.size.saturating_sub(row.shared))),
+        ("Containers", row.containers.to_string()),
     ])
 }

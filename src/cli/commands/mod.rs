@@ -1,30 +1,45 @@
 //! The commands, one file each.
 
+mod blame;
 mod check;
 mod commit;
+mod container;
 mod diff;
+mod du;
 mod explain;
+mod export;
+mod find;
 mod history;
+mod image;
 mod images;
+mod import;
 mod inspect;
+mod lint;
 mod load;
+mod log;
 mod mount;
 mod mounts;
+mod prune;
 mod ps;
 mod refresh;
 mod rm;
 mod rmi;
 mod run;
 mod save;
+mod show;
 mod stats;
+mod system;
 mod tag;
 mod trace;
+mod tree;
 mod umount;
+mod which;
 
 use clap::Subcommand;
 
 use super::Context;
 use super::error::CliError;
+use crate::image::manifest::Platform;
 
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]
@@ -34,18 +49,36 @@ pub enum Command {
     /// List images
     #[command(visible_alias = "ls")]
     Images(images::Args),
-    /// Save images to an archive that 'docker load' and 'podman load' read
+    /// Save images to an archive that docker, podman and skopeo read, or to an OCI layout directory
     Save(save::Args),
+    /// Make an image of the tar of a root filesystem
+    Import(import::Args),
+    /// Write all that a container shows as a tar
+    Export(export::Args),
     /// Remove images
     Rmi(rmi::Args),
     /// Give an image one more name
     Tag(tag::Args),
     /// Show the steps by which an image was made
     History(history::Args),
-    /// Show everything about images, as JSON
+    /// Show everything about images and containers, as JSON
     Inspect(inspect::Args),
     /// Show why a path looks as it does: what each layer says about it
     Explain(explain::Args),
+    /// List what each layer has of a path, and which one is served
+    Which(which::Args),
+    /// Show what each layer did to a path, newest first
+    Log(log::Args),
+    /// List a directory with the layer that each entry is from
+    Blame(blame::Args),
+    /// Print a file out of an image, a layer or an archive
+    Show(show::Args),
+    /// Show where the bytes are: by layer and directory, what shows and what is wasted
+    Du(du::Args),
+    /// Search all layers: by name, size, kind, content, deleted or not
+    Find(find::Args),
+    /// Look for what is wrong with an image: secrets, waste, lost capabilities
+    Lint(lint::Args),
     /// Check that the store, or an upper directory, is whole
     Check(check::Args),
     /// Mount an image as a directory
@@ -67,10 +100,16 @@ pub enum Command {
     Ps(ps::Args),
     /// Remove containers
     Rm(rm::Args),
-    /// List what a container changed: A added, C changed, D deleted
+    /// List what a container changed, or two images or layers: A added, C changed, D deleted
     Diff(diff::Args),
     /// Make an image of a container's changes
     Commit(commit::Args),
+    /// The commands on images: ls, inspect, rm, prune, history, tree, mount ...
+    Image(Box<image::Args>),
+    /// The commands on containers: ls, inspect, rm, prune, run ...
+    Container(Box<container::Args>),
+    /// Space of the store: show it, give it back
+    System(system::Args),
 }
 
 impl Command {
@@ -80,11 +119,20 @@ impl Command {
             Command::Load(args) => load::run(&args, context).map_err(CliError::in_run),
             Command::Images(args) => images::run(&args, context),
             Command::Save(args) => save::run(&args, context),
+            Command::Import(args) => import::run(&args, context),
+            Command::Export(args) => export::run(&args, context),
             Command::Rmi(args) => rmi::run(&args, context),
             Command::Tag(args) => tag::run(&args, context),
             Command::History(args) => history::run(&args, context),
             Command::Inspect(args) => inspect::run(&args, context),
-            Command::Explain(args) => explain::run(&args, context),
+            Command::Explain(args) => explain::run(&args, context).map_err(CliError::in_run),
+            Command::Which(args) => which::run(&args, context).map_err(CliError::in_run),
+            Command::Log(args) => log::run(&args, context).map_err(CliError::in_run),
+            Command::Blame(args) => blame::run(&args, context).map_err(CliError::in_run),
+            Command::Show(args) => show::run(&args, context).map_err(CliError::in_run),
+            Command::Du(args) => du::run(&args, context).map_err(CliError::in_run),
+            Command::Find(args) => find::run(&args, context).map_err(CliError::in_run),
+            Command::Lint(args) => lint::run(&args, context).map_err(CliError::in_run),
             Command::Check(args) => check::run(&args, context),
             Command::Mount(args) => mount::run(&args, context),
             Command::Umount(args) => umount::run(&args, context),
@@ -97,6 +145,14 @@ impl Command {
             Command::Rm(args) => rm::run(&args, context),
             Command::Diff(args) => diff::run(&args, context),
             Command::Commit(args) => commit::run(&args, context),
+            Command::Image(args) => image::run(&args, context),
+            Command::Container(args) => container::run(*args, context),
+            Command::System(args) => system::run(&args, context),
         }
     }
+}
+
+/// Reads the value of `--platform`.
+fn platform(text: &str) -> Result<Platform, String> {
+    Platform::parse(text).ok_or_else(|| "not of the form OS/ARCH[/VARIANT], such as linux/arm64".to_owned())
 }

@@ -9,6 +9,9 @@ use crate::engine::containers;
 use crate::engine::containers::NewContainer;
 use crate::engine::mounting;
 use crate::engine::mounting::What;
+use crate::image::reference::Layers;
+use crate::image::reference::split_layers;
+use crate::store::mounts::EACH_LAYER;
 
 /// Arguments of `mica mount`.
 #[derive(Debug, clap::Args)]
@@ -28,7 +31,13 @@ pub struct Args {
     /// Mount options, as for mount(8)
     #[arg(short, long = "options", value_name = "OPTIONS")]
     options: Option<String>,
-    /// The image
+    /// Show each layer as a directory of its own: DIR/1-DIGEST, DIR/2-DIGEST ...
+    ///
+    /// Whiteouts are shown as character devices 0:0, and opaque directories have the attribute trusted.overlay.opaque, as the
+    /// kernel's overlayfs has it.
+    #[arg(long, conflicts_with_all = ["rw", "upper"])]
+    layers: bool,
+    /// The image; IMAGE@3 is what its first three layers show
     image: String,
     /// An empty directory
     dir: PathBuf,
@@ -38,7 +47,16 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let store = context.store()?;
     let options = args.options.as_deref();
     // Asked here, so that a missing image is reported as everywhere else.
-    store.images()?.find(&args.image)?;
+    let (name, part) = split_layers(&args.image);
+    store.images()?.find(name)?;
+    if args.layers {
+        let what = What::Image(format!("{}{EACH_LAYER}", args.image), None);
+        return Ok(mounting::mount(&store, &what, &args.dir, options)?);
+    }
+    if args.rw && part != Layers::All {
+        return Err(CliError::new("changes to a part of an image's layers make no container")
+            .hint("let them go to directories: --upper DIR --work DIR"));
+    }
     if let (Some(upper), Some(work)) = (&args.upper, &args.work) {
         let what = What::Image(args.image.clone(), Some((upper.clone(), work.clone())));
         return Ok(mounting::mount(&store, &what, &args.dir, options)?);

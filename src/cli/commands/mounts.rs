@@ -1,16 +1,25 @@
 //! `mica mounts`
 
+use std::io::Write;
+
 use crate::cli::Context;
 use crate::cli::error::CliError;
-use crate::cli::table::Table;
+use crate::cli::rows::Listing;
+use crate::cli::rows::Row;
 use crate::engine::mounting;
+
+/// The fields, and their headings.
+const HEADINGS: [(&str, &str); 3] = [("Source", "SOURCE"), ("Mode", "MODE"), ("Mountpoint", "MOUNTPOINT")];
 
 /// Arguments of `mica mounts`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print JSON
-    #[arg(long)]
+    /// Print one JSON list
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// 'table', 'table TEMPLATE', 'json', or a Go template such as '{{.Mountpoint}}'
+    #[arg(long, value_name = "FORMAT", default_value = "", hide_default_value = true)]
+    format: String,
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
@@ -20,14 +29,16 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
             .iter()
             .map(|m| serde_json::json!({"target": m.target, "source": m.source, "read_only": m.read_only}))
             .collect();
-        use std::io::Write;
         writeln!(context.out, "{}", serde_json::Value::from(rows))?;
         return Ok(());
     }
-    let mut table = Table::new(&["SOURCE", "MODE", "MOUNTPOINT"]);
-    for mount in &mounts {
-        let mode = if mount.read_only { "ro" } else { "rw" };
-        table.row(vec![mount.source.clone(), mode.to_owned(), mount.target.clone()]);
-    }
-    Ok(table.print(&mut context.out)?)
+    let columns = ["Source", "Mode", "Mountpoint"];
+    let listing = Listing { headings: &HEADINGS, columns: &columns, format: &args.format, quiet: false };
+    listing.print(
+        &mut context.out,
+        mounts.into_iter().map(|mount| {
+            let mode = if mount.read_only { "ro" } else { "rw" };
+            Row::new([("Source", mount.source), ("Mode", mode.to_owned()), ("Mountpoint", mount.target)])
+        }),
+    )
 }

@@ -16,6 +16,21 @@ pub struct Args {
     /// Remove also what a stopped container uses, or what has several names
     #[arg(short, long)]
     force: bool,
+    /// Keep parents without a name; mica has none, so this changes nothing
+    #[arg(long)]
+    no_prune: bool,
+}
+
+/// Prints what a removal did, in docker's words, which begin with a small letter in a list of a prune.
+pub fn report(removed: &[Removed], list: bool, out: &mut impl Write) -> std::io::Result<()> {
+    let (untagged, deleted) = if list { ("untagged", "deleted") } else { ("Untagged", "Deleted") };
+    for item in removed {
+        match item {
+            Removed::Untagged(name) => writeln!(out, "{untagged}: {name}")?,
+            Removed::Deleted(id) => writeln!(out, "{deleted}: {id}")?,
+        }
+    }
+    Ok(())
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
@@ -23,14 +38,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let mut failed = false;
     for image in &args.images {
         match remove(&store, image, args.force) {
-            Ok(removed) => {
-                for item in removed {
-                    match item {
-                        Removed::Untagged(name) => writeln!(context.out, "Untagged: {name}")?,
-                        Removed::Deleted(id) => writeln!(context.out, "Deleted: {id}")?,
-                    }
-                }
-            }
+            Ok(removed) => report(&removed, false, &mut context.out)?,
             // The others are removed all the same, as docker does.
             Err(e) => {
                 context.out.flush()?;

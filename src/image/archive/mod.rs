@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use super::Digest;
 use super::config::ImageConfig;
 use super::manifest::BadDocument;
+use super::manifest::Platform;
 use super::reference::BadReference;
 use super::reference::Reference;
 use source::Blobs;
@@ -66,6 +67,9 @@ pub enum Error {
     /// It is no image archive at all.
     #[error("not an image archive: {0}")]
     NotAnImage(String),
+    /// It is a tar, but not of an image.
+    #[error("not an image archive: it has neither a manifest.json (docker save) nor an index.json (OCI layout)")]
+    NoDocuments,
     /// The archive ends too early.
     #[error("the archive is truncated: {0}")]
     Truncated(String),
@@ -214,6 +218,11 @@ pub trait Importer: Sync {
     /// The diff id of a layer file that was seen before and whose layer is there already.
     fn known_blob(&self, blob: &Digest) -> Option<Digest>;
 
+    /// Whether this layer file shall be read even when the layer in it is there already: its bytes are to be kept.
+    fn wants_file(&self, _blob: &Digest) -> bool {
+        false
+    }
+
     /// Is told that a layer was skipped because it is there already.
     fn skipped(&self, wanted: &Wanted<'_>);
 
@@ -233,19 +242,42 @@ pub struct Contents<L> {
     pub layers: Vec<Taken<L>>,
 }
 
+/// The machine whose images are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Machine {
+    /// This one; where an archive has only one image to choose from, whatever it is for.
+    Host,
+    /// One that the user named; images for others are passed over.
+    Named(Platform),
+}
+
+impl Machine {
+    fn platform(&self) -> Platform {
+        match self {
+            Machine::Host => Platform::host(),
+            Machine::Named(platform) => platform.clone(),
+        }
+    }
+}
+
 /// Reads all images of a source that can be read at any place, `threads` layers at a time.
 ///
 /// # Errors
 /// [`Error`]; no layer that was taken is published then.
-pub fn load<I: Importer>(source: &dyn Blobs, importer: &I, threads: usize) -> Result<Contents<I::Layer>, Error> {
-    let images = resolve(source)?;
+pub fn load<I: Importer>(
+    source: &dyn Blobs,
+    importer: &I,
+    machine: &Machine,
+    threads: usize,
+) -> Result<Contents<I::Layer>, Error> {
+    let images = resolve(source, machine)?;
     let mut wanted: Vec<(&LayerPlan, u64)> = Vec::new();
     let mut seen = rustc_hash::FxHashSet::default();
     for plan in images.iter().flat_map(|image| &image.layers) {
         if !seen.insert(plan.diff_id) {
             continue;
         }
-        if importer.present(&plan.diff_id) {
+        if importer.present(&plan.diff_id) && !wants_file(importer, plan) {
             importer.skipped(&Wanted { plan: Some(plan), name: &plan.name, size: 0 });
             continue;
         }
@@ -255,6 +287,11 @@ pub fn load<I: Importer>(source: &dyn Blobs, importer: &I, threads: usize) -> Re
     wanted.sort_by_key(|&(_, size)| std::cmp::Reverse(size));
     let layers = take_all(source, importer, &wanted, threads)?;
     Ok(Contents { images, layers })
+}
+
+/// A file that is not compressed is in the pack.
+fn wants_file<I: Importer>(importer: &I, plan: &LayerPlan) -> bool {
+    plan.blob.is_some_and(|(blob, _)| blob != plan.diff_id && importer.wants_file(&blob))
 }
 
 fn missing_layer(plan: &LayerPlan) -> Error {
@@ -375,14 +412,29 @@ pub trait Documents {
 ///
 /// # Errors
 /// [`Error`], also when there is neither `manifest.json` nor `index.json`.
-pub fn resolve<D: Documents + ?Sized>(documents: &D) -> Result<Vec<ImagePlan>, Error> {
-    if let Some(images) = docker::resolve(documents)? {
-        return Ok(images);
+pub fn resolve<D: Documents + ?Sized>(documents: &D, machine: &Machine) -> Result<Vec<ImagePlan>, Error> {
+    let images = match docker::resolve(documents)? {
+        Some(images) => images,
+        None => oci::resolve(documents, machine)?.ok_or(Error::NoDocuments)?,
+    };
+    let Machine::Named(wanted) = machine else { return Ok(images) };
+    let (fitting, others): (Vec<_>, Vec<_>) =
+        images.into_iter().partition(|image| platform_of(&image.config).runs_on(wanted));
+    if fitting.is_empty() {
+        let mut found: Vec<String> = others.iter().map(|image| platform_of(&image.config).to_string()).collect();
+        found.dedup();
+        return Err(Error::Platform { host: wanted.to_string(), found: found.join(", ") });
     }
-    if let Some(images) = oci::resolve(documents)? {
-        return Ok(images);
+    Ok(fitting)
+}
+
+fn platform_of(config: &ImageConfig) -> Platform {
+    Platform {
+        architecture: config.architecture.clone(),
+        os: config.os.clone(),
+        variant: config.variant.clone(),
+        extra: std::collections::BTreeMap::new(),
     }
-    Err(Error::NotAnImage("it has neither a manifest.json (docker save) nor an index.json (OCI layout)".to_owned()))
 }
 
 /// Reads and checks the config of an image: its digest where its name is one, its form.

@@ -6,6 +6,7 @@ use super::Documents;
 use super::Error;
 use super::ImagePlan;
 use super::LayerPlan;
+use super::Machine;
 use super::blob_name;
 use super::check_count;
 use super::read_config;
@@ -16,7 +17,6 @@ use crate::image::manifest::Descriptor;
 use crate::image::manifest::Document;
 use crate::image::manifest::Index;
 use crate::image::manifest::Manifest;
-use crate::image::manifest::Platform;
 use crate::image::reference::Reference;
 
 /// The name of the document that makes an OCI layout.
@@ -26,16 +26,20 @@ const DEPTH_MAX: usize = 4;
 /// The most images one layout may hold.
 const IMAGES_MAX: usize = 256;
 /// The annotations that name an image, the better one first: containerd's has the full name, OCI's may be only a tag.
-const NAME_ANNOTATIONS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
+const NAME_ANNOTATIONS: [&str; 2] = [CONTAINERD_NAME, REF_NAME];
+/// containerd's annotation: the whole name.
+pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// OCI's annotation: a name, or only a tag.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Marks what BuildKit stores beside an image and is none.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
-/// The images of an OCI layout; `None` when it has no `index.json`. Of an index with several platforms, the one of this
-/// machine is taken.
+/// The images of an OCI layout; `None` when it has no `index.json`. Of an index with several platforms, the one for `machine`
+/// is taken.
 ///
 /// # Errors
 /// [`Error`], for the first document that is missing, malformed, or does not match its digest.
-pub fn resolve<D: Documents + ?Sized>(documents: &D) -> Result<Option<Vec<ImagePlan>>, Error> {
+pub fn resolve<D: Documents + ?Sized>(documents: &D, machine: &Machine) -> Result<Option<Vec<ImagePlan>>, Error> {
     let Some(bytes) = documents.document(INDEX, DOCUMENT_MAX)? else { return Ok(None) };
     let Document::Index(index) = parse(INDEX, &bytes, None)? else {
         return Err(Error::NotAnImage("its index.json is a manifest".to_owned()));
@@ -45,8 +49,8 @@ pub fn resolve<D: Documents + ?Sized>(documents: &D) -> Result<Option<Vec<ImageP
         return Err(Error::NotAnImage(why));
     }
     let mut images: Vec<ImagePlan> = Vec::new();
-    for descriptor in for_this_machine(&index)? {
-        let mut image = descend(documents, descriptor, 0)?;
+    for descriptor in fitting(&index, machine)? {
+        let mut image = descend(documents, descriptor, machine, 0)?;
         image.names.extend(name_of(descriptor)?);
         match images.iter_mut().find(|other| other.id == image.id) {
             Some(other) => other.names.append(&mut image.names),
@@ -63,16 +67,16 @@ fn parse(name: &str, bytes: &[u8], declared: Option<&str>) -> Result<Document, E
     Document::parse(bytes, declared).map_err(|source| Error::Document { name: name.to_owned(), source })
 }
 
-/// The entries of an index that are images for this machine. Entries that name no platform always are.
-fn for_this_machine(index: &Index) -> Result<Vec<&Descriptor>, Error> {
-    let host = Platform::host();
+/// The entries of an index that are images for a machine. Entries that name no platform always are.
+fn fitting<'i>(index: &'i Index, machine: &Machine) -> Result<Vec<&'i Descriptor>, Error> {
+    let host = machine.platform();
     let is_image = |d: &&Descriptor| !d.annotations.as_ref().is_some_and(|a| a.contains_key(ATTESTATION));
     let images: Vec<&Descriptor> = index.manifests.iter().filter(is_image).collect();
     let fits = |d: &&&Descriptor| d.platform.as_ref().is_none_or(|platform| platform.runs_on(&host));
     let fitting: Vec<&Descriptor> = images.iter().filter(fits).copied().collect();
     // A layout made for another machine on purpose can be loaded; it is a choice among several that must be made.
     match (fitting.as_slice(), images.as_slice()) {
-        ([], [_]) => Ok(images),
+        ([], [_]) if *machine == Machine::Host => Ok(images),
         ([], [_, ..]) => {
             let found: Vec<String> = images.iter().filter_map(|d| Some(d.platform.as_ref()?.to_string())).collect();
             Err(Error::Platform { host: host.to_string(), found: found.join(", ") })
@@ -82,7 +86,12 @@ fn for_this_machine(index: &Index) -> Result<Vec<&Descriptor>, Error> {
 }
 
 /// Follows a descriptor to its image, through nested indexes.
-fn descend<D: Documents + ?Sized>(documents: &D, descriptor: &Descriptor, depth: usize) -> Result<ImagePlan, Error> {
+fn descend<D: Documents + ?Sized>(
+    documents: &D,
+    descriptor: &Descriptor,
+    machine: &Machine,
+    depth: usize,
+) -> Result<ImagePlan, Error> {
     let name = blob_name(&descriptor.digest);
     let bytes = read_named(documents, "the manifest", &name, DOCUMENT_MAX, Some(descriptor.digest))?;
     check_size(&name, descriptor, &bytes)?;
@@ -91,8 +100,8 @@ fn descend<D: Documents + ?Sized>(documents: &D, descriptor: &Descriptor, depth:
         Document::Index(_) if depth >= DEPTH_MAX => {
             Err(Error::NotAnImage(format!("its indexes point to each other more than {DEPTH_MAX} deep")))
         }
-        Document::Index(index) => match for_this_machine(&index)?.first() {
-            Some(next) => descend(documents, next, depth + 1),
+        Document::Index(index) => match fitting(&index, machine)?.first() {
+            Some(next) => descend(documents, next, machine, depth + 1),
             None => Err(Error::NotAnImage(format!("the index {name} is empty"))),
         },
     }

@@ -193,7 +193,7 @@ impl<R: Skim> Outer<R> {
                 }
                 Err(e) if self.entries == 0 => {
                     log::debug!("no tar header: {e}");
-                    return Err(Error::NotAnImage("it is no tar, also not in gzip or zstd".to_owned()));
+                    return Err(Error::NotAnImage("it is no tar, also not a compressed one".to_owned()));
                 }
                 Err(e) => {
                     let what = Escaped(e.to_string().as_bytes()).to_string();

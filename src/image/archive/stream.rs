@@ -16,6 +16,7 @@ use super::Error;
 use super::ImportError;
 use super::Importer;
 use super::LayerPlan;
+use super::Machine;
 use super::Taken;
 use super::Wanted;
 use super::check_file_size;
@@ -27,6 +28,8 @@ use super::outer::Pipe;
 use super::outer::What;
 use super::outer::clean;
 use crate::image::Digest;
+use crate::image::compression::Compression;
+use crate::image::compression::Decoder;
 use crate::image::config::CONFIG_MAX;
 use crate::image::manifest::BadDocument;
 
@@ -34,35 +37,30 @@ use crate::image::manifest::BadDocument;
 const DOCUMENTS_MAX: u64 = 64 << 20;
 /// How many links may follow each other.
 const LINKS_MAX: usize = 8;
-/// How the bytes of a compressed archive begin.
-const GZIP: &[u8] = &[0x1f, 0x8b];
-const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-const OTHERS: [(&[u8], &str); 3] = [(b"\xfd7zXZ", "xz"), (b"BZh", "bzip2"), (b"PK\x03\x04", "zip")];
-
-/// Whether an archive that begins with these bytes is compressed as a whole.
+/// Whether an archive that begins with these bytes is compressed as a whole, in whatever way.
 pub fn is_compressed(start: &[u8]) -> bool {
-    start.starts_with(GZIP) || start.starts_with(ZSTD) || OTHERS.iter().any(|(magic, _)| start.starts_with(magic))
+    Compression::of(start) != Ok(Compression::None)
 }
 
 /// The archive in `input` without the compression around it.
-fn decompressed<'a>(mut input: impl BufRead + Send + 'a) -> Result<Box<dyn Read + Send + 'a>, Error> {
+fn decompressed<R: BufRead + Send>(mut input: R) -> Result<Decoder<R>, Error> {
     let start = input.fill_buf()?;
-    if let Some((_, name)) = OTHERS.iter().find(|(magic, _)| start.starts_with(magic)) {
-        return Err(Error::NotAnImage(format!("it is compressed with {name}, which is not supported")));
+    if start.is_empty() {
+        return Err(Error::NotAnImage("it is empty".to_owned()));
     }
-    Ok(match start {
-        [] => return Err(Error::NotAnImage("it is empty".to_owned())),
-        s if s.starts_with(GZIP) => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-        s if s.starts_with(ZSTD) => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
-        _ => Box::new(input),
-    })
+    let compression = Compression::of(start).map_err(|e| Error::NotAnImage(e.to_string()))?;
+    Ok(Decoder::new(compression, input)?)
 }
 
 /// Reads all images of a pipe.
 ///
 /// # Errors
 /// [`Error`]; no layer that was taken is published then.
-pub fn load<I: Importer>(input: impl Read + Send, importer: &I) -> Result<Contents<I::Layer>, Error> {
+pub fn load<I: Importer>(
+    input: impl Read + Send,
+    importer: &I,
+    machine: &Machine,
+) -> Result<Contents<I::Layer>, Error> {
     let input = decompressed(BufReader::with_capacity(256 << 10, input))?;
     let mut outer = Outer::new(Pipe(input));
     let mut found =
@@ -71,7 +69,7 @@ pub fn load<I: Importer>(input: impl Read + Send, importer: &I) -> Result<Conten
         found.take(&mut outer, entry, importer)?;
     }
     outer.drain()?;
-    found.finish(importer)
+    found.finish(importer, machine)
 }
 
 /// What came so far.
@@ -143,8 +141,8 @@ impl<L> Found<L> {
     }
 
     /// Matches the documents' plans with what was taken.
-    fn finish<I: Importer<Layer = L>>(mut self, importer: &I) -> Result<Contents<L>, Error> {
-        let images = super::resolve(&self)?;
+    fn finish<I: Importer<Layer = L>>(mut self, importer: &I, machine: &Machine) -> Result<Contents<L>, Error> {
+        let images = super::resolve(&self, machine)?;
         let mut taken: FxHashMap<Digest, Taken<L>> = FxHashMap::default();
         for plan in images.iter().flat_map(|image| &image.layers) {
             if taken.contains_key(&plan.diff_id) {
@@ -220,7 +218,7 @@ fn take_layer<I: Importer>(
 fn present_by_name<I: Importer>(name: &str, importer: &I) -> Option<Digest> {
     let digest = match digest_of_blob_name(name) {
         Some(blob) => match importer.known_blob(&blob) {
-            Some(diff_id) => return Some(diff_id),
+            Some(diff_id) => return (diff_id == blob || !importer.wants_file(&blob)).then_some(diff_id),
             None => blob,
         },
         None => Digest::from_hex(name.strip_suffix(".tar")?).ok()?,

@@ -4,6 +4,7 @@ use std::io;
 
 use super::ImportOptions;
 use crate::digest::Mismatch;
+use crate::image::compression::Unsupported;
 use crate::image::limits::Exceeded;
 use crate::layer;
 use crate::layer::pack::TreeError;
@@ -30,8 +31,8 @@ pub enum What {
     #[error("cannot be read: {0}")]
     Read(io::Error),
     /// The stream is compressed in a way that layers are not.
-    #[error("it is compressed with {0}, but layers are plain, gzip or zstd")]
-    Compression(&'static str),
+    #[error(transparent)]
+    Compression(#[from] Unsupported),
     /// The stream is not the announced one.
     #[error(transparent)]
     Blob(Mismatch),

@@ -5,13 +5,14 @@ use std::io;
 use std::io::BufReader;
 use std::io::Read;
 
-use flate2::bufread::MultiGzDecoder;
-
 use super::ImportOptions;
 use super::What;
 use crate::digest::Digest;
 use crate::digest::Hasher;
 use crate::digest::Mismatch;
+use crate::image::compression::Compression;
+use crate::image::compression::Decoder;
+use crate::image::compression::SNIFF;
 
 /// Reads a blob through, and remembers what went by.
 pub(super) struct Blob<'a, R> {
@@ -63,32 +64,13 @@ impl<R: Read> Blob<'_, R> {
     }
 }
 
-/// How a blob is compressed, by its first bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
-fn sniff(start: &[u8]) -> Result<Compression, What> {
-    Ok(match start {
-        [0x1f, 0x8b, ..] => Compression::Gzip,
-        // A frame, or a skippable frame in front of one.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(What::Compression("xz")),
-        [b'B', b'Z', b'h', _, 0x31, 0x41] => return Err(What::Compression("bzip2")),
-        _ => Compression::None,
-    })
-}
-
 type Chained<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
 
 /// The uncompressed tar of a blob.
 pub(super) enum Source<'a, R: Read> {
+    /// Without a buffer in between: the reader of the tar has its own.
     Plain(Blob<'a, Chained<R>>),
-    Gzip(Box<MultiGzDecoder<BufReader<Blob<'a, Chained<R>>>>>),
-    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Blob<'a, Chained<R>>>>>),
+    Compressed(Decoder<BufReader<Blob<'a, Chained<R>>>>),
 }
 
 const BUFFER: usize = 128 * 1024;
@@ -97,18 +79,14 @@ impl<'a, R: Read> Source<'a, R> {
     /// Looks at the first bytes of `stream`; `seen` always tells how many bytes of the blob were read.
     pub(super) fn open(mut stream: R, seen: &'a Cell<u64>, options: &'a ImportOptions<'a>) -> Result<Self, What> {
         let mut start = Vec::new();
-        (&mut stream).take(6).read_to_end(&mut start)?;
-        let compression = sniff(&start)?;
+        (&mut stream).take(SNIFF as u64).read_to_end(&mut start)?;
+        let compression = Compression::of(&start)?;
         let hasher = (compression != Compression::None).then(Hasher::new);
         let blob = Blob { inner: io::Cursor::new(start).chain(stream), hasher, size: 0, seen, options };
-        Ok(match compression {
-            Compression::None => Source::Plain(blob),
-            Compression::Gzip => Source::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, blob)))),
-            Compression::Zstd => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, blob))?;
-                Source::Zstd(Box::new(decoder))
-            }
-        })
+        if compression == Compression::None {
+            return Ok(Source::Plain(blob));
+        }
+        Ok(Source::Compressed(Decoder::new(compression, BufReader::with_capacity(BUFFER, blob))?))
     }
 
     /// Whether the blob is compressed.
@@ -120,8 +98,7 @@ impl<'a, R: Read> Source<'a, R> {
     pub(super) fn finish(self, diff_id: Digest) -> Result<(Digest, u64), What> {
         let mut blob = match self {
             Source::Plain(blob) => blob,
-            Source::Gzip(decoder) => decoder.into_inner().into_inner(),
-            Source::Zstd(decoder) => decoder.finish().into_inner(),
+            Source::Compressed(decoder) => decoder.into_inner().into_inner(),
         };
         // A decoder may stop before the end of the blob; the digest is about all of it.
         io::copy(&mut blob, &mut io::sink())?;
@@ -133,8 +110,7 @@ impl<R: Read> Read for Source<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Source::Plain(blob) => blob.read(buf),
-            Source::Gzip(decoder) => decoder.read(buf),
-            Source::Zstd(decoder) => decoder.read(buf),
+            Source::Compressed(decoder) => decoder.read(buf),
         }
     }
 }

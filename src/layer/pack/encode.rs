@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 
 use super::format::CHECKSUM_LEN;
+use super::format::COMPAT_BODY_SUMS;
 use super::format::ENTRY_WHITEOUT;
 use super::format::HEADER_LEN;
 use super::format::MAGIC;
@@ -181,7 +182,7 @@ impl Encoder {
                 *kind
             }
             What::Leaf(Item::File { body, size, sparse }) => {
-                (shape.place, shape.size, shape.stored) = (body.place, *size, body.stored);
+                (shape.place, shape.size, shape.stored, shape.sum) = (body.place, *size, body.stored, body.sum);
                 if let Some(runs) = sparse {
                     shape.sparse = true;
                     shape.first = count(&self.extents, Table::Extents)?;
@@ -225,7 +226,8 @@ impl Encoder {
         put32(out, shape.flags);
         let (place, object, offset) = shape.place.encode();
         put32(out, place);
-        put32(out, object);
+        // A body in the pack file has no object, and its sum stands there.
+        put32(out, if matches!(shape.place, Place::Pack(_)) { shape.sum } else { object });
         put64(out, offset);
         for n in [shape.first, shape.count, xattrs.0, xattrs.1] {
             put32(out, n);
@@ -251,8 +253,8 @@ impl Encoder {
         out.extend_from_slice(&MAGIC);
         put32(&mut out, VERSION);
         put32(&mut out, HEADER_LEN as u32);
-        // No feature bit of any of the three kinds is in use.
-        for n in [0, 0, 0, total as u64, frame.pack_len, frame.tar_size] {
+        // Features: compatible, compatible for readers, incompatible.
+        for n in [COMPAT_BODY_SUMS, 0, 0, total as u64, frame.pack_len, frame.tar_size] {
             put64(&mut out, n);
         }
         out.extend_from_slice(frame.diff_id.as_bytes());
@@ -280,6 +282,7 @@ struct Shape {
     place: Place,
     size: u64,
     stored: u64,
+    sum: u32,
     sparse: bool,
     rdev: u64,
     /// Node flags in the lower half, whether it is sparse in the upper.

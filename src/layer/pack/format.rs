@@ -11,8 +11,9 @@
 //! The checksum is verified when the index is opened, so damage is found before it is used. Still every position and every
 //! offset is checked again at its use: an index can be wrong without being damaged, and no file may ever cause a panic.
 //!
-//! Compatibility, as ext4 does it: a reader that does not know a bit of `compat` reads and writes, of `ro_compat` only
-//! reads, of `incompat` refuses the pack.
+//! Compatibility, as ext4 does it, by three sets of feature bits. A mica that does not know a bit of `compat` may do anything
+//! with the pack; of `ro_compat`, may read it (mount, save), but not judge or remove it or what it needs; of `incompat`, refuses
+//! it.
 
 use crate::digest::Digest;
 use crate::layer::Error;
@@ -27,6 +28,9 @@ pub(super) const HEADER_LEN: usize = 224;
 pub(super) const CHECKSUM_LEN: usize = 32;
 /// Where the table of tables starts in the header: seven pairs of offset (u64) and count (u64).
 pub(super) const TABLES_AT: usize = 112;
+
+/// Feature of `compat`: each body in the pack file has a CRC-32, so that damage in it has a path.
+pub(super) const COMPAT_BODY_SUMS: u64 = 1;
 
 /// The directory hides everything below it.
 pub(super) const NODE_OPAQUE: u32 = 1;
@@ -111,6 +115,8 @@ pub(super) struct Node {
     pub xattr_count: u32,
     /// Bytes of the body that are stored (less than `size` when sparse).
     pub stored: u64,
+    /// The CRC-32 of the stored bytes, where they lie in the pack file.
+    pub sum: u32,
 }
 
 impl Node {
@@ -142,6 +148,17 @@ pub(super) struct ObjectRef {
     pub len: u64,
 }
 
+/// What of an index with a whole checksum only a newer mica knows. With a wrong one it is damage, whatever it says.
+fn newer(bytes: &[u8]) -> Option<String> {
+    let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_LEN)?)?;
+    let (version, incompat) = u32_at(body, 8).zip(u64_at(body, 32))?;
+    let known = array(body, 0) != Some(MAGIC) || version == VERSION && incompat == 0;
+    if known || Digest::of(body).as_bytes().as_slice() != checksum {
+        return None;
+    }
+    Some(format!("format {version} with features {incompat:#x}"))
+}
+
 /// An opened index.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -151,6 +168,10 @@ pub(super) struct Index {
     pub diff_id: Digest,
     pub pack_len: u64,
     pub tar_size: u64,
+    /// Whether nodes have the sums of [`COMPAT_BODY_SUMS`].
+    pub sums: bool,
+    /// The bits of `ro_compat`, none of which this mica knows.
+    newer: u64,
 }
 
 /// The index's bytes: mapped, or in memory in tests of damage.
@@ -201,6 +222,9 @@ impl Index {
     /// # Errors
     /// [`Error::Damaged`], which says what is wrong; `label` names the layer in it.
     pub(super) fn open(bytes: Bytes, label: &str) -> Result<Self> {
+        if let Some(what) = newer(&bytes) {
+            return Err(Error::Newer { layer: label.to_owned(), what });
+        }
         Self::parse(bytes, label).map_err(|what| Error::Damaged { layer: label.to_owned(), what })
     }
 
@@ -209,11 +233,7 @@ impl Index {
         if array(&bytes, 0) != Some(MAGIC) {
             return Err("the index does not begin with the magic of a pack".into());
         }
-        let version = u32_at(&bytes, 8).ok_or_else(short)?;
-        let incompat = u64_at(&bytes, 32).ok_or_else(short)?;
-        if version != VERSION || incompat != 0 {
-            return Err(format!("format {version} with features {incompat:#x} was written by a newer mica"));
-        }
+        let (compat, newer) = u64_at(&bytes, 16).zip(u64_at(&bytes, 24)).ok_or_else(short)?;
         let total = u64_at(&bytes, 40).and_then(|n| usize::try_from(n).ok()).ok_or_else(short)?;
         if total != bytes.len() || total < HEADER_LEN + CHECKSUM_LEN {
             return Err(format!("the index has {} bytes and says {total}", bytes.len()));
@@ -234,7 +254,32 @@ impl Index {
         }
         let diff_id = array(body, 64).map(Digest::from_bytes).ok_or_else(short)?;
         let (pack_len, tar_size) = u64_at(body, 48).zip(u64_at(body, 56)).ok_or_else(short)?;
-        Ok(Self { bytes, tables, label: label.to_owned(), diff_id, pack_len, tar_size })
+        let sums = compat & COMPAT_BODY_SUMS != 0;
+        Ok(Self { bytes, tables, label: label.to_owned(), diff_id, pack_len, tar_size, sums, newer })
+    }
+
+    /// Refuses what needs to know everything about the pack, such as judging or removing what it uses.
+    ///
+    /// # Errors
+    /// [`Error::Newer`] for a pack with a feature that this mica may only read around.
+    pub(super) fn must_be_known(&self) -> Result<()> {
+        match self.newer {
+            0 => Ok(()),
+            bits => Err(Error::Newer { layer: self.label.clone(), what: format!("read-only features {bits:#x}") }),
+        }
+    }
+
+    /// Asked after reading: what was read of a page that the disk did not give was zeros.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub(super) fn must_be_readable(&self) -> Result<()> {
+        match &self.bytes {
+            Bytes::Mapped(map) if map.is_lost() => {
+                Err(self.damaged("a part of the index could not be read: a disk error, or the file was cut short"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The layer's label.
@@ -309,6 +354,7 @@ impl Index {
                 xattr_first: u32_at(r, 96)?,
                 xattr_count: u32_at(r, 100)?,
                 stored: u64_at(r, 104)?,
+                sum: u32_at(r, 76)?,
             })
         };
         decode()

@@ -42,7 +42,9 @@ pub use tree::SparseRun;
 pub use tree::Tree;
 pub use tree::TreeError;
 pub use tree::Xattr;
+pub use verify::BadObjects;
 pub use verify::Damage;
+pub use verify::Part;
 pub use writer::OBJECT_MIN;
 pub use writer::PackWriter;
 pub use writer::Prepared;
@@ -133,6 +135,7 @@ pub struct PackObject {
 impl PackObject {
     fn new(open: &Arc<Open>, position: u32) -> Result<Self> {
         let node = open.index.node(position)?;
+        open.index.must_be_readable()?;
         Ok(Self { open: open.clone(), position, node })
     }
 
@@ -142,7 +145,8 @@ impl PackObject {
         Stat {
             dev: id.dev,
             ino: id.ino,
-            mode: n.mode,
+            // Unpacked, a symlink has all bits whatever the tar says: the kernel gives it no others.
+            mode: if self.kind() == Kind::Symlink { Kind::Symlink.mode_bits() | 0o777 } else { n.mode },
             nlink: n.nlink,
             uid: n.uid,
             gid: n.gid,
@@ -172,6 +176,7 @@ impl PackObject {
                 std::cmp::Ordering::Greater => high = middle,
             }
         }
+        index.must_be_readable()?;
         Ok(None)
     }
 
@@ -194,6 +199,7 @@ impl PackObject {
             extents.push(Extent { at, offset: base.checked_add(offset).ok_or_else(bad)?, len });
             last = end;
         }
+        index.must_be_readable()?;
         Ok(extents.into())
     }
 }
@@ -242,9 +248,10 @@ impl Object for PackObject {
                     ItemKind::Object(object.id(), object.kind())
                 }
             };
+            index.must_be_readable()?;
             each(Item { name, what })?;
         }
-        Ok(())
+        index.must_be_readable()
     }
 
     fn open(&self) -> Result<Content> {
@@ -281,21 +288,24 @@ impl Object for PackObject {
 
     fn readlink(&self) -> Result<Vec<u8>> {
         self.want(Kind::Symlink, Errno::INVAL)?;
-        Ok(self.open.index.text(self.node.first, self.node.count)?.to_vec())
+        let text = self.open.index.text(self.node.first, self.node.count)?.to_vec();
+        self.open.index.must_be_readable().map(|()| text)
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
         for position in self.xattr_positions()? {
             let (found, value) = self.open.index.xattr(position)?;
             if found == name {
-                return Ok(Some(value.to_vec()));
+                let value = value.to_vec();
+                return self.open.index.must_be_readable().map(|()| Some(value));
             }
         }
-        Ok(None)
+        self.open.index.must_be_readable().map(|()| None)
     }
 
     fn xattrs(&self) -> Result<Vec<Vec<u8>>> {
-        self.xattr_positions()?.map(|position| Ok(self.open.index.xattr(position)?.0.to_vec())).collect()
+        let names = self.xattr_positions()?.map(|position| Ok(self.open.index.xattr(position)?.0.to_vec())).collect();
+        self.open.index.must_be_readable().and(names)
     }
 
     fn names(&self) -> Result<Option<Vec<RelPath>>> {
@@ -307,6 +317,14 @@ impl Object for PackObject {
             }
         };
         Ok(links.get(&self.position).cloned())
+    }
+
+    /// Known of what is kept as an object, which is named by it; of a sparse one only the stored bytes' is.
+    fn digest(&self) -> Result<Option<Digest>> {
+        match self.node.place {
+            Place::Object(position) if !self.node.sparse => Ok(Some(self.open.index.object(position)?.digest)),
+            _ => Ok(None),
+        }
     }
 
     fn location(&self) -> String {

@@ -3,6 +3,7 @@
 //! ```text
 //! packs/HEX.idx    the index of the layer with this diff id; that it is there is what makes the pack be there
 //! packs/HEX.pack   its pack file
+//! packs/HEX.bad    an empty mark: the pack file is damaged; its layer is read as far as it goes, and loaded again
 //! objects/HH/REST  file bodies by SHA-256, shared by all packs, never changed
 //! tmp/RANDOM       what is being written
 //! ```
@@ -127,6 +128,18 @@ impl Dirs {
         regular(&dir, name.as_name())
     }
 
+    /// The size of an object as its file has it; `None` when there is none, or something that is no file.
+    pub(super) fn object_len(&self, id: &Digest) -> Result<Option<u64>> {
+        let (dir, name) = Self::object_names(id)?;
+        let dir = match sys::open::dir_at(&self.objects, dir.as_name()) {
+            Ok(dir) => dir,
+            Err(e) if matches!(e.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let stat = sys::attr::stat_at(dir, name.as_name())?;
+        Ok(stat.filter(|stat| stat.kind() == Kind::File).map(|stat| stat.size))
+    }
+
     /// Removes an object that turned out to be damaged.
     pub(super) fn drop_object(&self, id: &Digest) -> Result<()> {
         let (dir, name) = Self::object_names(id)?;
@@ -155,17 +168,34 @@ impl Dirs {
 
     /// Gives a finished file its name among the objects, unless that is taken by the same object already.
     fn publish_object(&self, id: &Digest, tmp: &NameBuf) -> Result<()> {
+        let len = sys::attr::stat_at(&self.tmp, tmp.as_name())?.map(|stat| stat.size);
         let (dir, name) = Self::object_names(id)?;
         let dir = subdir(&self.objects, dir.as_bytes())?;
-        match sys::attr::stat_at(&dir, name.as_name())? {
-            Some(_) => Ok(sys::name::unlink(&self.tmp, tmp.as_name())?),
-            None => Ok(sys::name::rename(&self.tmp, tmp.as_name(), dir, name.as_name(), RenameMode::Replace)?),
+        if len.is_some() && self.object_len(id)? == len {
+            return Ok(sys::name::unlink(&self.tmp, tmp.as_name())?);
+        }
+        self.place(tmp, &dir, name.as_name())
+    }
+
+    /// Gives a finished file its name, in place of whatever has it: what is there is damaged.
+    fn place(&self, tmp: &NameBuf, dir: &OwnedFd, name: Name<'_>) -> Result<()> {
+        match sys::name::rename(&self.tmp, tmp.as_name(), dir, name, RenameMode::Replace) {
+            Err(e) if matches!(e.errno(), Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+                sys::name::remove_all(dir, name)?;
+                Ok(sys::name::rename(&self.tmp, tmp.as_name(), dir, name, RenameMode::Replace)?)
+            }
+            other => Ok(other?),
         }
     }
 }
 
 /// Opens a file of the store, which must be a regular one, and tells its size.
 fn regular(dir: &OwnedFd, name: Name<'_>) -> Result<(OwnedFd, u64)> {
+    // Looked at first: opening a FIFO that someone put there would wait for ever.
+    let kind = sys::attr::stat_at(dir, name)?.map(|stat| stat.kind());
+    if kind.is_some_and(|kind| kind != Kind::File) {
+        return Err(Error::Damaged { layer: name.to_string(), what: "it is not a regular file".into() });
+    }
     let fd = sys::open::file_at(dir, name, Access::Read)?;
     let stat = sys::attr::fstat(&fd)?;
     match stat.kind() {
@@ -200,13 +230,72 @@ impl PackStore {
         Ok(Self { dirs: Arc::new(dirs) })
     }
 
-    /// Whether the layer is there. Its files are not looked into.
+    /// Whether the layer is there and nothing tells that it must be loaded again: its index is whole, its pack file and all
+    /// its objects are there with the right sizes, and it is not marked. Their bytes are not read; [`PackStore::verify`] does that.
+    ///
+    /// # Errors
+    /// The kernel's; [`Error::Newer`] for a layer that a newer mica wrote.
+    pub fn has(&self, diff_id: &Digest) -> Result<bool> {
+        if !self.is_named(diff_id, "idx")? || self.is_marked(diff_id)? {
+            return Ok(false);
+        }
+        match self.looks_whole(diff_id) {
+            Err(Error::Damaged { layer, what }) => {
+                log::warn!("layer {layer} has to be loaded again: {what}");
+                Ok(false)
+            }
+            Err(Error::Sys(e)) if matches!(e.errno(), Errno::NOENT | Errno::LOOP | Errno::IO) => Ok(false),
+            other => other,
+        }
+    }
+
+    fn looks_whole(&self, diff_id: &Digest) -> Result<bool> {
+        let pack = self.open(diff_id)?;
+        let index = &pack.open.index;
+        for position in index.positions(Table::Objects) {
+            let object = index.object(position)?;
+            if self.dirs.object_len(&object.digest)? != Some(object.len) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether there is a file for the layer with this ending, whatever is in it.
+    pub(super) fn is_named(&self, diff_id: &Digest, suffix: &str) -> Result<bool> {
+        let name = Dirs::pack_name(diff_id, suffix)?;
+        Ok(sys::attr::stat_at(&self.dirs.packs, name.as_name())?.is_some())
+    }
+
+    /// Whether the layer is marked as damaged.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn has(&self, diff_id: &Digest) -> Result<bool> {
-        let name = Dirs::pack_name(diff_id, "idx")?;
-        Ok(sys::attr::stat_at(&self.dirs.packs, name.as_name())?.is_some())
+    pub fn is_marked(&self, diff_id: &Digest) -> Result<bool> {
+        self.is_named(diff_id, "bad")
+    }
+
+    /// Marks a layer as damaged: it can be read as before, but counts as missing when it is loaded again.
+    ///
+    /// # Errors
+    /// The kernel's.
+    ///
+    /// # Durability
+    /// On disk when it returns.
+    pub fn mark(&self, diff_id: &Digest) -> Result<()> {
+        match sys::open::create_at(&self.dirs.packs, Dirs::pack_name(diff_id, "bad")?.as_name(), 0o400) {
+            Err(e) if e.errno() != Errno::EXIST => return Err(e.into()),
+            _ => {}
+        }
+        Ok(sys::data::sync_dir(&self.dirs.packs)?)
+    }
+
+    /// Takes the mark away; none is fine.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn unmark(&self, diff_id: &Digest) -> Result<()> {
+        Ok(sys::name::remove_all(&self.dirs.packs, Dirs::pack_name(diff_id, "bad")?.as_name())?)
     }
 
     /// Opens a layer for reading.
@@ -249,27 +338,21 @@ impl PackStore {
                 self.dirs.publish_object(id, tmp)?;
             }
             let name = Dirs::pack_name(&pack.diff_id, "pack")?;
-            sys::name::rename(
-                &self.dirs.tmp,
-                pack.pack.as_name(),
-                &self.dirs.packs,
-                name.as_name(),
-                RenameMode::Replace,
-            )?;
+            self.dirs.place(&pack.pack, &self.dirs.packs, name.as_name())?;
         }
         // The names of the objects must be durable before an index that needs them is.
         sys::data::sync_fs(&self.dirs.tmp)?;
         for pack in &packs {
             let name = Dirs::pack_name(&pack.diff_id, "idx")?;
-            sys::name::rename(
-                &self.dirs.tmp,
-                pack.index.as_name(),
-                &self.dirs.packs,
-                name.as_name(),
-                RenameMode::Replace,
-            )?;
+            self.dirs.place(&pack.index, &self.dirs.packs, name.as_name())?;
         }
         sys::data::sync_dir(&self.dirs.packs)?;
+        // Only now: a mark that went first could leave the damaged layer behind, unmarked.
+        for pack in &packs {
+            if self.is_marked(&pack.diff_id)? {
+                self.unmark(&pack.diff_id)?;
+            }
+        }
         packs.into_iter().for_each(Prepared::published);
         Ok(())
     }
@@ -279,12 +362,8 @@ impl PackStore {
     /// # Errors
     /// The kernel's.
     pub fn remove(&self, diff_id: &Digest) -> Result<()> {
-        for suffix in ["idx", "pack"] {
-            match sys::name::unlink(&self.dirs.packs, Dirs::pack_name(diff_id, suffix)?.as_name()) {
-                Ok(()) => {}
-                Err(e) if e.errno() == Errno::NOENT => {}
-                Err(e) => return Err(e.into()),
-            }
+        for suffix in ["idx", "pack", "bad"] {
+            sys::name::remove_all(&self.dirs.packs, Dirs::pack_name(diff_id, suffix)?.as_name())?;
         }
         Ok(())
     }
@@ -335,7 +414,74 @@ impl PackStore {
     /// As [`PackStore::open`].
     pub fn objects_of(&self, diff_id: &Digest) -> Result<BTreeSet<Digest>> {
         let index = self.dirs.open_index(diff_id)?;
+        index.must_be_known()?;
         index.positions(Table::Objects).map(|position| Ok(index.object(position)?.digest)).collect()
+    }
+
+    /// The digests by which all objects are named, sorted; names that are no digest are left out.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn objects(&self) -> Result<Vec<Digest>> {
+        let mut found = Vec::new();
+        for prefix in names_in(&self.dirs.objects)? {
+            let Ok(dir) = sys::open::dir_at(&self.dirs.objects, prefix.as_name()) else { continue };
+            for name in names_in(&dir)? {
+                let whole = NameBuf::new(&[prefix.as_bytes(), name.as_bytes()].concat());
+                found.extend(whole.ok().and_then(|whole| digest_of_name(&whole, "")));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The size of an object's file in bytes; `None` when there is no such file.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn object_len(&self, id: &Digest) -> Result<Option<u64>> {
+        self.dirs.object_len(id)
+    }
+
+    /// Removes an object that turned out to be damaged: the layers that use it count as missing from then on, and a load
+    /// brings it back.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn drop_object(&self, id: &Digest) -> Result<()> {
+        self.dirs.drop_object(id)
+    }
+
+    /// How many unfinished files there are, and pack files without an index; and their bytes.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn leftovers(&self) -> Result<(u64, u64)> {
+        let (mut files, mut bytes) = (0, 0);
+        let mut add = |dir: &OwnedFd, name: &NameBuf| -> Result<()> {
+            files += 1;
+            bytes += sys::attr::stat_at(dir, name.as_name())?.map_or(0, |stat| stat.size);
+            Ok(())
+        };
+        names_in(&self.dirs.tmp)?.iter().try_for_each(|name| add(&self.dirs.tmp, name))?;
+        for name in names_in(&self.dirs.packs)? {
+            let owner = digest_of_name(&name, ".pack").or(digest_of_name(&name, ".bad"));
+            if let Some(id) = owner
+                && !self.is_named(&id, "idx")?
+            {
+                add(&self.dirs.packs, &name)?;
+            }
+        }
+        Ok((files, bytes))
+    }
+
+    /// The objects that a layer uses, each once, with their sizes in bytes.
+    ///
+    /// # Errors
+    /// As [`PackStore::open`].
+    pub fn object_sizes(&self, diff_id: &Digest) -> Result<Vec<(Digest, u64)>> {
+        let index = self.dirs.open_index(diff_id)?;
+        let object = |position| index.object(position).map(|object| (object.digest, object.len));
+        index.positions(Table::Objects).map(object).collect()
     }
 
     /// Removes every pack that is not in `keep`, then every object that no kept pack uses, and unfinished files.
@@ -394,8 +540,8 @@ impl PackStore {
         }
         sys::data::sync_dir(&self.dirs.packs)?;
         for name in &names {
-            let Some(id) = digest_of_name(name, ".pack") else { continue };
-            if !self.has(&id)? {
+            let Some(id) = digest_of_name(name, ".pack").or(digest_of_name(name, ".bad")) else { continue };
+            if !self.is_named(&id, "idx")? {
                 done.bytes += drop_file(&self.dirs.packs, name)?;
             }
         }
@@ -408,7 +554,13 @@ impl PackStore {
             used.extend(self.objects_of(&id)?);
         }
         for prefix in names_in(&self.dirs.objects)? {
-            let dir = sys::open::dir_at(&self.dirs.objects, prefix.as_name())?;
+            let dir = match sys::open::dir_at(&self.dirs.objects, prefix.as_name()) {
+                Err(e) if matches!(e.errno(), Errno::NOTDIR | Errno::LOOP) => {
+                    done.bytes += drop_file(&self.dirs.objects, &prefix)?;
+                    continue;
+                }
+                other => other?,
+            };
             for name in names_in(&dir)? {
                 let whole = NameBuf::new(&[prefix.as_bytes(), name.as_bytes()].concat());
                 let id = whole.ok().and_then(|whole| digest_of_name(&whole, ""));
@@ -425,7 +577,6 @@ impl PackStore {
         &self.dirs
     }
 
-    #[cfg(test)]
     pub(super) fn dirs_shared(&self) -> Arc<Dirs> {
         self.dirs.clone()
     }

@@ -7,6 +7,7 @@ use super::testing::Scratch;
 use super::testing::content;
 use super::testing::names;
 use super::*;
+use crate::layer::Seen;
 use crate::path::RelPath;
 use crate::sys;
 
@@ -35,7 +36,7 @@ fn prepare(store: &PackStore, seed: u8) -> (Prepared, Vec<u8>) {
         let xattrs = vec![(b"user.x"[..].into(), b"y"[..].into())];
         tree.add(&path(name), Attrs { xattrs, ..Attrs::default() }, TreeItem::File { body, size, sparse }).unwrap();
     }
-    tree.add(&path("s"), Attrs::default(), TreeItem::Symlink(b"text"[..].into())).unwrap();
+    tree.add(&path("s"), Attrs { perm: 0o4644, ..Attrs::default() }, TreeItem::Symlink(b"text"[..].into())).unwrap();
     tree.whiteout(&path("w")).unwrap();
     writer.tar(b"end").unwrap();
     bytes.extend_from_slice(b"end");
@@ -62,6 +63,8 @@ fn what_was_written_is_read() {
     assert_eq!(names(&layer), ["!w", "a", "d/", "d/again", "d/b", "d/big", "d/huge", "s"]);
     assert_eq!(content(&layer, "d/big"), vec![0x54; OBJECT_MIN as usize]);
     assert_eq!(content(&layer, "d/b")[..20], [[0; 5].as_slice(), &[0x54; 10], &[0; 5]].concat());
+    let Seen::Found(_, stat) = layer.root().unwrap().lookup(Name::new(b"s").unwrap()).unwrap() else { panic!("no s") };
+    assert_eq!(stat.mode, 0o120_777, "a symlink has no mode of its own");
     let mut back = Vec::new();
     layer.tar_stream().read_to_end(&mut back).unwrap();
     assert!(back == bytes);

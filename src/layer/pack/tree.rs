@@ -60,6 +60,8 @@ pub struct Body {
     pub(super) place: Place,
     /// How many bytes are stored.
     pub(super) stored: u64,
+    /// The CRC-32 of these bytes, where they lie in the pack file; else 0.
+    pub(super) sum: u32,
 }
 
 /// What an entry adds to the tree.

@@ -26,7 +26,15 @@ impl Place {
     }
 
     fn check(&self, repair: bool) -> Vec<Finding> {
-        check(&self.0.join("u"), Some(&self.0.join("w")), repair).unwrap()
+        check(&self.0.join("u"), Some(&self.0.join("w")), &[], repair).unwrap()
+    }
+
+    /// What is found with `l1` above `l2` as the layers below; nothing of it is repaired.
+    fn over_layers(&self) -> Vec<(String, Problem)> {
+        let lowers = [self.0.join("l1"), self.0.join("l2")];
+        let found = check(&self.0.join("u"), None, &lowers, true).unwrap();
+        assert_eq!(found, check(&self.0.join("u"), None, &lowers, true).unwrap());
+        found.iter().map(|f| (f.path.to_string(), f.problem)).collect()
     }
 
     fn problems(&self) -> Vec<(String, Problem)> {
@@ -160,7 +168,7 @@ fn an_upper_in_use_is_refused() {
     let place = Place::new("used");
     let fds = crate::layer::handle::FdCache::new(8);
     let mounted = work::Upper::open(&place.0.join("u"), &place.0.join("w"), fds, true).unwrap();
-    assert!(matches!(check(&place.0.join("u"), None, false), Err(Error::Setup(_))));
+    assert!(matches!(check(&place.0.join("u"), None, &[], false), Err(Error::Setup(_))));
     drop(mounted);
     assert_eq!(place.problems(), []);
 }
@@ -171,4 +179,45 @@ fn names_of_the_work_directory() {
     for other in [&b"#"[..], b"#1", b"#0123456789abcdef", b"#0123456789abcdef-", b"#include", b"0123456789abcdef-1"] {
         assert!(!is_temp_name(other), "{other:?}");
     }
+}
+
+#[test]
+fn what_only_the_layers_can_tell_is_told_when_they_are_given() {
+    let place = Place::new("below");
+    place.file("l2/d/there");
+    place.file("l2/d/sub/f");
+    place.file("l1/d/gone");
+    place.dir("l1/moved");
+    for name in ["there", "stray", "gone"] {
+        let name = NameBuf::new(name.as_bytes()).unwrap();
+        if sys::name::mknod(place.dir("u/d"), name.as_name(), Kind::Char, 0, 0).is_err() {
+            return eprintln!("SKIP union::check: no devices can be made here");
+        }
+    }
+    let (good, lost) = (place.dir("u/d/good"), place.dir("u/d/lost"));
+    let (whole, without) = (place.file("u/d/there2"), place.file("u/d/nowhere"));
+    let key = place.dir("l2");
+    let of_layer = format!("dir:{}:77", sys::attr::fstat(&key).unwrap().ino);
+    let marks = [
+        mark(&good, "redirect", b"sub"),
+        mark(&lost, "redirect", b"/d/never"),
+        mark(&place.dir("u/d"), "impure", b"y"),
+        mark(&whole, "metacopy", b""),
+        mark(&whole, "redirect", b"there"),
+        mark(&whole, copy_up::ORIGIN, of_layer.as_bytes()),
+        mark(&without, "metacopy", b""),
+        mark(&without, copy_up::ORIGIN, b"dir:1:2"),
+    ];
+    if marks.contains(&false) {
+        return;
+    }
+    let expected = [
+        ("/d/lost", Problem::LostRedirect),
+        ("/d/nowhere", Problem::LostOrigin),
+        ("/d/nowhere", Problem::NoContent),
+        ("/d/stray", Problem::StrayWhiteout),
+    ];
+    let mut found = place.over_layers();
+    found.sort_by_key(|(path, problem)| (path.clone(), problem.tag()));
+    assert_eq!(as_texts(&found), expected);
 }

@@ -8,7 +8,7 @@ use crate::sys::attr::Time;
 use crate::sys::attr::dev_parts;
 
 /// Holes of this many bytes in sum are worth a sparse entry, which not every reader knows.
-pub(super) const SPARSE_MIN: u64 = 1 << 20;
+pub(crate) const SPARSE_MIN: u64 = 1 << 20;
 
 const BLOCK: usize = 512;
 /// What fits into eleven octal digits.
@@ -18,7 +18,7 @@ const OCTAL_7: u64 = 0o7_777_777;
 
 /// What is told of an entry.
 #[derive(Debug, Clone)]
-pub(super) struct Header<'a> {
+pub(crate) struct Header<'a> {
     pub path: &'a [u8],
     pub link: &'a [u8],
     pub kind: u8,
@@ -36,7 +36,7 @@ pub(super) struct Header<'a> {
 
 impl<'a> Header<'a> {
     /// An empty file without a name, as marks are written: like docker's, of nobody's time.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Header {
             path: b"",
             link: b"",
@@ -53,7 +53,7 @@ impl<'a> Header<'a> {
     }
 
     /// The header of an object with these attributes.
-    pub(super) fn of(stat: &Stat) -> Self {
+    pub(crate) fn of(stat: &Stat) -> Self {
         let kind = match stat.kind() {
             Kind::File | Kind::Socket => b'0',
             Kind::Symlink => b'2',
@@ -68,12 +68,12 @@ impl<'a> Header<'a> {
     }
 
     /// The same as another name of `target`.
-    pub(super) fn hardlink(&self, target: &'a [u8]) -> Self {
+    pub(crate) fn hardlink(&self, target: &'a [u8]) -> Self {
         Header { kind: b'1', link: target, ..self.clone() }
     }
 
     /// The blocks to be written.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let records = self.records();
         let mut out = Vec::with_capacity(4 * BLOCK);
         if !records.is_empty() {
@@ -199,7 +199,7 @@ fn decimal(time: Time) -> String {
 
 /// The map of a sparse file of `size` bytes (format 1.0), padded to a block. A hole at the end gets an empty run behind it,
 /// without which GNU tar makes the file too short.
-pub(super) fn sparse_map(runs: &[(u64, u64)], size: u64) -> Vec<u8> {
+pub(crate) fn sparse_map(runs: &[(u64, u64)], size: u64) -> Vec<u8> {
     let end = runs.last().is_none_or(|&(_, to)| to < size).then_some((size, size));
     let mut map = format!("{}\n", runs.len() + usize::from(end.is_some()));
     for (from, to) in runs.iter().chain(&end) {

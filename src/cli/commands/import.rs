@@ -1,0 +1,68 @@
+//! `mica import`
+
+use std::io::IsTerminal;
+use std::io::Write;
+use std::path::Path;
+
+use crate::cli::Context;
+use crate::cli::error::CliError;
+use crate::cli::progress;
+use crate::engine;
+use crate::engine::import::Request;
+use crate::engine::import::import;
+use crate::engine::load::Input;
+use crate::image::manifest::Platform;
+use crate::image::reference::Reference;
+
+/// Arguments of `mica import`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Apply a Dockerfile instruction, such as 'CMD ["sh"]': CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
+    /// STOPSIGNAL, USER, VOLUME, WORKDIR. May be given several times
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    change: Vec<String>,
+    /// What the image is; goes into its history
+    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    message: String,
+    /// The machine that the image is for [default: this one]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = super::platform)]
+    platform: Option<Platform>,
+    /// Print only the id
+    #[arg(short, long)]
+    quiet: bool,
+    /// The tar, plain or compressed; '-' is standard input
+    #[arg(value_name = "FILE|-")]
+    source: String,
+    /// The name of the new image
+    #[arg(value_name = "NAME[:TAG]")]
+    image: Option<String>,
+}
+
+pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
+    let parse =
+        |name: &String| Reference::parse(name).map_err(|source| engine::Error::Name { name: name.clone(), source });
+    let name = args.image.as_ref().map(parse).transpose()?;
+    let input = input(&args.source, args.image.as_deref().unwrap_or("NAME"))?;
+    let store = context.store()?;
+    let request =
+        Request { name, message: args.message.clone(), changes: args.change.clone(), platform: args.platform.clone() };
+    let id = import(&store, input, &request, &*progress::choose(args.quiet, false))?;
+    writeln!(context.out, "{id}")?;
+    Ok(())
+}
+
+fn input(source: &str, name: &str) -> Result<Input, CliError> {
+    if source == "-" {
+        if std::io::stdin().is_terminal() {
+            return Err(CliError::new("requested import from stdin, but stdin is a terminal")
+                .hint("name the tar, or redirect it: mica import - NAME < FILE"));
+        }
+        let fd = crate::sys::open::duplicate(std::io::stdin()).map_err(engine::Error::from)?;
+        return Ok(Input::from_fd(fd, "-"));
+    }
+    if source.starts_with("http://") || source.starts_with("https://") {
+        return Err(CliError::new(format!("{source}: importing from a URL is not supported"))
+            .hint(format!("download it with curl and pipe: curl -fL {source} | mica import - {name}")));
+    }
+    Ok(Input::open(Path::new(source))?)
+}

@@ -1,0 +1,108 @@
+//! `mica log`
+
+use std::io::Write;
+
+use crate::cli::Context;
+use crate::cli::error::CliError;
+use crate::cli::looking;
+use crate::cli::looking::Asking;
+use crate::engine;
+use crate::explain::LayerInfo;
+use crate::explain::Outcome;
+use crate::explain::compare::Item;
+use crate::explain::documents;
+use crate::explain::log::Revision;
+use crate::explain::log::log;
+use crate::explain::text;
+use crate::path::Escaped;
+use crate::sys::attr::Kind;
+
+/// Arguments of `mica log`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = looking::CODES)]
+pub struct Args {
+    #[command(flatten)]
+    asking: Asking,
+    /// Follow the path if it is a symlink itself
+    #[arg(short = 'L', long)]
+    follow: bool,
+    /// One line for each layer
+    #[arg(long)]
+    oneline: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "oneline")]
+    json: bool,
+}
+
+pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
+    let target = args.asking.open(context)?;
+    let found = log(&target.subject, &target.path, args.follow).map_err(engine::Error::from)?;
+    if args.json {
+        writeln!(context.out, "{:#}", documents::log(&target.subject, &target.path, &found))?;
+        return looking::ended(context, &found.outcome);
+    }
+    if found.revisions.is_empty() && !matches!(found.outcome, Outcome::Found) {
+        let explanation = looking::follow(&target)?;
+        return Err(looking::not_shown(&explanation));
+    }
+    for (at, revision) in found.revisions.iter().enumerate() {
+        let info = target.subject.layers().get(revision.layer);
+        if args.oneline {
+            writeln!(context.out, "{}", oneline(revision, info))?;
+            continue;
+        }
+        if at > 0 {
+            writeln!(context.out)?;
+        }
+        context.out.write_all(full(revision, info, &found.path.to_string()).as_bytes())?;
+    }
+    looking::ended(context, &found.outcome)
+}
+
+fn oneline(revision: &Revision, info: Option<&LayerInfo>) -> String {
+    let (tag, digest) = looking::layer(info);
+    let by = looking::made_by(info, looking::style(true));
+    let mut words: Vec<String> = revision.differences.iter().map(|found| found.words().0.to_owned()).collect();
+    words.dedup();
+    let words = if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) };
+    format!("{} {tag} {digest}{words} {by}", revision.change.letter()).trim_end().to_owned()
+}
+
+fn full(revision: &Revision, info: Option<&LayerInfo>, path: &str) -> String {
+    let place = info.map_or_else(String::new, |info| info.place.to_string());
+    let digest = info.and_then(|info| info.digest).map_or_else(String::new, |digest| format!(" {digest}"));
+    let mut out = format!("{place}{digest}\n");
+    let made = info.map(|info| info.made.clone()).unwrap_or_default();
+    for (name, word) in [("Author: ", &made.author), ("Date:   ", &made.created), ("Made by:", &made.created_by)] {
+        if let Some(word) = word.as_ref().filter(|word| !word.is_empty()) {
+            out.push_str(&format!("{name} {}\n", text::one_line(word)));
+        }
+    }
+    if let (Some(info), None) = (info, info.and_then(|info| info.digest)) {
+        out.push_str(&format!("In:      {}\n", Escaped(info.label.as_bytes())));
+    }
+    out.push('\n');
+    if let Some(message) = made.comment.as_ref().filter(|message| !message.trim().is_empty()) {
+        message.lines().for_each(|line| out.push_str(&format!("    {}\n", Escaped(line.as_bytes()))));
+        out.push('\n');
+    }
+    let now = revision.after.as_ref().or(revision.before.as_ref()).map(object).unwrap_or_default();
+    out.push_str(&format!("  {} {path}  {now}\n", revision.change.letter()));
+    for difference in &revision.differences {
+        let (what, before, after) = difference.words();
+        let values = match (before.is_empty(), after.is_empty()) {
+            (true, true) => "changed".to_owned(),
+            (true, false) => after,
+            (false, true) => format!("{before} removed"),
+            (false, false) => format!("{before} -> {after}"),
+        };
+        out.push_str(&format!("      {what:<8} {values}\n"));
+    }
+    out
+}
+
+fn object(item: &Item) -> String {
+    let stat = &item.stat;
+    let size = if stat.kind() == Kind::File { format!(" {} B", stat.size) } else { String::new() };
+    format!("{} {}:{}{size}", text::mode(stat), stat.uid, stat.gid)
+}

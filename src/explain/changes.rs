@@ -1,0 +1,182 @@
+//! What changed from one stack to another: `mica diff IMAGE@2..@5`, `mica diff A B`.
+//!
+//! Both are walked side by side. Where both are merged of the same directories of the same image layers, nothing can differ and
+//! nothing is looked at: the cost of `IMAGE@2..@5` is that of the directories which layers 3 to 5 have.
+
+use std::collections::HashMap;
+
+use super::Result;
+use super::compare::Change;
+use super::compare::Difference;
+use super::compare::Item;
+use super::compare::differences;
+use super::layers::Entry;
+use super::layers::Folder;
+use super::subject::Subject;
+use crate::layer::ObjectId;
+use crate::layer::PACK_DEV;
+use crate::path::NameBuf;
+use crate::path::RelPath;
+use crate::sys::attr::Kind;
+
+/// One path that changed.
+#[derive(Debug)]
+pub struct Changed {
+    /// The path.
+    pub path: RelPath,
+    /// What happened. A directory in which something changed is changed, as docker has it.
+    pub change: Change,
+    /// In what; empty for what came or went, and for a directory in which alone something changed.
+    pub differences: Vec<Difference>,
+    /// What it was.
+    pub before: Option<Item>,
+    /// What it is.
+    pub after: Option<Item>,
+}
+
+/// What counts as a change.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rules {
+    /// A file that differs only in the time of its last change is the same.
+    pub ignore_times: bool,
+}
+
+/// All changes at and below `at`, in the order of names, a directory before what is in it; what lay in a directory that went is not listed.
+///
+/// # Errors
+/// When a layer cannot be read.
+pub fn changes(before: &Subject, after: &Subject, at: &RelPath, rules: Rules) -> Result<Vec<Changed>> {
+    let mut numbers = HashMap::new();
+    let mut keys = |subject: &Subject| -> Vec<usize> {
+        let keys = (0..subject.layers().len()).filter_map(|layer| subject.key(layer));
+        keys.map(|key| {
+            let next = numbers.len();
+            *numbers.entry(key).or_insert(next)
+        })
+        .collect()
+    };
+    let keys = (keys(before), keys(after));
+    let mut differ = Differ { before, after, keys, rules, found: Vec::new() };
+    match at.split_last() {
+        None => {
+            let (a, b) = (Folder::root(before)?, Folder::root(after)?);
+            differ.folders(Some(a), Some(b))?;
+        }
+        Some((parent, name)) => {
+            let (a, b) = (Folder::at(before, &parent)?, Folder::at(after, &parent)?);
+            let path = parent.child(name);
+            differ.name(&path, a.as_ref(), b.as_ref(), &name.to_buf())?;
+        }
+    }
+    Ok(differ.found)
+}
+
+struct Differ<'a> {
+    before: &'a Subject,
+    after: &'a Subject,
+    /// For each layer of both a number that is the same for the same contents.
+    keys: (Vec<usize>, Vec<usize>),
+    rules: Rules,
+    found: Vec<Changed>,
+}
+
+impl Differ<'_> {
+    /// Compares the names of two directories, where there are such; whether anything differs.
+    fn folders(&mut self, before: Option<Folder>, after: Option<Folder>) -> Result<bool> {
+        let mut names = Vec::new();
+        for folder in before.iter().chain(&after).filter(|folder| folder.is_shown()) {
+            names.extend(folder.names()?);
+        }
+        names.sort_unstable();
+        names.dedup();
+        let here = before.as_ref().or(after.as_ref()).map(|folder| folder.path.clone()).unwrap_or_default();
+        let mut any = false;
+        for name in &names {
+            any |= self.name(&here.child(name.as_name()), before.as_ref(), after.as_ref(), name)?;
+        }
+        Ok(any)
+    }
+
+    /// Compares one name; whether it differs, or anything below it.
+    fn name(&mut self, path: &RelPath, a: Option<&Folder>, b: Option<&Folder>, name: &NameBuf) -> Result<bool> {
+        let entry = |folder: Option<&Folder>, subject: &Subject| -> Result<Option<(Entry, Item)>> {
+            let Some(folder) = folder.filter(|folder| folder.is_shown()) else { return Ok(None) };
+            let entry = folder.entry(subject, name.as_name())?;
+            Ok(entry.and_then(|entry| Item::of(&entry).map(|item| (entry, item))))
+        };
+        let (old, new) = (entry(a, self.before)?, entry(b, self.after)?);
+        match (old, new) {
+            (None, None) => Ok(false),
+            (Some((_, item)), None) => {
+                self.push(path, Change::Deleted, Vec::new(), Some(item), None);
+                Ok(true)
+            }
+            (None, Some((entry, item))) => {
+                self.push(path, Change::Added, Vec::new(), None, Some(item));
+                self.added(b, entry)?;
+                Ok(true)
+            }
+            (Some((old, was)), Some((new, is))) => self.both(path, (a, old, was), (b, new, is)),
+        }
+    }
+
+    fn both(
+        &mut self,
+        path: &RelPath,
+        (a, old, was): (Option<&Folder>, Entry, Item),
+        (b, new, is): (Option<&Folder>, Entry, Item),
+    ) -> Result<bool> {
+        if let (Some(old), Some(new)) = (self.parts(&old, &self.keys.0), self.parts(&new, &self.keys.1))
+            && old == new
+        {
+            return Ok(false);
+        }
+        let mut found = differences(&was, &is)?;
+        if self.rules.ignore_times {
+            found.retain(|difference| !matches!(difference, Difference::Time(..)));
+        }
+        let at = self.found.len();
+        let is_dir = |item: &Item| item.stat.kind() == Kind::Dir;
+        let below = match (is_dir(&was), is_dir(&is)) {
+            (true, true) => self.folders(a.and_then(|a| a.enter(old)), b.and_then(|b| b.enter(new)))?,
+            (false, true) => self.added(b, new)?,
+            _ => false,
+        };
+        let differs = below || !found.is_empty();
+        if differs {
+            let (before, after) = (Some(was), Some(is));
+            let changed = Changed { path: path.clone(), change: Change::Changed, differences: found, before, after };
+            self.found.insert(at, changed);
+        }
+        Ok(differs)
+    }
+
+    /// Everything in a directory that was not there before.
+    fn added(&mut self, folder: Option<&Folder>, entry: Entry) -> Result<bool> {
+        if entry.stat.is_none_or(|stat| stat.kind() != Kind::Dir) {
+            return Ok(false);
+        }
+        let inside = folder.and_then(|folder| folder.enter(entry));
+        self.folders(None, inside)
+    }
+
+    /// Of which objects of which layers something is made. `None` where these do not say all: directories on disk may redirect.
+    fn parts(&self, entry: &Entry, keys: &[usize]) -> Option<Vec<(usize, ObjectId)>> {
+        let part = |(layer, obj): (usize, &crate::layer::Obj)| {
+            let id = obj.id();
+            (id.dev == PACK_DEV).then_some((*keys.get(layer)?, id))
+        };
+        entry.parts().map(part).collect()
+    }
+
+    fn push(
+        &mut self,
+        path: &RelPath,
+        change: Change,
+        differences: Vec<Difference>,
+        before: Option<Item>,
+        after: Option<Item>,
+    ) {
+        self.found.push(Changed { path: path.clone(), change, differences, before, after });
+    }
+}

@@ -1,0 +1,74 @@
+//! Commands side by side on one store, as real processes: whatever they meet, each ends well or says plainly why not, and the store
+//! is whole at every moment.
+//!
+//! `MICA_SIDE_BY_SIDE=SECONDS` makes it longer.
+
+use std::ffi::OsString;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::area::Area;
+use crate::support::is_root;
+use crate::support::require_fixture;
+
+/// What a command may say instead of ending well, when another one was faster.
+const EXCUSES: [&str; 5] =
+    ["No such image", "another mica is at work", "image is being used", "is using its referenced image", "conflict: "];
+
+#[test]
+fn loads_removals_saves_runs_and_checks_side_by_side() {
+    let fixture = require_fixture!("busybox");
+    let area = Area::with("side", &fixture);
+    let seconds = std::env::var("MICA_SIDE_BY_SIDE").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let image = fixture.image();
+    let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    let load = |ending: &str| [words(&["load", "-q", "-i"]), vec![fixture.file(ending).into_os_string()]].concat();
+    let mut workers = vec![
+        load("docker.tar"),
+        load("docker.tar"),
+        load("oci.tar.gz"),
+        words(&["rmi", &image]),
+        words(&["rmi", "-f", &image]),
+        words(&["save", "-o", "/dev/null", &image]),
+        words(&["tag", &image, "other:1"]),
+        words(&["rmi", "other:1"]),
+        words(&["system", "check"]),
+        words(&["system", "check", "--repair"]),
+        words(&["images", "-q"]),
+    ];
+    if is_root() && crate::support::bin::mount_helper().is_ok() {
+        workers.push(words(&["run", "--rm", &image, "true"]));
+    }
+    let (well, excused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for words in &workers {
+            let (area, well, excused) = (&area, &well, &excused);
+            scope.spawn(move || {
+                while Instant::now() < end {
+                    let said = area.said(words);
+                    if said.status.success() {
+                        well.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    let excuse = EXCUSES.iter().any(|excuse| said.err.contains(excuse));
+                    assert!(excuse, "{words:?}: {said:?}");
+                    excused.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    println!("{} commands ended well, {} came too late", well.into_inner(), excused.into_inner());
+    area.load(&fixture);
+    let said = area.ok(["system", "check"]);
+    assert!(said.contains("the store is whole") && !said.contains("left by killed"), "{said}");
+    area.said(["rmi", "-f", &image]);
+    area.said(["rmi", "-f", "other:1"]);
+    area.ok(["system", "check", "--repair"]);
+    assert_eq!(area.ok(["images", "-q"]), "");
+    let below = |path: &std::path::PathBuf| path.parent() != Some(&*area.store());
+    let left: Vec<_> = area.store_files().into_iter().filter(below).collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
