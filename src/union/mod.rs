@@ -44,8 +44,8 @@ mod testing;
 mod tmpfile;
 pub mod view;
 mod volatile;
-mod whiteout;
 pub mod watch;
+mod whiteout;
 pub mod work;
 mod xattr;
 
