@@ -21,6 +21,8 @@ use crate::sys::Errno;
 pub(super) struct Wishes {
     /// Layers may be changed from outside.
     pub unsteady: bool,
+    /// Not to be told when files are opened and closed.
+    pub unopened: bool,
     /// The kernel is to check POSIX ACLs.
     pub acl: bool,
     /// The largest write request in bytes.
@@ -41,6 +43,11 @@ pub(super) struct Agreed {
 impl Agreed {
     pub(super) fn has(&self, flag: u64) -> bool {
         self.flags & flag != 0
+    }
+
+    /// The kernel is not to tell when files are opened and closed.
+    pub(super) fn is_unopened(&self) -> bool {
+        self.has(init::NO_OPEN_SUPPORT)
     }
 
     /// Which layouts requests have.
@@ -91,12 +98,19 @@ impl Wishes {
         if self.acl {
             flags |= init::POSIX_ACL;
         }
+        if self.unopened {
+            flags |= init::NO_OPEN_SUPPORT;
+        }
         flags
     }
 
     /// The answer to an offer, as bytes, and what it says.
     fn answer(&self, offer: &Init) -> (Fixed<64>, Agreed) {
-        let flags = self.flags() & offer.flags;
+        let mut flags = self.flags() & offer.flags;
+        if flags & init::NO_OPEN_SUPPORT != 0 {
+            // Who is not told of an opening cannot cut the file: the kernel sends that as a change of size.
+            flags &= !init::ATOMIC_O_TRUNC;
+        }
         let max_write = self.max_write.clamp(*WRITES.start(), *WRITES.end());
         let pages = (max_write as usize).div_ceil(sys::device::page_size());
         let [low, high] = [flags, flags >> 32].map(|half| u32::try_from(half & 0xffff_ffff).unwrap_or(0));

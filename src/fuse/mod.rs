@@ -42,6 +42,9 @@ pub struct Config {
     pub xattrs: bool,
     /// The largest write request in bytes.
     pub max_write: u32,
+    /// Answer OPEN with `ENOSYS` where the kernel takes that, so that it never asks again, and keep so many files open; `None`:
+    /// take part in every open and close.
+    pub unopened: Option<usize>,
 }
 
 /// Setting this extended attribute on the root of a mount settles its upper directory ([`Union::settle`]); nothing is stored.
@@ -52,7 +55,7 @@ pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 
 impl Default for Config {
     fn default() -> Self {
-        Self { timeout: FOREVER, threads: 0, acl: true, xattrs: true, max_write: 1 << 20 }
+        Self { timeout: FOREVER, threads: 0, acl: true, xattrs: true, max_write: 1 << 20, unopened: None }
     }
 }
 
@@ -75,8 +78,14 @@ impl Session {
     pub fn new(fuse: OwnedFd, union: Arc<Union>, config: Config) -> std::io::Result<Self> {
         let device = Arc::new(device::Device::new(fuse));
         let unsteady = union.manners().unsteady;
-        let wishes = handshake::Wishes { unsteady, acl: config.acl, max_write: config.max_write };
-        let agreed = handshake::shake(&device, wishes)?;
+        // Where files may be changed from outside, each open looks at them anew.
+        let unopened = config.unopened.filter(|_| !unsteady);
+        let (acl, max_write) = (config.acl, config.max_write);
+        let agreed =
+            handshake::shake(&device, handshake::Wishes { unsteady, unopened: unopened.is_some(), acl, max_write })?;
+        if let Some(capacity) = unopened.filter(|_| agreed.is_unopened()) {
+            union.stop_counting_handles(capacity);
+        }
         let notifier = notify::Notifier::new(device.clone());
         union.on_aside(move |ino| {
             // Attributes only: no lock of the kernel's that the request under way may hold.

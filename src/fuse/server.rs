@@ -92,7 +92,7 @@ impl Server {
             Op::Create { name, mode, umask } => self.create(caller, name, mode, umask),
             Op::Tmpfile { mode, umask } => self.tmpfile(caller, mode, umask),
             Op::Read { offset, size } => self.read(at, offset, size, buffer),
-            Op::Write { offset, data, kill } => self.write(at, offset, data, kill),
+            Op::Write { offset, data, kill, appends } => self.write(at, offset, data, kill, appends),
             Op::Statfs => self.statfs(),
             Op::Release => self.release(at),
             Op::Fsync { data_only } | Op::Fsyncdir { data_only } => self.fsync(at, data_only),

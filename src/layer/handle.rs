@@ -172,6 +172,11 @@ impl DirHandle {
         self.overrides
     }
 
+    /// Whether the directory may be changed from outside at any time.
+    pub fn is_unsteady(&self) -> bool {
+        self.fds.is_unsteady()
+    }
+
     /// The directory's identity.
     pub fn id(&self) -> ObjectId {
         self.id

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::launch::Serving;
 use super::options::IdRange;
+use super::options::Io;
 use super::options::MountOptions;
 use super::options::RedirectDir;
 use super::options::XattrPermissions;
@@ -37,7 +38,12 @@ pub struct Changes {
 
 /// The cache of directory descriptors for one mount: a share of what the process may open.
 pub fn fd_cache() -> Arc<FdCache> {
-    FdCache::new((sys::process::open_files_limit() / 4).clamp(32, 4096))
+    FdCache::new(open_files())
+}
+
+/// A quarter of what the process may have open. Directories take one, files another; the rest is for files without a name.
+fn open_files() -> usize {
+    (sys::process::open_files_limit() / 4).clamp(32, 4096)
 }
 
 /// Opens the directories of a [`Source::Dirs`] as a union.
@@ -165,6 +171,7 @@ pub fn serve(union: Arc<Union>, options: &MountOptions, serving: Serving<'_>) ->
         acl: !options.no_acl && !options.no_xattrs,
         xattrs: !options.no_xattrs,
         max_write: options.max_write.unwrap_or(fuse::Config::default().max_write),
+        unopened: (options.io == Io::Auto).then(open_files),
     };
     let (counted, stacked) = (union.clone(), union.clone());
     serving.statistics.on_signal(move || log::info!("{} nodes known", counted.table().len()));

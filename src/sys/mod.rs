@@ -29,6 +29,7 @@ pub mod mount;
 pub mod name;
 pub mod namespace;
 pub mod open;
+pub mod plain_names;
 pub mod private_tree;
 pub mod process;
 pub mod rlimit;

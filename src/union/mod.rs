@@ -21,11 +21,13 @@ pub mod copy_up;
 mod data;
 pub mod error;
 mod exec;
+mod files;
 pub mod ids;
 mod inode_flags;
 mod keeper;
 mod links;
 pub mod lookup;
+mod lowers;
 pub mod manners;
 mod names;
 mod no_caps;
@@ -42,6 +44,7 @@ mod testing;
 mod tmpfile;
 pub mod view;
 mod volatile;
+mod whiteout;
 pub mod work;
 mod xattr;
 
@@ -92,6 +95,7 @@ pub struct Union {
     moving: parking_lot::Mutex<()>,
     aside: aside::Aside,
     manners: manners::Manners,
+    files: files::Files,
 }
 
 /// A node with its attributes, as a lookup finds it. The node's reference count was raised by one.
@@ -119,6 +123,7 @@ impl Union {
             moving: parking_lot::Mutex::new(()),
             aside: aside::Aside::default(),
             manners: manners::Manners::default(),
+            files: files::Files::default(),
         })
     }
 
