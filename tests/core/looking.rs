@@ -48,7 +48,7 @@ const KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\nbm90aGluZw==\n-----END O
 const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn image_layers() -> Vec<Vec<u8>> {
-    let big = "b".repeat(100_000);
+    let big = "b".repeat(200_000);
     let lists = "Package: x\n".repeat(8_000);
     vec![
         tar_of(&[

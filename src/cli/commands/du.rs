@@ -21,7 +21,7 @@ use crate::path::RelPath;
 #[derive(Debug, clap::Args)]
 #[command(after_help = concat!(
     "TOTAL is SHOWN (what the union shows) and WASTED (what upper layers delete or replace, and the image still holds). ",
-    "SHARED is held more than once with the same content, as far as indexes know (files of 32 kB and more); UNIQUE is the rest.\n\n",
+    "SHARED is held more than once with the same content, as far as indexes know (files of 131 kB and more); UNIQUE is the rest.\n\n",
     "Exit code: 0 the union shows the path, 1 it is hidden, 2 no layer has it, 125 mica failed."
 ))]
 pub struct Args {
