@@ -139,6 +139,12 @@ impl From<engine::Error> for CliError {
             engine::Error::NoHelper => Self::new(&e).hint("install mount.mica beside mica, or in /sbin"),
             engine::Error::NoRecord(_) => Self::new(&e)
                 .hint("was it mounted by another user or another program? give the image or the directories"),
+            engine::Error::NoMount(_) => {
+                Self::new(&e).hint("'mica mounts' lists the mounts, 'mica ps' the running containers")
+            }
+            engine::Error::NoSocket(_) => Self::new(&e).hint(
+                "a mount has one where its server could write to /run/mica or $XDG_RUNTIME_DIR/mica, for its owner and root",
+            ),
             engine::Error::NotInMount(_) | engine::Error::NoPath(_) => {
                 Self::new(&e).hint("say of what: mica explain IMAGE|CONTAINER|MOUNTPOINT PATH")
             }
@@ -222,9 +228,25 @@ pub fn opening_store(root: &Path, e: store::Error) -> CliError {
     error
 }
 
+/// Docker's line for a `--filter` that cannot be read.
+fn bad_filter(e: &clap::Error) -> Option<String> {
+    use clap::error::ContextKind;
+    use clap::error::ContextValue;
+    let text = |kind| match e.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    };
+    let (argument, value) = (text(ContextKind::InvalidArg)?, text(ContextKind::InvalidValue)?);
+    let why = std::error::Error::source(e)?;
+    argument.starts_with("--filter ").then(|| format!("invalid argument {value:?} for \"-f, --filter\" flag: {why}"))
+}
+
 /// Reports what clap found in the arguments. Help and version are no failures.
 pub fn usage(e: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
+    if let Some(line) = bad_filter(e) {
+        return CliError::new(line).code(EXIT_MICA).hint("see --help").report();
+    }
     if let Err(printing) = e.print() {
         return CliError::from(printing).report();
     }

@@ -62,10 +62,10 @@ fn damage_is_named_and_repaired() {
     let load = ["load".into(), "-v".into(), "-i".into(), fixture.file("docker.tar").into_os_string()];
     let said = area.said(load.clone());
     assert_eq!(said.code(), 0);
-    assert!(said.err.lines().any(|line| !line.contains("already here")), "nothing was loaded: {said:?}");
+    assert!(said.err.lines().any(|line| !line.contains("Already exists")), "nothing was loaded: {said:?}");
     whole(&area);
     let said = area.said(load);
-    assert!(said.err.lines().all(|line| line.contains("already here")), "{said:?}");
+    assert!(said.err.lines().all(|line| line.contains("Already exists")), "{said:?}");
 }
 
 #[test]
@@ -103,4 +103,34 @@ fn a_repair_needs_the_store_for_itself() {
     let said = area.fails(["system", "check", "--repair"], 1);
     assert!(said.contains("another mica is at work"), "{said}");
     assert!(area.ok(["system", "check"]).contains("another mica is at work"), "a check goes on beside it");
+}
+
+#[test]
+fn an_upper_is_checked_against_its_layers() {
+    require_root!();
+    let area = Area::new("check-upper");
+    let (upper, low) = (area.new_dir("upper"), area.new_dir("low"));
+    fs::write(low.join("there"), "x").expect("written");
+    let whiteout = |name: &str| {
+        let made = std::process::Command::new("mknod").arg(upper.join(name)).args(["c", "0", "0"]).status();
+        assert!(made.expect("mknod").success());
+    };
+    let options = format!("lowerdir={}", low.display());
+    let check = ["check", "upper", "-o", &options];
+    whiteout("there");
+    assert_eq!(area.ok(check), "upper is whole\n", "a whiteout of something that is there");
+    whiteout("stray");
+    assert_eq!(area.ok(["check", "upper"]), "upper is whole\n", "without the layers nobody can know");
+    let said = area.ok(check);
+    let first = "/stray: a whiteout over a name that no layer given shows: ";
+    assert!(said.starts_with(first) && said.lines().count() == 2, "harmless, but told: {said}");
+    // A copy of attributes alone, whose content is nowhere: that is harm.
+    fs::write(upper.join("empty"), "").expect("written");
+    let set = std::process::Command::new("setfattr")
+        .args(["-n", "trusted.overlay.metacopy"])
+        .arg(upper.join("empty"))
+        .status();
+    assert!(set.expect("setfattr").success());
+    let said = area.said(check);
+    assert!(said.code() == 1 && said.out.contains("/empty: "), "{said:?}");
 }
