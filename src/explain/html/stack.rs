@@ -1,7 +1,7 @@
 //! The stack as a picture: a row for each layer, a column for each name of the path, and the way that the walk took.
 //!
 //! A sheet of a layer lies over the one below, so what shadows stands above what is shadowed, and a line leads down from what hides
-//! to the last thing it hides. Layers that have nothing to say about any name are one thin row.
+//! to the last thing it hides. Layers that decide nothing are one thin row: they have no more than a part of the directories on the way.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -22,7 +22,7 @@ use crate::union::observe::Verdict;
 
 /// How many names are drawn, the last ones; the table below the picture has all.
 const COLUMNS_MAX: usize = 24;
-/// From how many layers on that have nothing to say they are one row.
+/// From how many layers on that decide nothing they are one row.
 const QUIET_MIN: usize = 3;
 
 // In pixels.
@@ -90,9 +90,15 @@ fn legend() -> Markup {
     out
 }
 
-/// The rows: layers that say something, and runs of those that do not.
+/// The rows: layers that decide something, and runs of those that do not.
 fn bands(columns: &[Component], layers: usize) -> Vec<Band> {
-    let speaks = |layer: usize| columns.iter().any(|c| step(c, layer).is_some_and(|s| !text::is_nothing(&s.verdict)));
+    let last = columns.len().saturating_sub(1);
+    let decides = |at: usize, step: &Step| match &step.verdict {
+        Verdict::Merged { marks, .. } => at == last || marks.opaque || marks.redirect.is_some(),
+        verdict => !text::is_nothing(verdict),
+    };
+    let speaks =
+        |layer: usize| columns.iter().enumerate().any(|(at, c)| step(c, layer).is_some_and(|s| decides(at, s)));
     let mut bands = Vec::new();
     let (mut at, mut y) = (0, HEAD);
     while at < layers {
@@ -124,8 +130,7 @@ fn draw_band(svg: &mut Markup, band: &Band, layers: &[LayerInfo], width: usize) 
     if band.quiet {
         label(svg, "small", 14, band.middle() + 4);
         let count = band.layers.len();
-        svg.text(format_args!("{}…{}: {count} layers have nothing here", text::tag(first), text::tag(last)))
-            .raw("</text>");
+        svg.text(format_args!("{}…{}: {count} layers", text::tag(first), text::tag(last))).raw("</text>");
     } else {
         label(svg, "strong", 14, band.y + 19);
         svg.text(text::tag(first)).raw("</text>");
@@ -185,6 +190,15 @@ fn draw_column(
     label(svg, if is_last { "head strong" } else { "head" }, center(at), 22);
     svg.text(cut_front(&name, 14)).text(link).raw("</text></g>\n");
     draw_cut(svg, at, component, bands);
+    for band in bands.iter().filter(|band| band.quiet) {
+        let merged =
+            |layer: &usize| step(component, *layer).is_some_and(|s| matches!(s.verdict, Verdict::Merged { .. }));
+        let count = band.layers.clone().filter(merged).count();
+        if count > 0 {
+            label(svg, "count", center(at), band.middle() + 4);
+            svg.text(format_args!("{count} × merged")).raw("</text>\n");
+        }
+    }
     for band in bands.iter().filter(|band| !band.quiet) {
         let Some(step) = step(component, band.layers.start) else { continue };
         draw_chip(svg, at, component, step, band, explanation, is_last);

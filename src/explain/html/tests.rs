@@ -100,6 +100,28 @@ fn a_very_long_path_makes_a_page_of_bounded_size() {
 }
 
 #[test]
+fn layers_that_decide_nothing_are_one_row() {
+    let scratch = Scratch::new();
+    let fds = FdCache::new(64);
+    let mut sheets = Vec::new();
+    for number in 1..=9 {
+        let top = scratch.0.join(number.to_string());
+        std::fs::create_dir_all(top.join("dir")).unwrap();
+        if number == 3 {
+            std::fs::write(top.join("dir/file"), "").unwrap();
+        }
+        sheets.insert(0, Sheet::bare(Arc::new(DirLayer::open(&top, fds.clone()).unwrap())));
+    }
+    let subject = Subject::new("nine", None, sheets, fds).unwrap();
+    let page = path::document(&versions(&subject, b"/dir/file", false).unwrap(), false);
+    for text in ["L8…L4: 5 layers", "5 × merged", "▶ found"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    // The two at the bottom are too few to be worth a row of their own kind.
+    assert_eq!(page.matches("class=\"sheet\"").count(), 4, "{page}");
+}
+
+#[test]
 fn the_policy_names_the_style_sheet_by_its_hash() {
     let page = explained("/d&d");
     let style = page.split("<style>").nth(1).and_then(|rest| rest.split("</style>").next()).unwrap();
