@@ -47,7 +47,7 @@ results() {
   commit=$(git -C "$REPO" describe --always --dirty 2>/dev/null || echo unknown)
   {
     printf '# %s\n\n' "$1"
-    printf 'commit %s, kernel %s, %s x %s; milliseconds, medians of %s rounds; less is better.\n\n' "$commit" "$(uname -r)" "$(nproc)" \
+    printf 'commit %s, kernel %s, %s x %s; milliseconds, medians of %s round(s); less is better.\n\n' "$commit" "$(uname -r)" "$(nproc)" \
       "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$2"
     printf '| workload |%s mica / best other |\n|---|%s--:|\n' "$(printf ' %s |' "${TOOLS[@]}")" "$(printf -- '--:|%.0s' "${TOOLS[@]}")"
     for work in "${WORKLOADS[@]}"; do
