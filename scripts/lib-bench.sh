@@ -77,13 +77,14 @@ skopeo_umoci() {
 docker_reads() { case $1 in docker.tar | docker.tar.gz) true ;; *) [ "$("${DOCKER[@]}" version --format '{{.Server.Version}}' | cut -d. -f1)" -ge 25 ] ;; esac; }
 
 bench_images() {
-  local rounds=${1:-3} work='' built round stem image form docker=''
+  local rounds=${1:-3} work='' built round stem image form docker='' images=("${@:2}")
+  [ ${#images[@]} != 0 ] || images=(deb-app deep busybox)
   cargo build --release --workspace --quiet
   built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release
   new_tmp work
   podman_settings "$work/podman"
   if start_docker "$work/docker"; then docker=yes; fi
-  for image in deb-app deep busybox; do
+  for image in "${images[@]}"; do
     stem=$("$REPO/scripts/fixtures" "$image")
     for form in docker.tar oci.tar oci.tar.gz; do
       [ -e "$stem.$form" ] || continue
