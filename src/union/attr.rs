@@ -121,7 +121,7 @@ impl Union {
 
     /// The attributes as the union shows them: its own number, and its own count of names.
     pub(super) fn show(&self, node: &Node, stat: Stat) -> Stat {
-        let data = node.body.read().data.clone();
+        let data = node.body.read().rare().data.clone();
         // A copy of the attributes alone has no blocks of its own.
         let blocks = data.and_then(|d| d.obj.stat().ok()).map_or(stat.blocks, |s| s.blocks);
         let body = node.body.read();
@@ -129,7 +129,7 @@ impl Union {
             Real::Dir(_) if body.place.is_none() && node.ino != super::node::ROOT => 0,
             // As the kernel's overlayfs: the number of subdirectories of a merged directory is not counted.
             Real::Dir(dirs) if usize::from(dirs.upper.is_some()) + dirs.lowers.len() > 1 => 1,
-            _ => u32::try_from((i64::from(stat.nlink) + body.nlink_shift).max(0)).unwrap_or(u32::MAX),
+            _ => u32::try_from((i64::from(stat.nlink) + body.rare().nlink_shift).max(0)).unwrap_or(u32::MAX),
         };
         self.owned(Stat { ino: node.ino, dev: 0, nlink, blocks, ..stat })
     }
@@ -138,7 +138,7 @@ impl Union {
         for _ in 0..RETRIES {
             let (real, io) = {
                 let body = node.body.read();
-                (body.real.clone(), body.io.clone())
+                (body.real.clone(), body.rare().io.clone())
             };
             match real {
                 Real::Dir(dirs) => {

@@ -167,13 +167,13 @@ impl Union {
     fn complete(&self, node: &Arc<Node>, copy: Copy) -> Result<()> {
         let done = {
             let body = node.body.read();
-            body.data.is_none() || matches!(body.real, Real::Lower(_))
+            body.rare().data.is_none() || matches!(body.real, Real::Lower(_))
         };
         if done {
             return Ok(());
         }
         let _copying = node.copy.lock();
-        let Some(lower) = node.body.read().data.clone() else { return Ok(()) };
+        let Some(lower) = node.body.read().rare().data.clone() else { return Ok(()) };
         let upper = self.upper()?;
         let held = self.hold(node)?;
         let fd = sys::open::reopen(&*held, sys::open::Access::ReadWrite)?;
@@ -193,10 +193,10 @@ impl Union {
             sys::xattr::remove(&fd, &mark)?;
         }
         let mut body = node.body.write();
-        body.data = None;
-        if matches!(body.io, Some(Io::Lower(_))) {
-            body.io = None;
-        }
+        body.change(|rare| {
+            rare.data = None;
+            rare.io.take_if(|io| matches!(io, Io::Lower(_)));
+        });
         Ok(())
     }
 
@@ -230,15 +230,15 @@ impl Union {
         let obj = &lower.obj;
         let source = Source { obj, content: obj, stat: obj.stat()?, copy: Copy::All, origin: None };
         let (parent, name) = node.body.read().place.clone().ok_or(Error::Refused(Errno::NOENT))?;
-        let _names = parent.names.write();
+        let _names = parent.names()?.write();
         let site = self.site_of(node)?.ok_or(Error::Refused(Errno::NOENT))?;
         let id = self.publish(&source, What::Dir, &site)?.1;
         let handle = site.dir.child(name.as_name(), id);
         {
             let mut body = node.body.write();
-            body.fresh = true;
             body.real = Real::Dir(Dirs { upper: Some(handle), ..dirs });
         }
+        node.mark_fresh();
         [parent.ino, node.ino].into_iter().for_each(|ino| self.tell_aside(ino));
         Ok(())
     }
@@ -256,7 +256,7 @@ impl Union {
         let attributes = self.may_leave_data(&stat, copy, origin.as_ref());
         let copy = if copy == Copy::Attributes && !attributes { Copy::All } else { copy };
         // The lower file may itself be a copy of attributes, made by another union.
-        let content = node.body.read().data.clone().unwrap_or_else(|| lower.clone());
+        let content = node.body.read().rare().data.clone().unwrap_or_else(|| lower.clone());
         let data = attributes.then(|| content.clone());
         let source = Source { obj: &lower.obj, content: &content.obj, stat, copy, origin };
         let upper = self.upper()?;
@@ -265,7 +265,7 @@ impl Union {
         let names = others.as_ref().map(|paths| self.link_others(lower, &built, paths, node)).transpose()?;
         let place = node.body.read().place.clone();
         let Some((parent, _)) = place else { return self.adopt_orphan(node, &mut built, stat, data) };
-        let locked = parent.names.write();
+        let locked = parent.names()?.write();
         let Some(site) = self.site_of(node)?.filter(|_| still_there(node, &parent)) else {
             drop(locked);
             return self.adopt_orphan(node, &mut built, stat, data);
@@ -279,7 +279,7 @@ impl Union {
         self.take_over(node, built.id, None, stat, data);
         if names.is_some() {
             // Every name that shows is one of the copy now, and the filesystem counts them.
-            node.body.write().nlink_shift = 0;
+            node.body.write().change(|rare| rare.nlink_shift = 0);
         }
         [parent.ino, node.ino].into_iter().for_each(|ino| self.tell_aside(ino));
         Ok(())
@@ -317,14 +317,16 @@ impl Union {
         self.table().note_copy(id, node.ino);
         let mut body = node.body.write();
         // The lower file's other names keep showing this node while it is known.
-        body.nlink_shift += i64::from(lower.nlink) - i64::from(held.is_none());
-        body.fresh = true;
+        body.change(|rare| {
+            rare.nlink_shift += i64::from(lower.nlink) - i64::from(held.is_none());
+            // The next read or write opens the copy; handles are the node's, so they all see it.
+            if data.is_none() {
+                rare.io.take_if(|io| matches!(io, Io::Lower(_)));
+            }
+            rare.data = data;
+        });
         body.real = Real::Upper { id, held };
-        body.data = data;
-        // The next read or write opens the copy; handles are the node's, so they all see it.
-        if body.data.is_none() && matches!(body.io, Some(Io::Lower(_))) {
-            body.io = None;
-        }
+        node.mark_fresh();
     }
 }
 

@@ -139,7 +139,7 @@ impl Union {
     /// Where nobody says when a file is opened, the next write finds out what the flags allow: that opens the file again.
     fn reopen_unless_counted(&self, node: &Node) {
         if self.files.are_uncounted() {
-            let io = node.body.write().io.take();
+            let io = node.body.write().change(|rare| rare.io.take());
             drop(io);
         }
     }
