@@ -442,6 +442,20 @@ impl Object for FileObject {
         list_xattrs(self.parent.overrides(), &self.hold()?)
     }
 
+    fn xattr_of_open(&self, open: &Content, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        match open.whole_file() {
+            Some(fd) => get_xattr(self.parent.overrides(), fd, name),
+            None => self.xattr(name),
+        }
+    }
+
+    fn xattrs_of_open(&self, open: &Content) -> Result<Vec<Vec<u8>>> {
+        match open.whole_file() {
+            Some(fd) => list_xattrs(self.parent.overrides(), fd),
+            None => self.xattrs(),
+        }
+    }
+
     fn names(&self) -> Result<Option<Vec<RelPath>>> {
         self.parent.links().map(|links| links.names(self.id(), &self.parent.top())).transpose()
     }

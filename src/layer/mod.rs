@@ -135,6 +135,22 @@ pub trait Object: Send + Sync + Debug {
     /// When the layer cannot be read.
     fn xattrs(&self) -> Result<Vec<Vec<u8>>>;
 
+    /// [`Object::xattr`] of a regular file whose content is open already.
+    ///
+    /// # Errors
+    /// When the layer cannot be read.
+    fn xattr_of_open(&self, _open: &Content, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.xattr(name)
+    }
+
+    /// [`Object::xattrs`] of a regular file whose content is open already.
+    ///
+    /// # Errors
+    /// When the layer cannot be read.
+    fn xattrs_of_open(&self, _open: &Content) -> Result<Vec<Vec<u8>>> {
+        self.xattrs()
+    }
+
     /// Forgets what is remembered of the object: the layer may have been changed from outside.
     fn refresh(&self) {}
 

@@ -173,11 +173,15 @@ impl Union {
         Ok((handle, name))
     }
 
-    /// An `O_PATH` descriptor of a node's object in upper, whether it has a name or not. A name that moves meanwhile is looked
+    /// A descriptor of a node's object in upper, whether it has a name or not: that of its open backing file, else an `O_PATH` one. A name that moves meanwhile is looked
     /// for again.
     pub(super) fn hold(&self, node: &Node) -> Result<Arc<OwnedFd>> {
         for _ in 0..RETRIES {
-            let id = match &node.body.read().real {
+            let body = node.body.read();
+            if let Some(Io::Upper(fd, _)) = &body.rare().io {
+                return Ok(fd.clone());
+            }
+            let id = match &body.real {
                 Real::Dir(dirs) => match &dirs.upper {
                     Some(handle) => Err(handle.clone()),
                     None => return refused(Errno::ROFS),
@@ -186,6 +190,7 @@ impl Union {
                 Real::Upper { id, held: None } => Ok(*id),
                 Real::Lower(_) => return refused(Errno::ROFS),
             };
+            drop(body);
             let id = match id {
                 Ok(id) => id,
                 Err(handle) => return Ok(handle.fd()?),

@@ -20,6 +20,7 @@ use super::lookup::Lower;
 use super::lookup::face;
 use super::node::Io;
 use super::node::Node;
+use super::node::OpenFor;
 use super::node::Real;
 use super::plan;
 use super::plan::What;
@@ -88,23 +89,32 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Copies everything into `made`, an object in work: for a file open for writing, else `O_PATH`. Tells whether the copy carries
+    /// Copies everything into `made`, a new object in work with the attributes `own`: for a file open for writing, else `O_PATH`. Tells whether the copy carries
     /// a record of its origin.
-    pub(super) fn fill(&self, made: &OwnedFd, upper: &Upper) -> Result<bool> {
+    pub(super) fn fill(&self, made: &OwnedFd, own: &Stat, upper: &Upper) -> Result<bool> {
         let s = &self.stat;
+        let (mut open, mut data) = (None, false);
         match (s.kind(), self.copy) {
             (Kind::File, Copy::Attributes) => {
                 sys::data::set_len(made, s.size)?;
                 let mark = upper.mark_name(METACOPY).ok_or(Error::Refused(Errno::OPNOTSUPP))?;
                 sys::xattr::set(made, &mark, b"", SetMode::Any)?;
             }
-            (Kind::File, Copy::All) => self.content.open()?.copy_to(made, u64::MAX)?,
-            (Kind::File, Copy::Prefix(len)) => self.content.open()?.copy_to(made, len)?,
+            (Kind::File, Copy::All | Copy::Prefix(_)) => {
+                let len = if let Copy::Prefix(len) = self.copy { len } else { u64::MAX };
+                let content = self.content.open()?;
+                data = len.min(content.len()) > 0;
+                if data {
+                    content.copy_to(made, len)?;
+                }
+                // Opened once for all that is asked of it, unless the content is another object's.
+                open = Some(content).filter(|_| self.content.id() == self.obj.id());
+            }
             _ => {}
         }
-        upper.dress(made, s)?;
-        xattr::copy(self.obj, made, upper)?;
-        inode_flags::carry(self.obj, made)?;
+        upper.dress(made, s, own)?;
+        xattr::copy(self.obj, open.as_ref(), made, upper)?;
+        inode_flags::carry(self.obj, open.as_ref(), made)?;
         let mut recorded = false;
         if let (Some(origin), Some(name)) = (&self.origin, upper.mark_name(ORIGIN)) {
             // A filesystem may refuse user xattrs on symlinks and devices: then the number does not outlive the mount.
@@ -114,7 +124,9 @@ impl Source<'_> {
             }
         }
         sys::attr::set_times(made, SetTime::At(s.atime), SetTime::At(s.mtime))?;
-        if s.kind() == Kind::File && !upper.volatile {
+        // As the kernel's overlayfs: without data there is nothing that could be written after the name. Changes of attributes and
+        // names reach the disk in their order.
+        if data && !upper.volatile {
             sys::data::sync(made, true)?;
         }
         Ok(recorded)
@@ -277,6 +289,10 @@ impl Union {
         built.publish(&site)?;
         restore_times(&site, &times);
         self.take_over(node, built.id, None, stat, data);
+        if let (What::File, false, true) = (what, attributes, upper.form().is_none()) {
+            // Who copies up is about to write, or to change attributes: the copy is open for both.
+            self.keep_open(node, Io::Upper(built.made.clone(), OpenFor::Writing));
+        }
         if names.is_some() {
             // Every name that shows is one of the copy now, and the filesystem counts them.
             node.body.write().change(|rare| rare.nlink_shift = 0);
@@ -307,8 +323,8 @@ impl Union {
 
     /// The file lost its last name while it was copied: the copy lives on without one.
     fn adopt_orphan(&self, node: &Node, built: &mut Built<'_>, stat: Stat, data: Option<Lower>) -> Result<()> {
-        let fd = built.keep_without_name()?;
-        self.take_over(node, built.id, Some(Arc::new(fd)), stat, data);
+        let fd = built.keep_without_name();
+        self.take_over(node, built.id, Some(fd), stat, data);
         Ok(())
     }
 
@@ -351,7 +367,7 @@ pub(super) struct Built<'a> {
     upper: &'a Upper,
     /// Its name in work, until it is published.
     pub(super) name: Option<NameBuf>,
-    made: OwnedFd,
+    made: Arc<OwnedFd>,
     id: ObjectId,
     /// The copy carries a record of its origin.
     pub(super) recorded: bool,
@@ -375,8 +391,8 @@ impl<'a> Built<'a> {
         };
         let stat = sys::attr::fstat(&made)?;
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
-        let mut built = Self { upper, name: Some(name), made, id, recorded: false };
-        built.recorded = source.fill(&built.made, upper)?;
+        let mut built = Self { upper, name: Some(name), made: Arc::new(made), id, recorded: false };
+        built.recorded = source.fill(&built.made, &stat, upper)?;
         Ok(built)
     }
 
@@ -389,10 +405,9 @@ impl<'a> Built<'a> {
         Ok(())
     }
 
-    fn keep_without_name(&mut self) -> Result<OwnedFd> {
-        let fd = sys::open::duplicate(&self.made)?;
+    fn keep_without_name(&mut self) -> Arc<OwnedFd> {
         self.remove();
-        Ok(fd)
+        self.made.clone()
     }
 
     fn remove(&mut self) {
@@ -418,3 +433,6 @@ pub(super) fn inherit(parent: &Stat, gid: u32, mode: u32, is_dir: bool) -> (u32,
         (true, true) => (parent.gid, mode | S_ISGID),
     }
 }
+
+#[cfg(test)]
+mod tests;
