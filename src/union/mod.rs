@@ -171,7 +171,7 @@ impl Union {
     /// # Errors
     /// `ENOTDIR`; errors of the layers.
     pub fn lookup(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Option<Entry>> {
-        let _names = parent.names.read();
+        let _names = parent.names()?.read();
         self.lookup_locked(parent, name)
     }
 
@@ -248,7 +248,12 @@ impl Union {
             },
         };
         let fits = |node: &Node| adopt(node, kind, &real, &stat, parent, name) && self.renew(node, &real);
-        let place = || Some((parent.clone(), name.to_buf()));
+        // The name is shared with the object, where that has it.
+        let own_name = match &real {
+            Real::Lower(lower) => lower.obj.own_name().filter(|own| own.as_name() == name).cloned(),
+            _ => None,
+        };
+        let place = || Some((parent.clone(), own_name.clone().unwrap_or_else(|| name.to_buf())));
         let make = |ino| Node::new(ino, kind, place(), real.clone()).with_data(data.clone());
         let node = match key.and_then(|ino| self.table.intern(ino, fits, || make(ino))) {
             Some(node) => node,

@@ -200,7 +200,7 @@ fn check_records(layer: &PackLayer) -> Result<()> {
         index.object(position)?;
     }
     for position in index.positions(Table::Nodes) {
-        check_node(&PackObject::new(&layer.open, position)?)?;
+        check_node(&PackObject::new(&layer.open, position)?.0)?;
     }
     Ok(())
 }
@@ -223,12 +223,13 @@ fn check_node(object: &PackObject) -> Result<()> {
         }
         Kind::Symlink => object.readlink().map(drop),
         Kind::File => {
-            if let Place::Object(position) = object.node.place {
+            let node = object.node()?;
+            if let Place::Object(position) = node.place {
                 let len = index.object(position)?.len;
-                if len != object.node.stored {
+                if len != node.stored {
                     return Err(index.damaged(format!("node {} and its object differ in size", object.position)));
                 }
-                return if object.node.sparse { object.extents(0).map(drop) } else { Ok(()) };
+                return if node.sparse { object.extents(&node, 0).map(drop) } else { Ok(()) };
             }
             object.open().map(drop)
         }
