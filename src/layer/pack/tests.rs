@@ -11,6 +11,8 @@ use crate::layer::Seen;
 use crate::path::RelPath;
 use crate::sys;
 
+const TREE: TreeLimits = TreeLimits { steps: 1000, nodes: 1000, depth: 100, path: 4096 };
+
 fn path(text: &str) -> RelPath {
     RelPath::parse(text.as_bytes()).unwrap()
 }
@@ -18,7 +20,7 @@ fn path(text: &str) -> RelPath {
 /// Writes a pack of made-up "tar" bytes around two small files, a sparse one and a large one.
 fn prepare(store: &PackStore, seed: u8) -> (Prepared, Vec<u8>) {
     let mut writer = store.writer().unwrap();
-    let mut tree = Tree::new(1000);
+    let mut tree = Tree::new(TREE);
     let mut bytes = Vec::new();
     for (name, len) in
         [("a", 0), ("d/b", 10), ("d/big", OBJECT_MIN as usize), ("d/huge", 2 << 20), ("d/again", OBJECT_MIN as usize)]

@@ -265,14 +265,14 @@ fn check_bodies(layer: &PackLayer, bad: &BadObjects, tell: &mut dyn FnMut(Part, 
     }
     let wanted: FxHashSet<u32> = hit.iter().map(|(position, ..)| *position).collect();
     let names =
-        if wanted.is_empty() { links::Links::default() } else { links::paths(index, |at, _| wanted.contains(&at))? };
+        if wanted.is_empty() { links::Links::default() } else { links::paths(index, PATHS_MAX, |at, _| wanted.contains(&at))? };
     for (position, object, why) in hit {
         let part = |path| match object {
             Some(object) => Part::Object(object, path),
             None => Part::Body(path),
         };
         match names.get(&position) {
-            Some(paths) => paths.iter().take(PATHS_MAX).for_each(|path| tell(part(Some(path.clone())), why.clone())),
+            Some(paths) => paths.iter().for_each(|path| tell(part(Some(path.clone())), why.clone())),
             None => tell(part(None), why),
         }
     }
