@@ -273,6 +273,7 @@ impl PackStore {
     fn looks_whole(&self, diff_id: &Digest) -> Result<bool> {
         let pack = self.open(diff_id)?;
         let index = &pack.open.index;
+        index.must_be_whole()?;
         for position in index.positions(Table::Objects) {
             let object = index.object(position)?;
             if self.dirs.object_len(&object.digest)? != Some(object.len) {
@@ -552,7 +553,8 @@ impl PackStore {
     fn drop_packs(&self, keep: &BTreeSet<Digest>, done: &mut Collected) -> Result<()> {
         let names = names_in(&self.dirs.packs)?;
         for name in &names {
-            if digest_of_name(name, ".idx").is_some_and(|id| !keep.contains(&id)) {
+            let unneeded = digest_of_name(name, ".idx").filter(|id| !keep.contains(id));
+            if unneeded.is_some_and(|id| !self.is_newer(&id)) {
                 done.bytes += drop_file(&self.dirs.packs, name)?;
                 done.packs += 1;
             }
@@ -565,6 +567,12 @@ impl PackStore {
             }
         }
         Ok(())
+    }
+
+    /// Whether a newer mica made the pack, in a way that this one may not judge. One that is damaged is not.
+    fn is_newer(&self, diff_id: &Digest) -> bool {
+        let known = self.dirs.open_index(diff_id).and_then(|index| index.must_be_known());
+        matches!(known, Err(Error::Newer { .. }))
     }
 
     fn drop_objects(&self, done: &mut Collected) -> Result<()> {

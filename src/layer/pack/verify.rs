@@ -133,7 +133,8 @@ impl PackStore {
             found.set(true);
             each(Damage { layer: *diff_id, part, why });
         };
-        let index = match self.dirs().open_index(diff_id) {
+        let whole = self.dirs().open_index(diff_id).and_then(|index| index.must_be_whole().map(|()| index));
+        let index = match whole {
             Ok(index) => index,
             Err(e) if is_about_the_machine(&e) => return Err(e),
             Err(e) => {
