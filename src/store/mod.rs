@@ -62,6 +62,7 @@ pub mod known;
 pub mod layers;
 mod lock;
 pub mod mounts;
+mod record;
 
 #[cfg(test)]
 mod tests;

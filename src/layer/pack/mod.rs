@@ -41,6 +41,7 @@ pub use tree::Item as TreeItem;
 pub use tree::SparseRun;
 pub use tree::Tree;
 pub use tree::TreeError;
+pub use tree::TreeLimits;
 pub use tree::Xattr;
 pub use verify::BadObjects;
 pub use verify::Damage;

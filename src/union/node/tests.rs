@@ -77,7 +77,7 @@ fn an_inode_of_a_pack_costs_at_most_200_bytes_beyond_its_name() {
     let scratch = pack::testing::Scratch::new();
     let store = scratch.store();
     let writer = store.writer().unwrap();
-    let mut tree = pack::Tree::new(1_000_000);
+    let mut tree = pack::Tree::new(pack::TreeLimits { steps: u64::MAX, nodes: u64::MAX, depth: 100, path: 4096 });
     for d in 0..DIRS {
         for f in 0..FILES {
             let path = RelPath::parse(format!("d{d}/{}", name(f)).as_bytes()).unwrap();
