@@ -15,9 +15,9 @@ use crate::image::config::History;
 use crate::image::config::ImageConfig;
 use crate::image::config::RootFs;
 use crate::image::config::RunConfig;
+use crate::image::limits::Limits;
 use crate::image::manifest::Platform;
 use crate::image::reference::Reference;
-use crate::image::limits::Limits;
 use crate::image::unpack;
 use crate::store::Store;
 

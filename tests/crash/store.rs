@@ -137,7 +137,9 @@ fn prepare(bench: &Bench, name: &str) {
             std::fs::remove_file(&object).expect("removed");
             std::fs::write(&object, bytes).expect("written");
             // And a record that has to be made anew, what a killed process left, and a document that is none.
-            for (path, bytes) in [("images.json", &b"{"[..]), ("tmp/left", b"half"), (".tmp-left", b"half"), (BLOB, b"x")] {
+            for (path, bytes) in
+                [("images.json", &b"{"[..]), ("tmp/left", b"half"), (".tmp-left", b"half"), (BLOB, b"x")]
+            {
                 std::fs::write(bench.dir.join("store").join(path), bytes).expect("written");
             }
         }

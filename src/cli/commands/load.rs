@@ -64,8 +64,7 @@ pub(super) fn limits(given: &[(String, u64)]) -> Limits {
 }
 
 fn limits_help() -> String {
-    let mut text =
-        "Limits, against images that would fill memory or disk (--limit NAME=VALUE):\n".to_owned();
+    let mut text = "Limits, against images that would fill memory or disk (--limit NAME=VALUE):\n".to_owned();
     for (name, value, what) in Limits::default().described() {
         text.push_str(&format!("  {name:<12} {value:>14}  {what}\n"));
     }

@@ -161,7 +161,12 @@ impl<R: Skim> Outer<R> {
         let mut want = 512;
         loop {
             let missing = want - self.header.len();
-            let got = self.input.by_ref().take(missing as u64).read_to_end(&mut self.header).map_err(|e| self.at_entry(e.into()))?;
+            let got = self
+                .input
+                .by_ref()
+                .take(missing as u64)
+                .read_to_end(&mut self.header)
+                .map_err(|e| self.at_entry(e.into()))?;
             self.position += got as u64;
             match (got < missing, self.header.len()) {
                 // Some writers leave out the end mark, and some write only half of it.

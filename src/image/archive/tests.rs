@@ -156,11 +156,13 @@ fn compressed_archives_are_read() {
     let zstd = zstd::encode_all(&plain[..], 1).unwrap();
     for packed in [gzip.finish().unwrap(), zstd, bzip2.finish().unwrap(), xz.finish().unwrap()] {
         assert!(stream::is_compressed(&packed));
-        let contents = stream::load(Cursor::new(&packed), &Fake::default(), &Machine::Host, &Limits::default()).unwrap();
+        let contents =
+            stream::load(Cursor::new(&packed), &Fake::default(), &Machine::Host, &Limits::default()).unwrap();
         assert!(contents.images[0].names.is_empty());
         for cut in [packed.len() / 4, packed.len() / 2, packed.len() - 1] {
             assert!(
-                stream::load(Cursor::new(&packed[..cut]), &Fake::default(), &Machine::Host, &Limits::default()).is_err(),
+                stream::load(Cursor::new(&packed[..cut]), &Fake::default(), &Machine::Host, &Limits::default())
+                    .is_err(),
                 "cut at {cut}"
             );
         }
@@ -357,8 +359,13 @@ fn what_is_no_archive_is_refused() {
         error(bytes);
     }
     for magic in [&b"PK\x03\x04.."[..], b"LZIP\x01."] {
-        let e = stream::load(Cursor::new([magic, &[0; 600]].concat()), &Fake::default(), &Machine::Host, &Limits::default())
-            .unwrap_err();
+        let e = stream::load(
+            Cursor::new([magic, &[0; 600]].concat()),
+            &Fake::default(),
+            &Machine::Host,
+            &Limits::default(),
+        )
+        .unwrap_err();
         assert!(e.to_string().contains("not supported"), "{e}");
     }
 }
@@ -381,5 +388,8 @@ fn a_failed_store_ends_the_load() {
     }
     // Nothing behind the layer is needed to know that the load has failed.
     let bytes = archive(&[File("l.tar", LAYER)]);
-    assert!(matches!(stream::load(Cursor::new(&bytes), &Full, &Machine::Host, &Limits::default()), Err(Error::Store(_))));
+    assert!(matches!(
+        stream::load(Cursor::new(&bytes), &Full, &Machine::Host, &Limits::default()),
+        Err(Error::Store(_))
+    ));
 }

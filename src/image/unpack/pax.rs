@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn of_several_values_the_last_one_counts() {
-        let record = |name: &str, value: &str| format!("{} SCHILY.xattr.{name}={value}\n", name.len() + value.len() + 18);
+        let record =
+            |name: &str, value: &str| format!("{} SCHILY.xattr.{name}={value}\n", name.len() + value.len() + 18);
         let text = [record("a", "1"), record("b", "2"), record("a", "3")].concat();
         let pax = Pax::parse(text.as_bytes(), 9).unwrap();
         assert_eq!(*pax.xattrs, [(b"a"[..].into(), b"3"[..].into()), (b"b"[..].into(), b"2"[..].into())]);

@@ -265,8 +265,11 @@ fn check_bodies(layer: &PackLayer, bad: &BadObjects, tell: &mut dyn FnMut(Part, 
         }
     }
     let wanted: FxHashSet<u32> = hit.iter().map(|(position, ..)| *position).collect();
-    let names =
-        if wanted.is_empty() { links::Links::default() } else { links::paths(index, PATHS_MAX, |at, _| wanted.contains(&at))? };
+    let names = if wanted.is_empty() {
+        links::Links::default()
+    } else {
+        links::paths(index, PATHS_MAX, |at, _| wanted.contains(&at))?
+    };
     for (position, object, why) in hit {
         let part = |path| match object {
             Some(object) => Part::Object(object, path),
