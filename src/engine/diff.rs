@@ -137,7 +137,7 @@ impl Walk {
             upper: None,
             lowers: match was_dir {
                 Some(target) if !opaque => target.lowers.clone().into(),
-                _ => Arc::new([]),
+                _ => lookup::Lowers::default(),
             },
         };
         let before = out.len();

@@ -107,6 +107,8 @@ opcodes! {
 pub(super) mod init {
     pub(in super::super) const ASYNC_READ: u64 = 1 << 0;
     pub(in super::super) const ATOMIC_O_TRUNC: u64 = 1 << 3;
+    /// `ENOSYS` for OPEN means that all opens succeed, and that neither they nor closes are to be sent any more.
+    pub(in super::super) const NO_OPEN_SUPPORT: u64 = 1 << 17;
     pub(in super::super) const BIG_WRITES: u64 = 1 << 5;
     pub(in super::super) const DONT_MASK: u64 = 1 << 6;
     pub(in super::super) const HAS_IOCTL_DIR: u64 = 1 << 11;
@@ -147,6 +149,8 @@ pub(super) mod fopen {
 pub(super) const OPEN_KILL_SUIDGID: u32 = 1 << 0;
 /// `FUSE_WRITE_KILL_SUIDGID`.
 pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
+/// `O_APPEND` in the flags of an open file, which a WRITE carries.
+pub(super) const O_APPEND: u32 = 0o2000;
 /// `FUSE_FSYNC_FDATASYNC`.
 pub(super) const FSYNC_DATA: u32 = 1 << 0;
 /// `FUSE_SETXATTR_ACL_KILL_SGID`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::abi::O_APPEND;
 use super::abi::fopen;
 use super::reply::Answer;
 use super::reply::Opened;
@@ -22,13 +23,15 @@ use crate::union::node::Node;
 // The kernel's numbers, which the protocol carries as they are.
 const O_ACCMODE: u32 = 0o3;
 const O_TRUNC: u32 = 0o1000;
-const O_APPEND: u32 = 0o2000;
 const S_IXGRP: u32 = 0o010;
 const SEEK_DATA: u32 = 3;
 const SEEK_HOLE: u32 = 4;
 
 impl Server {
     pub(super) fn open(&self, caller: &Header, flags: u32, kill: bool) -> Result<Answer<'static>> {
+        if self.agreed.is_unopened() {
+            return not_here();
+        }
         let node = self.node(caller.nodeid)?;
         let (write, truncate) = (flags & O_ACCMODE != 0, flags & O_TRUNC != 0);
         self.union.open(&node, write, truncate)?;
@@ -44,7 +47,10 @@ impl Server {
     }
 
     pub(super) fn release(&self, nodeid: u64) -> Result<Answer<'static>> {
-        if let Ok(node) = self.node(nodeid) {
+        // What was made before the first opening was refused is released all the same.
+        if !self.agreed.is_unopened()
+            && let Ok(node) = self.node(nodeid)
+        {
             self.union.release(&node);
         }
         Ok(Answer::Done)
@@ -58,16 +64,27 @@ impl Server {
             buffer.resize(size, 0);
         }
         let buffer = buffer.get_mut(..size).unwrap_or_default();
-        let n = self.union.read(&*self.node(nodeid)?, buffer, at)?;
+        let n = self.union.read(&self.node(nodeid)?, buffer, at)?;
         Ok(Answer::Data(buffer.get(..n).unwrap_or_default()))
     }
 
-    pub(super) fn write(&self, nodeid: u64, at: u64, data: &[u8], kill: bool) -> Result<Answer<'static>> {
+    pub(super) fn write(
+        &self,
+        nodeid: u64,
+        at: u64,
+        data: &[u8],
+        kill: bool,
+        appends: bool,
+    ) -> Result<Answer<'static>> {
         let node = self.node(nodeid)?;
         if kill {
             self.drop_set_id(&node)?;
         }
-        let n = self.union.write(&node, data, at)?;
+        let n = if self.agreed.is_unopened() {
+            self.union.write_unopened(&node, data, at, appends)?
+        } else {
+            self.union.write(&node, data, at)?
+        };
         Ok(Answer::Written(u32::try_from(n).unwrap_or(u32::MAX)))
     }
 
@@ -100,7 +117,7 @@ impl Server {
             _ => return Err(Error::Refused(Errno::INVAL)),
         };
         let at = u64::try_from(offset).map_err(|_| Error::Refused(Errno::INVAL))?;
-        Ok(Answer::Offset(self.union.seek(&*self.node(nodeid)?, at, whence)?))
+        Ok(Answer::Offset(self.union.seek(&self.node(nodeid)?, at, whence)?))
     }
 
     pub(super) fn copy(

@@ -21,6 +21,8 @@ use crate::sys::Errno;
 pub(super) struct Wishes {
     /// Layers may be changed from outside.
     pub unsteady: bool,
+    /// Not to be told when files are opened and closed.
+    pub unopened: bool,
     /// The kernel is to check POSIX ACLs.
     pub acl: bool,
     /// The largest write request in bytes.
@@ -32,6 +34,8 @@ pub(super) struct Wishes {
 pub(super) struct Agreed {
     /// [`abi::init`].
     pub flags: u64,
+    /// What the kernel offered.
+    pub offered: u64,
     /// The largest write request in bytes.
     pub max_write: u32,
     /// The minor version of the kernel's protocol.
@@ -41,6 +45,11 @@ pub(super) struct Agreed {
 impl Agreed {
     pub(super) fn has(&self, flag: u64) -> bool {
         self.flags & flag != 0
+    }
+
+    /// The kernel is not to tell when files are opened and closed.
+    pub(super) fn is_unopened(&self) -> bool {
+        self.has(init::NO_OPEN_SUPPORT)
     }
 
     /// Which layouts requests have.
@@ -91,12 +100,19 @@ impl Wishes {
         if self.acl {
             flags |= init::POSIX_ACL;
         }
+        if self.unopened {
+            flags |= init::NO_OPEN_SUPPORT;
+        }
         flags
     }
 
     /// The answer to an offer, as bytes, and what it says.
     fn answer(&self, offer: &Init) -> (Fixed<64>, Agreed) {
-        let flags = self.flags() & offer.flags;
+        let mut flags = self.flags() & offer.flags;
+        if flags & init::NO_OPEN_SUPPORT != 0 {
+            // Who is not told of an opening cannot cut the file: the kernel sends that as a change of size.
+            flags &= !init::ATOMIC_O_TRUNC;
+        }
         let max_write = self.max_write.clamp(*WRITES.start(), *WRITES.end());
         let pages = (max_write as usize).div_ceil(sys::device::page_size());
         let [low, high] = [flags, flags >> 32].map(|half| u32::try_from(half & 0xffff_ffff).unwrap_or(0));
@@ -106,7 +122,7 @@ impl Wishes {
             // Times to the nanosecond.
             body = body.u32(1).u16(u16::try_from(pages).unwrap_or(u16::MAX)).u16(0).u32(high).zeros(28);
         }
-        (body, Agreed { flags, max_write, minor: offer.minor })
+        (body, Agreed { flags, offered: offer.flags, max_write, minor: offer.minor })
     }
 }
 

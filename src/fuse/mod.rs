@@ -13,6 +13,7 @@ mod device;
 mod directories;
 mod handshake;
 mod ioctl;
+mod live;
 mod names;
 mod notify;
 mod readers;
@@ -21,10 +22,14 @@ mod reply;
 mod request;
 mod server;
 mod session;
+mod virtual_xattrs;
+mod watch;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use live::Live;
 
 use crate::union::Union;
 
@@ -42,6 +47,11 @@ pub struct Config {
     pub xattrs: bool,
     /// The largest write request in bytes.
     pub max_write: u32,
+    /// Answer OPEN with `ENOSYS` where the kernel takes that, so that it never asks again, and keep so many files open; `None`:
+    /// take part in every open and close.
+    pub unopened: Option<usize>,
+    /// What explanations call the mount.
+    pub title: String,
 }
 
 /// Setting this extended attribute on the root of a mount settles its upper directory ([`Union::settle`]); nothing is stored.
@@ -52,13 +62,22 @@ pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 
 impl Default for Config {
     fn default() -> Self {
-        Self { timeout: FOREVER, threads: 0, acl: true, xattrs: true, max_write: 1 << 20 }
+        Self {
+            timeout: FOREVER,
+            threads: 0,
+            acl: true,
+            xattrs: true,
+            max_write: 1 << 20,
+            unopened: None,
+            title: "this mount".to_owned(),
+        }
     }
 }
 
 /// A mount that answers requests.
 pub struct Session {
     pool: session::Pool,
+    live: Live,
 }
 
 impl std::fmt::Debug for Session {
@@ -75,8 +94,14 @@ impl Session {
     pub fn new(fuse: OwnedFd, union: Arc<Union>, config: Config) -> std::io::Result<Self> {
         let device = Arc::new(device::Device::new(fuse));
         let unsteady = union.manners().unsteady;
-        let wishes = handshake::Wishes { unsteady, acl: config.acl, max_write: config.max_write };
-        let agreed = handshake::shake(&device, wishes)?;
+        // Where files may be changed from outside, each open looks at them anew.
+        let unopened = config.unopened.filter(|_| !unsteady);
+        let (acl, max_write) = (config.acl, config.max_write);
+        let agreed =
+            handshake::shake(&device, handshake::Wishes { unsteady, unopened: unopened.is_some(), acl, max_write })?;
+        if let Some(capacity) = unopened.filter(|_| agreed.is_unopened()) {
+            union.stop_counting_handles(capacity);
+        }
         let notifier = notify::Notifier::new(device.clone());
         union.on_aside(move |ino| {
             // Attributes only: no lock of the kernel's that the request under way may hold.
@@ -85,7 +110,15 @@ impl Session {
             }
         });
         let max = threads(config.threads);
-        Ok(Self { pool: session::Pool::new(server::Server::new(device, union, config, agreed), max) })
+        let server = server::Server::new(device, union, config, agreed);
+        watch::tell_copy_ups(&server.union, &server.hub);
+        let live = Live::new(server.hub.clone(), server.union.clone(), agreed, server.config.timeout);
+        Ok(Self { pool: session::Pool::new(server, max), live })
+    }
+
+    /// What the mount can be asked while it serves. It holds the union, so it must go before the layers are to be free.
+    pub fn live(&self) -> Live {
+        self.live.clone()
     }
 
     /// Answers requests until the filesystem is unmounted, or its connection aborted.
@@ -93,6 +126,7 @@ impl Session {
     /// # Errors
     /// When reading requests fails for another reason.
     pub fn run(self) -> std::io::Result<()> {
+        drop(self.live);
         self.pool.run().map_err(|e| std::io::Error::from_raw_os_error(e.raw_os_error()))
     }
 }

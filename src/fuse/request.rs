@@ -42,7 +42,7 @@ pub(super) enum Op<'a> {
     Create { name: &'a [u8], mode: u32, umask: u32 },
     Tmpfile { mode: u32, umask: u32 },
     Read { offset: u64, size: u32 },
-    Write { offset: u64, data: &'a [u8], kill: bool },
+    Write { offset: u64, data: &'a [u8], kill: bool, appends: bool },
     Statfs,
     Release,
     Fsync { data_only: bool },
@@ -278,9 +278,12 @@ fn create(opcode: Opcode, mut r: Reader<'_>) -> Option<Op<'_>> {
 fn write(mut r: Reader<'_>) -> Option<Op<'_>> {
     r.skip(8)?;
     let (offset, size, flags) = (r.u64()?, r.u32()?, r.u32()?);
-    r.skip(8 + 4 + 4)?; // lock owner, flags of the open file, padding
+    r.skip(8)?; // lock owner
+    let open_flags = r.u32()?;
+    r.skip(4)?; // padding
     let data = r.take(usize::try_from(size).ok()?)?;
-    Some(Op::Write { offset, data, kill: flags & abi::WRITE_KILL_SUIDGID != 0 })
+    let (kill, appends) = (flags & abi::WRITE_KILL_SUIDGID != 0, open_flags & abi::O_APPEND != 0);
+    Some(Op::Write { offset, data, kill, appends })
 }
 
 /// `struct fuse_read_in`, which listings use, too.

@@ -300,6 +300,10 @@ impl Object for DirObject {
         list(&self.handle, each)
     }
 
+    fn lists_all(&self) -> Result<bool> {
+        Ok(!self.handle.is_unsteady() && sys::plain_names::are_in(&*self.handle.fd()?)?)
+    }
+
     fn open(&self) -> Result<Content> {
         Err(Error::WrongKind(Errno::ISDIR))
     }

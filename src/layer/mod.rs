@@ -104,6 +104,14 @@ pub trait Object: Send + Sync + Debug {
     /// When the layer cannot be read, or the first error of `each`.
     fn list(&self, each: &mut dyn FnMut(Item<'_>) -> Result<()>) -> Result<()>;
 
+    /// Whether [`Object::list`] names everything that [`Object::lookup`] finds, and will do so as long as the layer is mounted.
+    ///
+    /// # Errors
+    /// When the layer cannot be read.
+    fn lists_all(&self) -> Result<bool> {
+        Ok(true)
+    }
+
     /// The content of this regular file.
     ///
     /// # Errors

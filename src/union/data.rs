@@ -14,6 +14,7 @@ use super::error::refused;
 use super::node::Body;
 use super::node::Io;
 use super::node::Node;
+use super::node::OpenFor;
 use super::node::Real;
 use crate::sys;
 use crate::sys::Errno;
@@ -42,23 +43,27 @@ impl Union {
         }
         let io = if write || truncate {
             self.copy_up(node, if truncate { Copy::Prefix(0) } else { Copy::All })?;
-            let fd = self.writable(node)?;
+            let (fd, how) = self.open_writable(node)?;
             if truncate {
                 sys::data::set_len(&*fd, 0)?;
             }
-            Io::Upper(fd, true)
+            Io::Upper(fd, how)
         } else {
             self.backing(node)?
         };
         let mut body = node.body.write();
-        // Somebody may have opened it meanwhile; a backing that can be written is never replaced by one that cannot, and one
-        // from below a copy-up that finished meanwhile is not kept: the next read opens the copy.
-        let better = matches!((&body.io, &io), (None, _) | (Some(Io::Upper(_, false)), Io::Upper(_, true)));
-        if better && !is_outdated(&io, &body) {
-            body.io = Some(io);
-        }
+        let before = if is_better(&io, &body) { body.io.replace(io) } else { None };
         body.opens += 1;
+        drop(body);
+        drop(before);
         Ok(())
+    }
+
+    /// From now on handles are not counted: [`Union::open`] and [`Union::release`] are not called any more. A backing file is
+    /// opened when it is first needed, a file is copied up when it is first changed, and of the open files at most `capacity` stay
+    /// so.
+    pub fn stop_counting_handles(&self, capacity: usize) {
+        self.files.stop_counting(capacity);
     }
 
     /// Takes back one open handle; the last one closes the backing file.
@@ -76,7 +81,7 @@ impl Union {
     ///
     /// # Errors
     /// Those of the layer that holds the data.
-    pub fn read(&self, node: &Node, buf: &mut [u8], at: u64) -> Result<usize> {
+    pub fn read(&self, node: &Arc<Node>, buf: &mut [u8], at: u64) -> Result<usize> {
         match self.backing(node)? {
             Io::Lower(content) => Ok(content.read_at(buf, at)?),
             Io::Upper(fd, _) => Ok(sys::data::read_at(&*fd, buf, at)?),
@@ -89,6 +94,19 @@ impl Union {
     /// Those of the copy-up and of the upper filesystem.
     pub fn write(&self, node: &Arc<Node>, data: &[u8], at: u64) -> Result<usize> {
         Ok(sys::data::write_at(&*self.writable(node)?, data, at)?)
+    }
+
+    /// The same through a handle that was opened without telling ([`Union::stop_counting_handles`]): what its opening would have
+    /// refused, this does.
+    ///
+    /// # Errors
+    /// As [`Union::write`]; `EPERM` for a file that takes writes at its end only, unless the handle writes there.
+    pub fn write_unopened(&self, node: &Arc<Node>, data: &[u8], at: u64, appends: bool) -> Result<usize> {
+        let (fd, how) = self.open_writable(node)?;
+        if how == OpenFor::Appending && !appends {
+            return refused(Errno::PERM);
+        }
+        Ok(sys::data::write_at(&*fd, data, at)?)
     }
 
     /// Makes the file durable, and with it the names under which it was made or copied up.
@@ -147,7 +165,7 @@ impl Union {
     ///
     /// # Errors
     /// `ENXIO` behind the end, or when only a hole is left.
-    pub fn seek(&self, node: &Node, at: u64, whence: Whence) -> Result<u64> {
+    pub fn seek(&self, node: &Arc<Node>, at: u64, whence: Whence) -> Result<u64> {
         let found = match (self.backing(node)?, whence) {
             (Io::Lower(content), Whence::Data) => content.seek_data(at)?,
             (Io::Lower(content), Whence::Hole) => content.seek_hole(at)?,
@@ -181,33 +199,54 @@ impl Union {
 
     /// The file's backing in upper, open for writing; copies it up if it is not there yet.
     pub(super) fn writable(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+        Ok(self.open_writable(node)?.0)
+    }
+
+    fn open_writable(&self, node: &Arc<Node>) -> Result<(Arc<OwnedFd>, OpenFor)> {
         {
             let body = node.body.read();
-            if let (Some(Io::Upper(fd, true)), true) = (&body.io, body.seen.is_empty()) {
-                return Ok(fd.clone());
+            if let (Some(Io::Upper(fd, how)), true) = (&body.io, body.seen.is_empty())
+                && how.writing()
+            {
+                node.queued.touch();
+                return Ok((fd.clone(), *how));
             }
         }
         if node.kind != Kind::File {
             return refused(Errno::INVAL);
         }
         self.copy_up(node, Copy::All)?;
-        let fd = Arc::new(super::inode_flags::open_to_write(&*self.hold(node)?)?);
+        let (fd, how) = super::inode_flags::open_to_write(&*self.hold(node)?)?;
+        let fd = Arc::new(fd);
+        self.keep_open(node, Io::Upper(fd.clone(), how));
+        Ok((fd, how))
+    }
+
+    /// Lets a backing file stay open for the requests to come, where somebody will close it.
+    pub(super) fn keep_open(&self, node: &Arc<Node>, io: Io) {
+        let uncounted = self.files.are_uncounted();
         let mut body = node.body.write();
-        if body.opens > 0 {
-            body.io = Some(Io::Upper(fd.clone(), true));
+        if (body.opens == 0 && !uncounted) || !is_better(&io, &body) {
+            return;
         }
-        Ok(fd)
+        let before = body.io.replace(io);
+        drop(body);
+        drop(before);
+        if uncounted {
+            self.files.admit(node);
+        }
     }
 
     /// The file's backing for reading: the one its handles share, or one opened for this time.
-    fn backing(&self, node: &Node) -> Result<Io> {
-        let (io, real, data) = {
+    pub(super) fn backing(&self, node: &Arc<Node>) -> Result<Io> {
+        let (real, data) = {
             let body = node.body.read();
-            (body.io.clone(), body.real.clone(), body.data.clone())
+            if let Some(io) = &body.io {
+                node.queued.touch();
+                return Ok(io.clone());
+            }
+            (body.real.clone(), body.data.clone())
         };
-        if let Some(io) = io {
-            return Ok(io);
-        }
         let io = match real {
             _ if data.is_some() => Io::Lower(data.map_or_else(|| refused(Errno::IO), |d| Ok(d.obj.open()?))?),
             Real::Dir(_) => return refused(Errno::ISDIR),
@@ -216,18 +255,19 @@ impl Union {
                 if node.kind != Kind::File {
                     return refused(Errno::INVAL);
                 }
-                Io::Upper(Arc::new(sys::open::reopen(&*self.hold(node)?, Access::Read)?), false)
+                Io::Upper(Arc::new(sys::open::reopen(&*self.hold(node)?, Access::Read)?), OpenFor::Reading)
             }
         };
-        let mut body = node.body.write();
-        if body.opens > 0 && body.io.is_none() && !is_outdated(&io, &body) {
-            body.io = Some(io.clone());
-        }
+        self.keep_open(node, io.clone());
         Ok(io)
     }
 }
 
-/// Whether a copy-up that finished meanwhile made what was opened the old file.
-fn is_outdated(io: &Io, body: &Body) -> bool {
-    matches!((io, &body.real, &body.data), (Io::Lower(_), Real::Upper { .. }, None))
+/// Whether a file that was just opened is to be the node's backing. Somebody may have opened it meanwhile: one that can be written is
+/// never replaced by one that cannot. And a copy-up that finished meanwhile made a lower file the old one: the next read opens the
+/// copy.
+fn is_better(io: &Io, body: &Body) -> bool {
+    let outdated = matches!((io, &body.real, &body.data), (Io::Lower(_), Real::Upper { .. }, None));
+    let writes = |io: &Io| matches!(io, Io::Upper(_, how) if how.writing());
+    !outdated && (body.io.is_none() || writes(io))
 }

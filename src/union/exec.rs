@@ -179,7 +179,7 @@ impl<'a> Exec<'a> {
             return Ok(());
         }
         match what {
-            What::Whiteout => return Ok(sys::name::mknod(&*dir, name, Kind::Char, 0, 0)?),
+            What::Whiteout => return self.upper.make_whiteout(&dir, name),
             What::Mark => {
                 match sys::name::mknod(&*dir, name, Kind::File, 0, 0) {
                     Err(e) if e.errno() != Errno::EXIST => return Err(e.into()),

@@ -15,6 +15,7 @@ use super::error::Error;
 use super::error::refused;
 use super::lookup::face;
 use super::node::Node;
+use super::node::OpenFor;
 use super::node::Real;
 use crate::layer::Obj;
 use crate::layer::PACK_DEV;
@@ -55,11 +56,14 @@ pub(super) fn carry(from: &Obj, made: &OwnedFd) -> Result<()> {
 ///
 /// # Errors
 /// The kernel's.
-pub(super) fn open_to_write(held: &OwnedFd) -> sys::Result<OwnedFd> {
-    sys::open::reopen(held, Access::ReadWrite).or_else(|e| match e.errno() {
-        Errno::PERM => sys::open::reopen(held, Access::Append).map_err(|_| e),
-        _ => Err(e),
-    })
+pub(super) fn open_to_write(held: &OwnedFd) -> sys::Result<(OwnedFd, OpenFor)> {
+    match sys::open::reopen(held, Access::ReadWrite) {
+        Ok(fd) => Ok((fd, OpenFor::Writing)),
+        Err(e) if e.errno() == Errno::PERM => {
+            sys::open::reopen(held, Access::Append).map(|fd| (fd, OpenFor::Appending)).map_err(|_| e)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// Whether the object lies in a pack, which keeps no flags: what is on the pack's own files is no concern of the union's users.
@@ -107,7 +111,9 @@ impl Union {
             return Ok(());
         }
         self.copy_up(node, Copy::All)?;
-        Ok(inode_flags::set(&*self.flagged(node)?, flags)?)
+        inode_flags::set(&*self.flagged(node)?, flags)?;
+        self.reopen_unless_counted(node);
+        Ok(())
     }
 
     /// The kernel's `struct fsxattr`.
@@ -125,7 +131,17 @@ impl Union {
     pub fn set_fsxattr(&self, node: &Arc<Node>, value: [u8; FSXATTR_LEN]) -> Result<()> {
         self.upper()?;
         self.copy_up(node, Copy::All)?;
-        Ok(inode_flags::set_fsxattr(&*self.flagged(node)?, value)?)
+        inode_flags::set_fsxattr(&*self.flagged(node)?, value)?;
+        self.reopen_unless_counted(node);
+        Ok(())
+    }
+
+    /// Where nobody says when a file is opened, the next write finds out what the flags allow: that opens the file again.
+    fn reopen_unless_counted(&self, node: &Node) {
+        if self.files.are_uncounted() {
+            let io = node.body.write().io.take();
+            drop(io);
+        }
     }
 
     /// A descriptor that takes the request. It is open for reading only: an immutable file cannot be opened for writing.

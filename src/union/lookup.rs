@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::error::Result;
 use super::error::refused;
+pub use super::lowers::Lowers;
 use super::observe::Observer;
 use super::observe::Sheet;
 use super::observe::Verdict;
@@ -47,7 +48,7 @@ pub struct Dirs {
     /// The one in the upper directory.
     pub upper: Option<Arc<DirHandle>>,
     /// Those in the lower layers, top first; empty when the upper one is opaque.
-    pub lowers: Arc<[Lower]>,
+    pub lowers: Lowers,
 }
 
 /// What a name is in the union.
@@ -90,8 +91,17 @@ const MAX_REDIRECTS: usize = 64;
 /// The first error of a layer that was asked.
 pub fn walk<O: Observer>(dirs: &Dirs, roots: &Roots, name: Name<'_>, observer: &mut O) -> Result<Option<Target>> {
     let redirects = Cell::new(0);
-    Walk { roots, name: name.to_buf(), found: None, decided: false, wants_data: false, redirects: &redirects, observer }
-        .run(dirs)
+    Walk {
+        roots,
+        name: name.to_buf(),
+        found: None,
+        decided: false,
+        wants_data: false,
+        redirects: &redirects,
+        in_vain: 0,
+        observer,
+    }
+    .run(dirs)
 }
 
 struct Walk<'a, O: Observer> {
@@ -105,6 +115,8 @@ struct Walk<'a, O: Observer> {
     wants_data: bool,
     /// Redirects followed so far, by inner walks, too: hostile ones lead to each other.
     redirects: &'a Cell<usize>,
+    /// How many layers did not have the name.
+    in_vain: u32,
     observer: &'a mut O,
 }
 
@@ -119,18 +131,32 @@ impl<O: Observer> Walk<'_, O> {
             }
         }
         let mut at = 0;
-        while let Some(lower) = lowers.get(at) {
+        // Who wants to hear of every layer asks them all; and under another name, what is known of the first is of no use.
+        let mut index = if O::EXHAUSTIVE { None } else { lowers.index() };
+        let asked_before = self.in_vain;
+        loop {
             if self.decided && !O::EXHAUSTIVE {
                 break;
             }
+            if let Some(known) = &index {
+                match known.next(self.name.as_name(), at) {
+                    Some(next) => at = next,
+                    None => break,
+                }
+            }
+            let Some(lower) = lowers.get(at) else { break };
             at += 1;
             // Also below the last of these there may be a layer to which a redirect leads.
             let more_below = self.roots.0.last().is_some_and(|bottom| bottom.layer > lower.layer);
             let redirect = self.ask_lower(lower, more_below)?;
             if let Some(Redirect::Path(path)) = redirect {
                 lowers = self.follow(&path, lower.layer)?;
+                index = None;
                 at = 0;
             }
+        }
+        if self.in_vain > asked_before && !O::EXHAUSTIVE {
+            dirs.lowers.asked_in_vain(self.in_vain - asked_before);
         }
         if self.wants_data {
             let what = format!("the data of {} is in no layer below", self.name);
@@ -232,6 +258,7 @@ impl<O: Observer> Walk<'_, O> {
         };
         let (obj, stat) = match seen {
             Seen::Miss => {
+                self.in_vain += 1;
                 self.observer.verdict(sheet, name, || Verdict::Miss);
                 return Ok(None);
             }
@@ -273,19 +300,19 @@ impl<O: Observer> Walk<'_, O> {
         Ok(self.redirected(marks))
     }
 
-    fn follow(&mut self, path: &RelPath, above: u16) -> Result<Arc<[Lower]>> {
+    fn follow(&mut self, path: &RelPath, above: u16) -> Result<Lowers> {
         self.follow_from(path, above.saturating_add(1))
     }
 
     /// The directories that hold the last name of `path` in the layers from number `first` on; that name becomes the one
     /// looked for.
-    fn follow_from(&mut self, path: &RelPath, first: u16) -> Result<Arc<[Lower]>> {
+    fn follow_from(&mut self, path: &RelPath, first: u16) -> Result<Lowers> {
         self.redirects.set(self.redirects.get() + 1);
-        let Some((parents, last)) = path.split_last() else { return Ok(Arc::new([])) };
+        let Some((parents, last)) = path.split_last() else { return Ok(Lowers::default()) };
         if self.redirects.get() > MAX_REDIRECTS {
             return refused(Errno::LOOP);
         }
-        let mut dirs: Arc<[Lower]> = self.roots.0.iter().filter(|l| l.layer >= first).cloned().collect();
+        let mut dirs: Lowers = self.roots.0.iter().filter(|l| l.layer >= first).cloned().collect();
         for part in parents.components() {
             let here = Dirs { upper: None, lowers: dirs };
             let inner = Walk {
@@ -295,11 +322,12 @@ impl<O: Observer> Walk<'_, O> {
                 decided: false,
                 wants_data: false,
                 redirects: self.redirects,
+                in_vain: 0,
                 observer: &mut (),
             };
             dirs = match inner.run(&here)? {
                 Some(target) if target.kind() == Kind::Dir => target.lowers.into(),
-                _ => Arc::new([]),
+                _ => Lowers::default(),
             };
         }
         self.name = last.to_buf();
@@ -316,16 +344,16 @@ fn place<O: Observer>(find: impl FnOnce() -> String) -> String {
 ///
 /// # Errors
 /// When a root's marks cannot be read.
-pub fn merged_roots(stack: &super::stack::Stack) -> Result<Arc<[Lower]>> {
+pub fn merged_roots(stack: &super::stack::Stack) -> Result<Lowers> {
     merge(stack.upper.as_ref().map(|upper| &upper.root), &stack.roots)
 }
 
 /// [`merged_roots`] of a stack that is not put together.
-pub(super) fn merge(upper: Option<&Arc<DirHandle>>, roots: &Roots) -> Result<Arc<[Lower]>> {
+pub(super) fn merge(upper: Option<&Arc<DirHandle>>, roots: &Roots) -> Result<Lowers> {
     if let Some(upper) = upper
         && dir::dir_marks(upper, false)?.opaque
     {
-        return Ok(Arc::new([]));
+        return Ok(Lowers::default());
     }
     let mut lowers = Vec::new();
     for lower in roots.0.iter() {

@@ -19,6 +19,7 @@ use super::lookup::Dirs;
 use super::lookup::Target;
 use super::node::Io;
 use super::node::Node;
+use super::node::OpenFor;
 use super::node::Real;
 use super::plan;
 use super::plan::Observed;
@@ -117,11 +118,16 @@ impl Union {
         let entry = self.intern(parent, name, Target { stat, upper: Some(upper), lowers: Vec::new() })?;
         let mut body = entry.node.body.write();
         body.fresh = true;
-        if let (Some(fd), What::File, true) = (made, what, open) {
-            body.io = Some(Io::Upper(Arc::new(fd), true));
-            body.opens += 1;
+        if let (What::File, Ok(ticket)) = (what, entry.node.no_caps.ask()) {
+            // Nobody knows it yet, so nobody has given it any.
+            entry.node.no_caps.note(ticket);
         }
+        let file = made.filter(|_| what == What::File && open);
+        body.opens += u32::from(file.is_some() && !self.files.are_uncounted());
         drop(body);
+        if let Some(fd) = file {
+            self.keep_open(&entry.node, Io::Upper(Arc::new(fd), OpenFor::Writing));
+        }
         Ok(entry)
     }
 
@@ -239,14 +245,16 @@ impl Union {
 
     fn remove(&self, parent: &Arc<Node>, name: Name<'_>, want_dir: bool) -> Result<()> {
         let upper = self.upper()?;
-        {
+        if !parent.in_upper() {
             // Looked at before the copy-up of the parent, so that a failed removal changes nothing.
             let _names = parent.names.read();
-            self.check_removable(parent, name, want_dir)?;
+            let dirs = self.dirs_of(parent)?;
+            removable(lookup::walk(&dirs, &self.stack().roots, name, &mut ())?, want_dir)?;
         }
         self.copy_up(parent, Copy::All)?;
         let _names = parent.names.write();
-        let target = self.check_removable(parent, name, want_dir)?;
+        let Spot { site, seen, target } = self.spot(parent, name)?;
+        let target = removable(target, want_dir)?;
         let held = Held::new(self, self.intern(parent, name, target)?);
         let victim = held.node()?;
         // Nobody may make a name in a directory that is about to go.
@@ -254,10 +262,8 @@ impl Union {
         if want_dir && !self.shows_nothing(&self.dirs_of(victim)?)? {
             return refused(Errno::NOTEMPTY);
         }
-        let spot = self.spot(parent, name)?;
         self.detach(victim)?;
-        let done = Exec::new(upper, None, Some(spot.site.clone())).run(&plan::remove(spot.seen, upper.abilities));
-        match done {
+        match Exec::new(upper, None, Some(site)).run(&plan::remove(seen, upper.abilities)) {
             Ok(_) => self.lost_name(victim, parent, name),
             Err(e) => {
                 self.reattach(victim);
@@ -266,16 +272,6 @@ impl Union {
         }
         changed(parent);
         Ok(())
-    }
-
-    fn check_removable(&self, parent: &Arc<Node>, name: Name<'_>, want_dir: bool) -> Result<Target> {
-        let dirs = self.dirs_of(parent)?;
-        let target = lookup::walk(&dirs, &self.stack().roots, name, &mut ())?.ok_or(Error::Refused(Errno::NOENT))?;
-        match (target.kind() == Kind::Dir, want_dir) {
-            (true, false) => refused(Errno::ISDIR),
-            (false, true) => refused(Errno::NOTDIR),
-            _ => Ok(target),
-        }
     }
 
     /// Keeps an object of upper usable for those who have it open, before its name goes.
@@ -335,10 +331,21 @@ impl Union {
             dir::Found::Other(_) => UpperSeen::File,
             dir::Found::Dir(dir, _, _) => UpperSeen::Dir { empty: sys::dir::is_empty(&*dir.fd()?)? },
         };
-        let below = Dirs { upper: None, lowers: dirs.lowers.clone() };
-        let below = !below.lowers.is_empty() && lookup::walk(&below, &self.stack().roots, name, &mut ())?.is_some();
-        let target = lookup::walk(&dirs, &self.stack().roots, name, &mut ())?;
-        Ok(Spot { site: Site::new(&handle, name), seen: Observed { upper, below }, target })
+        let below = match dirs.lowers.is_empty() {
+            true => None,
+            false => {
+                let lowers = Dirs { upper: None, lowers: dirs.lowers.clone() };
+                lookup::walk(&lowers, &self.stack().roots, name, &mut ())?
+            }
+        };
+        let seen = Observed { upper, below: below.is_some() };
+        // Where upper has nothing to say, what lies below is what shows; and below a whiteout, nothing is.
+        let target = match upper {
+            UpperSeen::Absent => below,
+            UpperSeen::Whiteout(_) => None,
+            UpperSeen::File | UpperSeen::Dir { .. } => lookup::walk(&dirs, &self.stack().roots, name, &mut ())?,
+        };
+        Ok(Spot { site: Site::new(&handle, name), seen, target })
     }
 
     fn has_origin(&self, node: &Node) -> bool {
@@ -371,6 +378,18 @@ impl Drop for Held<'_> {
         // A node that somebody still refers to is not removed from the table.
         self.node = None;
         self.union.forget(self.ino, 1);
+    }
+}
+
+/// What shows at a name, if it can be removed by this call.
+fn removable(target: Option<Target>, want_dir: bool) -> Result<Target> {
+    match target {
+        None => refused(Errno::NOENT),
+        Some(target) => match (target.kind() == Kind::Dir, want_dir) {
+            (true, false) => refused(Errno::ISDIR),
+            (false, true) => refused(Errno::NOTDIR),
+            _ => Ok(target),
+        },
     }
 }
 

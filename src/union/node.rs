@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 
+use super::files::Queued;
 use super::lookup::Dirs;
 use super::lookup::Lower;
 use super::no_caps::NoCaps;
@@ -49,6 +50,8 @@ pub struct Node {
     /// Layers may have changed since this node was looked up.
     pub(super) outdated: AtomicBool,
     pub(super) no_caps: NoCaps,
+    /// Its place among the backing files that are open without a handle.
+    pub(super) queued: Queued,
 }
 
 /// The parts of a node that change.
@@ -110,8 +113,25 @@ pub(super) enum Real {
 pub(super) enum Io {
     /// The content of a lower file.
     Lower(Content),
-    /// A file in upper; the flag tells whether it is open for writing, too.
-    Upper(Arc<OwnedFd>, bool),
+    /// A file in upper, and what it is open for.
+    Upper(Arc<OwnedFd>, OpenFor),
+}
+
+/// What a file in upper is open for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OpenFor {
+    /// Reading.
+    Reading,
+    /// Reading and writing.
+    Writing,
+    /// Reading, and writing at its end: the file is append-only.
+    Appending,
+}
+
+impl OpenFor {
+    pub(super) fn writing(self) -> bool {
+        self != Self::Reading
+    }
 }
 
 impl Node {
@@ -136,6 +156,7 @@ impl Node {
             listing: Mutex::new(None),
             outdated: AtomicBool::new(false),
             no_caps: NoCaps::default(),
+            queued: Queued::default(),
         }
     }
 

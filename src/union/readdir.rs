@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 
 use super::Result;
 use super::Union;
@@ -17,6 +18,7 @@ use crate::layer::ItemKind;
 use crate::layer::ObjectId;
 use crate::layer::dir;
 use crate::path::NameBuf;
+use crate::sys::Errno;
 use crate::sys::attr::Kind;
 
 /// One name of a merged directory.
@@ -101,9 +103,20 @@ impl Union {
         }
     }
 
-    /// Whether a directory is empty in the union; whiteouts do not count.
+    /// Whether a directory is empty in the union; whiteouts do not count. Ends at the first name that shows.
     pub(super) fn shows_nothing(&self, dirs: &Dirs) -> Result<bool> {
-        Ok(self.gather(dirs)?.0.values().all(|seen| seen.object.is_none()))
+        let mut hidden = FxHashSet::default();
+        if let Some(upper) = &dirs.upper
+            && !hides_all(&mut hidden, |each| dir::list(upper, each))?
+        {
+            return Ok(false);
+        }
+        for lower in dirs.lowers.iter() {
+            if !hides_all(&mut hidden, |each| lower.obj.list(each))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn merge(&self, node: &Arc<Node>, dirs: &Dirs, known: Option<&Listing>) -> Result<Listing> {
@@ -143,6 +156,32 @@ impl Union {
             names.add_layer(false, false, ino, |each| lower.obj.list(each))?;
         }
         Ok(names)
+    }
+}
+
+/// Whether the layers above hide every name of a layer; adds what this one hides of those below.
+fn hides_all(hidden: &mut FxHashSet<NameBuf>, list: impl FnOnce(Each<'_>) -> layer::Result<()>) -> Result<bool> {
+    let mut whiteouts = Vec::new();
+    let mut shows = false;
+    let listed = list(&mut |item| match item.what {
+        ItemKind::Whiteout => {
+            whiteouts.push(item.name.to_buf());
+            Ok(())
+        }
+        ItemKind::Object(..) if hidden.contains(item.name.as_bytes()) => Ok(()),
+        ItemKind::Object(..) => {
+            shows = true;
+            // Ends the listing; nobody sees this.
+            Err(layer::Error::WrongKind(Errno::NOTEMPTY))
+        }
+    });
+    match listed {
+        _ if shows => Ok(false),
+        Err(e) => Err(e.into()),
+        Ok(()) => {
+            hidden.extend(whiteouts);
+            Ok(true)
+        }
     }
 }
 

@@ -114,6 +114,7 @@ fn forget_facts(dirs: &Dirs) {
     if let Some(upper) = &dirs.upper {
         upper.forget_facts();
     }
+    dirs.lowers.forget_names();
     dirs.lowers.iter().for_each(|lower| lower.obj.refresh());
 }
 

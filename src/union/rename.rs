@@ -10,6 +10,7 @@ use super::error::Error;
 use super::error::refused;
 use super::exec::Exec;
 use super::lookup::Dirs;
+use super::lookup::Lowers;
 use super::names::Held;
 use super::names::Spot;
 use super::names::changed;
@@ -218,7 +219,7 @@ impl Union {
         let mut body = node.body.write();
         if let Real::Dir(Dirs { upper: Some(handle), lowers }) = &mut body.real {
             self.table().note_copy(handle.id(), node.ino);
-            *lowers = Arc::new([]);
+            *lowers = Lowers::default();
         }
     }
 
@@ -312,7 +313,7 @@ impl Union {
                     handle.moved(&at.site.dir, at.site.name.as_name());
                 }
                 if !moved.redirect && over_lower {
-                    dirs.lowers = Arc::new([]);
+                    dirs.lowers = Lowers::default();
                 }
             }
             Real::Upper { held, .. } => *held = None,

@@ -9,6 +9,7 @@ use super::Result;
 use super::Union;
 use super::copy_up::Copy;
 use super::error::Error;
+use super::lookup::Lowers;
 use super::names::Held;
 use super::node;
 use super::node::Node;
@@ -65,7 +66,7 @@ impl Union {
         sys::xattr::set(&*fd, &upper.mark_name("opaque").ok_or_else(unmarked)?, b"y", SetMode::Any)?;
         sys::xattr::remove(&*fd, &upper.mark_name("redirect").ok_or_else(unmarked)?)?;
         if let Real::Dir(dirs) = &mut node.body.write().real {
-            dirs.lowers = Arc::new([]);
+            dirs.lowers = Lowers::default();
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use super::exec::Dress;
 use super::names::dress_for;
 use super::node::Io;
 use super::node::Node;
+use super::node::OpenFor;
 use super::node::Real;
 use crate::layer::ObjectId;
 use crate::layer::handle::DirHandle;
@@ -53,8 +54,8 @@ impl Union {
         let make = |ino| {
             let node = Node::new(ino, Kind::File, None, Real::Upper { id, held: Some(fd.clone()) });
             let mut body = node.body.write();
-            body.io = Some(Io::Upper(fd.clone(), true));
-            body.opens = 1;
+            body.io = Some(Io::Upper(fd.clone(), OpenFor::Writing));
+            body.opens = u32::from(!self.files.are_uncounted());
             drop(body);
             node
         };

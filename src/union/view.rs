@@ -64,7 +64,7 @@ impl View {
     /// # Errors
     /// The layer's.
     pub fn walk_alone(&self, parent: &Lower, name: Name<'_>, observer: &mut impl Observer) -> Result<Option<Target>> {
-        let dirs = Dirs { upper: None, lowers: Arc::new([parent.clone()]) };
+        let dirs = Dirs { upper: None, lowers: vec![parent.clone()].into() };
         let own: Vec<Lower> = self.roots.0.iter().filter(|root| root.layer == parent.layer).cloned().collect();
         lookup::walk(&dirs, &Roots(own.into()), name, observer)
     }

@@ -20,6 +20,7 @@ use crate::env;
 use crate::path::Name;
 use crate::sys;
 use crate::sys::Errno;
+use crate::sys::attr::Kind;
 use crate::sys::xattr::SetMode;
 
 const INCOMPAT: &[u8] = b"incompat";
@@ -149,11 +150,15 @@ impl Union {
         }
     }
 
-    fn tell_losses(&self, upper: &Upper, node: &Node) -> Result<()> {
+    fn tell_losses(&self, upper: &Upper, node: &Arc<Node>) -> Result<()> {
         if upper.lost.load(Ordering::Relaxed) {
             return refused(Errno::IO);
         }
-        let Some(Io::Upper(fd, _)) = node.body.read().io.clone() else { return Ok(()) };
+        if node.kind != Kind::File || !node.in_upper() {
+            return Ok(());
+        }
+        // A file that was closed and opened again still tells of a loss that nobody heard of.
+        let Io::Upper(fd, _) = self.backing(node)? else { return Ok(()) };
         sys::writeback::failures(&*fd).map_err(|e| {
             log::error!("data in the upper directory is lost: {e}");
             upper.lost.store(true, Ordering::Relaxed);

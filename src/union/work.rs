@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::error::Error;
 use super::error::Result;
+use super::whiteout::Shared;
 use crate::env;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::FdCache;
@@ -61,6 +62,7 @@ pub struct Upper {
     pub(super) foreign: bool,
     /// Data was lost on a volatile mount: all syncs fail from then on.
     pub(super) lost: AtomicBool,
+    pub(super) whiteout: Shared,
     prefix: String,
     counter: AtomicU64,
     /// Held as long as the mount lives.
@@ -127,6 +129,7 @@ impl Upper {
             marked: false,
             foreign: false,
             lost: AtomicBool::new(false),
+            whiteout: Shared::new(work_fd),
             prefix: format!("#{:016x}-", u64::from_ne_bytes(random)),
             counter: AtomicU64::new(0),
             _locks: locks,

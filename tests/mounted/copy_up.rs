@@ -35,8 +35,10 @@ fn a_long_copy_up_delays_nobody_else() {
     let meanwhile = std::thread::scope(|scope| {
         let copy = scope.spawn(|| {
             let opened = fs::OpenOptions::new().write(true).open(p.at("big"));
+            // A mount that is not told of openings copies up at the first change.
+            let wrote = opened.and_then(|file| file.write_all_at(b"x", 0));
             done.store(true, Ordering::SeqCst);
-            opened.map(drop)
+            wrote
         });
         // The copy is being made when its unfinished form lies in work.
         while fs::read_dir(p.beside("w/work")).unwrap().count() == 0 && !done.load(Ordering::SeqCst) {

@@ -2,6 +2,7 @@
 //!
 //! Every test mounts the built helper as fuse-overlayfs would be called. `MICA_MOUNTED_ON=overlay` or `fuse-overlayfs` runs the
 //! same tests on the kernel's overlayfs or the installed peer instead: so a test that fails tells which of the two is wrong.
+//! `MICA_MOUNTED_WITH=OPTION,...` adds mount options: every mode that is measured must pass, `io=cache` as well as the default.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -17,6 +18,7 @@ mod data;
 mod interop;
 mod limits;
 mod link;
+mod live;
 mod mmap;
 mod outside;
 mod owner;

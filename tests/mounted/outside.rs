@@ -1,6 +1,7 @@
 //! Layers that are changed from outside while they are mounted, and what else the options of a mount change.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
@@ -154,7 +155,8 @@ fn inode_flags_are_those_of_upper() {
     let (shown, below) = (sh(&p.top, "lsattr d/f; lsattr -d d"), sh(&p.upper, "lsattr d/f; lsattr -d d"));
     let text = sh(&p.top, "cat d/f; chattr -a d/f; chattr +i d/f");
     let immutable = fs::remove_file(p.at("d/f"));
-    let written = fs::OpenOptions::new().append(true).open(p.at("d/f"));
+    // A mount that is not told of openings refuses the write itself.
+    let written = fs::OpenOptions::new().append(true).open(p.at("d/f")).and_then(|mut f| f.write_all(b"no"));
     sh(&p.top, "chattr -i d/f; rm d/f");
     assert!(refused.iter().all(|out| !out.status.success()), "{refused:?}");
     assert_eq!(shown, below);

@@ -128,6 +128,11 @@ impl Place {
         let (upper, work) = (self.upper.display(), self.beside("w"));
         let options =
             format!("lowerdir={},upperdir={upper},workdir={}{}", names.join(":"), work.display(), self.options);
+        let mut options = options;
+        if let (On::Mica, Ok(more)) = (on, std::env::var("MICA_MOUNTED_WITH")) {
+            // `MICA_MOUNTED_WITH=io=cache` runs the tests in that mode.
+            options = format!("{options},{more}");
+        }
         let mut command = Command::new("timeout");
         command.arg(LIMIT);
         if on == On::Mica {

@@ -37,7 +37,7 @@ impl Kernel {
     }
 }
 
-const WISHES: Wishes = Wishes { unsteady: false, acl: true, max_write: 1 << 20 };
+const WISHES: Wishes = Wishes { unsteady: false, unopened: false, acl: true, max_write: 1 << 20 };
 
 #[test]
 fn every_protocol_from_linux_3_10_on_is_spoken() {
@@ -57,6 +57,20 @@ fn every_protocol_from_linux_3_10_on_is_spoken() {
             assert_eq!(said[8], 0, "nothing of the upper half is wanted");
         }
     }
+}
+
+#[test]
+fn who_is_not_told_of_openings_takes_no_cuts_with_them() {
+    let wishes = Wishes { unopened: true, ..WISHES };
+    for (offered, unopened) in [(u32::MAX, true), (!(1 << 17), false)] {
+        let (kernel, device) = Kernel::new();
+        kernel.offers(45, offered);
+        let agreed = shake(&device, wishes).unwrap();
+        assert_eq!((agreed.is_unopened(), agreed.has(init::ATOMIC_O_TRUNC)), (unopened, !unopened));
+    }
+    let (kernel, device) = Kernel::new();
+    kernel.offers(45, u32::MAX);
+    assert!(!shake(&device, WISHES).unwrap().is_unopened(), "not wished for");
 }
 
 #[test]

@@ -77,8 +77,8 @@ fn every_kind() -> Vec<(u32, Vec<u8>, Op<'static>, usize)> {
         (15, [u64s(&[3, 4096]), u32s(&[512, 0]), u64s(&[0, 0])].concat(), Op::Read { offset: 4096, size: 512 }, 20),
         (
             16,
-            [u64s(&[3, 4096]), u32s(&[4, 4]), u64s(&[0, 0]), b"data".to_vec()].concat(),
-            Op::Write { offset: 4096, data: b"data", kill: true },
+            [u64s(&[3, 4096]), u32s(&[4, 4]), u64s(&[0]), u32s(&[0o2001, 0]), b"data".to_vec()].concat(),
+            Op::Write { offset: 4096, data: b"data", kill: true, appends: true },
             0,
         ),
         (17, Vec::new(), Op::Statfs, 0),

@@ -49,10 +49,10 @@ pub enum Xino {
 /// How file data travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Io {
-    /// The kernel's passthrough where it is allowed, else the page cache.
+    /// Through the page cache; files are opened and closed without telling the server, where the kernel can do that.
     #[default]
     Auto,
-    /// Through the page cache.
+    /// Through the page cache; the server takes part in every opening and closing.
     Cache,
     /// Passthrough; an error where it is not allowed.
     Passthrough,
