@@ -356,7 +356,82 @@ fn a_damaged_block_is_found_when_it_is_read() {
     assert!(store.has(&id).unwrap());
 }
 
-/// By hand: cargo test --release --lib a_million -- --ignored --nocapture
+/// A layer of one object, each time another one.
+fn one_object(store: &PackStore, seed: u8) -> Result<()> {
+    let mut writer = store.writer()?;
+    let bytes = vec![seed; OBJECT_MIN as usize];
+    writer.begin_body(OBJECT_MIN)?;
+    writer.body(&bytes)?;
+    let body = writer.end_body()?;
+    let mut tree = Tree::new(TREE);
+    tree.add(&path("f"), Attrs::default(), TreeItem::File { body, size: OBJECT_MIN, sparse: None }).unwrap();
+    store.publish(vec![writer.finish(Digest::of(&[seed]), &tree)?])
+}
+
+/// Someone who may write to the store exchanges its folder of objects, and a folder in it, with symlinks to another place while layers
+/// are written (D12): whatever becomes of the layers, nothing is ever made or changed there.
+#[test]
+fn folders_exchanged_with_symlinks_lead_nowhere() {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    // By default few, for they cost a disk more than they cost us: MICA_SWAPS=20000 is the long form.
+    let swaps = std::env::var("MICA_SWAPS").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let (scratch, outside) = (Scratch::new(), Scratch::new());
+    std::fs::create_dir_all(outside.0.join("objects/aa")).unwrap();
+    std::fs::write(outside.0.join("objects/canary"), b"sings").unwrap();
+    let store = scratch.store();
+    let (done, rounds, refused) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let place = scratch.fd();
+            let at = |text: &str| crate::path::NameBuf::new(text.as_bytes()).unwrap();
+            while rounds.load(Relaxed) < swaps {
+                // The folder of one object, whichever there are.
+                let dir = scratch.0.join("objects");
+                for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+                    let (from, aside) = (entry.path(), scratch.0.join("aside"));
+                    if std::fs::rename(&from, &aside).is_ok() {
+                        rounds.fetch_add(1, Relaxed);
+                        let _ = std::os::unix::fs::symlink(outside.0.join("objects/aa"), &from);
+                        std::thread::yield_now();
+                        let _ = std::fs::remove_file(&from);
+                        let _ = std::fs::rename(&aside, &from);
+                        let _ = std::fs::remove_dir_all(&aside);
+                    }
+                }
+                // And the folder of all of them.
+                if std::fs::rename(&dir, scratch.0.join("objects.aside")).is_ok() {
+                    let _ = std::os::unix::fs::symlink(outside.0.join("objects"), &dir);
+                    std::thread::yield_now();
+                    let _ = sys::name::unlink(&place, at("objects").as_name());
+                    let _ = std::fs::rename(scratch.0.join("objects.aside"), &dir);
+                }
+                rounds.fetch_add(1, Relaxed);
+            }
+            done.store(true, Relaxed);
+        });
+        while !done.load(Relaxed) {
+            for seed in 0..8 {
+                refused.fetch_add(usize::from(one_object(&store, seed).is_err()), Relaxed);
+            }
+            let _ = store.collect_garbage(&BTreeSet::new());
+        }
+    });
+    let mut found: Vec<String> = Vec::new();
+    for dir in ["objects", "objects/aa"] {
+        found.extend(
+            std::fs::read_dir(outside.0.join(dir)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()),
+        );
+    }
+    found.sort();
+    assert_eq!(found, ["aa", "canary"], "something was made or removed outside");
+    assert_eq!(std::fs::read(outside.0.join("objects/canary")).unwrap(), b"sings");
+    println!("{} exchanges, {} layers refused, 0 escapes", rounds.into_inner(), refused.into_inner());
+}
+
+/// By hand: cargo test --lib a_million -- --ignored --nocapture
 #[test]
 #[ignore = "a measurement"]
 fn a_million_entries_open_fast() {
