@@ -28,6 +28,7 @@ use super::work::Upper;
 use super::xattr;
 use crate::layer::Obj;
 use crate::layer::ObjectId;
+use crate::layer::PACK_DEV;
 use crate::layer::dir;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::Probe;
@@ -110,6 +111,9 @@ impl Source<'_> {
                 sys::data::set_len(made, s.size)?;
                 let mark = upper.mark_name(METACOPY).ok_or(Error::Refused(Errno::OPNOTSUPP))?;
                 sys::xattr::set(made, &mark, b"", SetMode::Any)?;
+                // Opened for its attributes and flags only; a pack has both in its index.
+                let on_disk = self.content.id() == self.obj.id() && self.obj.id().dev != PACK_DEV;
+                open = on_disk.then(|| self.content.open()).transpose()?;
             }
             (Kind::File, Copy::All | Copy::Prefix(_)) => {
                 let len = if let Copy::Prefix(len) = self.copy { len } else { u64::MAX };

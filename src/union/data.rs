@@ -206,19 +206,25 @@ impl Union {
     }
 
     fn open_writable(&self, node: &Arc<Node>) -> Result<(Arc<OwnedFd>, OpenFor)> {
-        {
+        let known = || {
             let body = node.body.read();
-            if let (Some(Io::Upper(fd, how)), true) = (&body.rare().io, body.rare().seen.is_empty())
-                && how.writing()
-            {
-                node.queued.touch();
-                return Ok((fd.clone(), *how));
+            match (&body.rare().io, body.rare().seen.is_empty()) {
+                (Some(Io::Upper(fd, how)), true) if how.writing() => Some((fd.clone(), *how)),
+                _ => None,
             }
+        };
+        if let Some(known) = known() {
+            node.queued.touch();
+            return Ok(known);
         }
         if node.kind != Kind::File {
             return refused(Errno::INVAL);
         }
         self.copy_up(node, Copy::All)?;
+        // A copy-up leaves the copy open.
+        if let Some(known) = known() {
+            return Ok(known);
+        }
         let (fd, how) = super::inode_flags::open_to_write(&*self.hold(node)?)?;
         let fd = Arc::new(fd);
         self.keep_open(node, Io::Upper(fd.clone(), how));

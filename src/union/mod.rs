@@ -225,6 +225,7 @@ impl Union {
                     .map_or_else(|| self.origin_of(&self.dirs_of(parent)?, name), |ino| Ok(Some(ino)));
                 (None, known?.or(self.stack.upper_ino(own)))
             }
+            (Some(InUpper::New), _) => (None, self.stack.upper_ino(own)),
             (Some(InUpper::Dir(_)), None) => (None, self.table.copy_of(own).or(self.stack.upper_ino(own))),
             (None, Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (None, None) => return refused(Errno::IO),
@@ -240,7 +241,7 @@ impl Union {
         let kind = target.kind();
         let real = match target.upper {
             Some(InUpper::Dir(handle)) => Real::Dir(Dirs { upper: Some(handle), lowers: target.lowers.into() }),
-            Some(InUpper::Other(_)) => Real::Upper { id: own, held: None },
+            Some(InUpper::Other(_) | InUpper::New) => Real::Upper { id: own, held: None },
             None if kind == Kind::Dir => Real::Dir(Dirs { upper: None, lowers: target.lowers.into() }),
             None => match target.lowers.into_iter().next() {
                 Some(lower) => Real::Lower(lower),

@@ -111,7 +111,7 @@ impl Union {
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
         let upper = match what {
             What::Dir => lookup::InUpper::Dir(spot.site.dir.child(name, id)),
-            _ => lookup::InUpper::Other(false),
+            _ => lookup::InUpper::New,
         };
         changed(parent);
         // Nothing lies below what was just made: a whiteout or an opaque mark saw to that.
