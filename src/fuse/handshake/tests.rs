@@ -37,7 +37,7 @@ impl Kernel {
     }
 }
 
-const WISHES: Wishes = Wishes { unsteady: false, unopened: false, acl: true, max_write: 1 << 20 };
+const WISHES: Wishes = Wishes { unsteady: false, unopened: false, lending: 0, acl: true, max_write: 1 << 20 };
 
 #[test]
 fn every_protocol_from_linux_3_10_on_is_spoken() {
