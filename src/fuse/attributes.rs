@@ -38,8 +38,8 @@ impl Server {
         }
         let change = SetAttr { mode: mode.map(|m| m & !S_IFMT), uid, gid, size, atime, mtime };
         if self.lending.is_some() && *said == NOTHING && self.kernel_tells_kills() {
-            // The kernel writes to a lent file itself, and leaves the set-id bits to us.
-            self.drop_set_id(&node)?;
+            // The kernel writes to a lent file itself, and leaves the set-id bits to us: this is all it says of them.
+            self.changed_by(caller, &node)?;
         }
         Ok(self.attributes(caller.nodeid, self.union.setattr(&node, &change)?))
     }

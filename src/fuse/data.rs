@@ -187,16 +187,16 @@ impl Server {
         }
     }
 
-    /// The data of a file is changed by a request that does not say whether set-id bits stay, as those to allocate and to copy do not:
+    /// The data of a file is changed by a request that does not say whether set-id bits stay, as those to allocate and to copy do not, nor those for a lent file:
     /// only root's changes keep them.
-    fn changed_by(&self, caller: &Header, node: &Arc<Node>) -> Result<()> {
+    pub(super) fn changed_by(&self, caller: &Header, node: &Arc<Node>) -> Result<()> {
         if caller.uid == 0 { Ok(()) } else { self.drop_set_id(node) }
     }
 
     /// Clears the set-id bits of a file that somebody without privilege changes; capabilities go with the change itself, on the
     /// upper filesystem. The kernel leaves this to us and goes on believing in the mode that it knows: so it is told, before the
     /// request is answered.
-    pub(super) fn drop_set_id(&self, node: &Arc<Node>) -> Result<()> {
+    fn drop_set_id(&self, node: &Arc<Node>) -> Result<()> {
         if node.kind != Kind::File {
             return Ok(());
         }
