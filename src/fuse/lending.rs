@@ -44,7 +44,10 @@ struct Loan {
 enum Way {
     Cached,
     /// The kernel's number of the file that it has, and whether that is the upper one.
-    Lent { backing: i32, upper: bool },
+    Lent {
+        backing: i32,
+        upper: bool,
+    },
 }
 
 /// What an opening is answered with.

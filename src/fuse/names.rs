@@ -117,4 +117,3 @@ impl Server {
 fn asking(caller: &Header, umask: u32) -> Caller {
     Caller { uid: caller.uid, gid: caller.gid, umask }
 }
-

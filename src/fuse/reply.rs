@@ -108,7 +108,9 @@ fn encode<'a>(answer: &'a Answer<'_>, ttl: Duration) -> (Body, &'a [u8]) {
         Answer::Entry(known) => (entry(new(), known, ttl), b""),
         Answer::Absent => (times_to_live(new().zeros(16), ttl, ttl).zeros(ATTR), b""),
         Answer::Created(known, file) => (opened(entry(new(), known, ttl), file), b""),
-        Answer::Attributes(stat, ttl) => (attributes(new().u64(ttl.as_secs()).u32(ttl.subsec_nanos()).u32(0), stat), b""),
+        Answer::Attributes(stat, ttl) => {
+            (attributes(new().u64(ttl.as_secs()).u32(ttl.subsec_nanos()).u32(0), stat), b"")
+        }
         Answer::Opened(file) => (opened(new(), file), b""),
         Answer::Data(bytes) => (new(), bytes),
         Answer::Bytes(bytes) => (new(), bytes),

@@ -7,6 +7,7 @@
 use std::fs;
 use std::fs::File;
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
@@ -32,6 +33,10 @@ fn lending(label: &str, fill: impl FnOnce(&Path, &Path)) -> Option<Place> {
         crate::support::report_skip("no other implementation lends files to the kernel");
         return None;
     }
+    if chosen_elsewhere() {
+        crate::support::report_skip("this run is about another way of file data");
+        return None;
+    }
     fill(&p.in_layer(0, ""), &p.in_layer(1, ""));
     p.set_options("io=passthrough");
     p.mount(On::Mica);
@@ -41,6 +46,11 @@ fn lending(label: &str, fill: impl FnOnce(&Path, &Path)) -> Option<Place> {
     assert_eq!(io_of(&p).as_deref(), Some("no-open"), "what there is instead");
     crate::support::report_skip("files are lent from Linux 6.9 on, by the administrator of the system");
     None
+}
+
+/// Whether `MICA_MOUNTED_WITH` sets another `io` than this file's tests are about; it has the last word.
+fn chosen_elsewhere() -> bool {
+    std::env::var("MICA_MOUNTED_WITH").is_ok_and(|with| with.contains("io=") && !with.contains("io=passthrough"))
 }
 
 /// What the record of a mount says of its data.
@@ -104,7 +114,8 @@ fn who_reads_a_layers_file_over_its_copy_up_goes_on_reading_it() {
 
 #[test]
 fn truncating_a_layers_file_under_a_reader_leaves_the_reader_its_data() {
-    let Some(p) = lending("lentcut", |_, low| drop((put(low, "open", large(b'.')), put(low, "set", large(b'.'))))) else {
+    let Some(p) = lending("lentcut", |_, low| drop((put(low, "open", large(b'.')), put(low, "set", large(b'.')))))
+    else {
         return;
     };
     let readers = ["open", "set"].map(|name| File::open(p.at(name)).unwrap());
@@ -216,7 +227,11 @@ fn mounts_of_one_layer_share_the_pages_of_its_files() {
     let mut places: Vec<Place> = Vec::new();
     for i in 0..4 {
         let below = places.first().map(|p| p.in_layer(1, ""));
-        let fill = |_: &Path, low: &Path| if i == 0 { drop(put(low, "f", large(b'.'))) };
+        let fill = |_: &Path, low: &Path| {
+            if i == 0 {
+                drop(put(low, "f", large(b'.')))
+            }
+        };
         let Some(mut p) = lending(&format!("lentpages{i}"), fill) else { return };
         if let Some(below) = below {
             p.unmount();
@@ -242,4 +257,68 @@ fn cached_pages(path: &Path) -> Option<u64> {
         e=ctypes.CDLL(None,use_errno=True).syscall(451,f,r,s,0)\n\
         print(s[0] if e==0 else 'none')";
     sh(Path::new("/"), &format!("python3 -c \"{script}\" {}", path.display())).trim().parse().ok()
+}
+
+/// Where openings are not told (`io=auto`), it is the first change that is refused; else the opening is. Cutting a file on opening is a
+/// change everywhere.
+#[test]
+fn what_cannot_be_changed_is_refused_at_the_opening_or_at_the_first_write() {
+    if On::chosen() != On::Mica || chosen_elsewhere() {
+        skip!("this run is about something else");
+    }
+    for io in ["auto", "cache", "passthrough"] {
+        let Some(mut p) = Place::prepared("refused") else { return };
+        put(&p.in_layer(1, ""), "large", large(b'.'));
+        // Upper has no room for a copy.
+        sh(&p.beside(""), "mkdir full; mount -t tmpfs -o size=256k none full; mkdir full/u full/w");
+        let _unmount = Lazily(p.beside("full"));
+        p.upper = p.beside("full/u");
+        p.set_options(&format!("io={io},workdir={}", p.beside("full/w").display()));
+        p.mount(On::Mica);
+        let at_opening = io_of(&p).as_deref() != Some("no-open");
+        let write = |name: &str, append: bool| OpenOptions::new().write(!append).append(append).open(p.at(name));
+        for _twice in 0..2 {
+            match write("large", false) {
+                Err(e) => assert!(at_opening && e.raw_os_error() == Some(28), "{io}: {e}"),
+                Ok(file) => {
+                    assert!(!at_opening, "{io}");
+                    assert_errno!(file.write_at(b"x", 0), NOSPC);
+                }
+            }
+        }
+        fs::write(p.at("large"), "cut").unwrap();
+        assert_eq!(fs::read(p.at("large")).unwrap(), b"cut", "{io}: what is cut on opening needs no room");
+        p.unmount();
+        drop(_unmount);
+
+        if !crate::place::have("chattr") {
+            skip!("no chattr");
+        }
+        let Some(mut p) = Place::prepared("refused") else { return };
+        p.set_options(&format!("io={io}"));
+        p.mount(On::Mica);
+        for (name, flag) in [("fixed", "i"), ("growing", "a")] {
+            put(&p.top, name, "text");
+            sh(&p.top, &format!("chattr +{flag} {name}"));
+            let opened = OpenOptions::new().write(true).open(p.at(name));
+            let written = opened.and_then(|file| {
+                if at_opening { Ok(file.metadata()?.len()) } else { Ok(file.write_at(b"x", 0)? as u64) }
+            });
+            let cut = File::create(p.at(name)).map(drop);
+            let grown = OpenOptions::new().append(true).open(p.at(name)).and_then(|mut file| file.write_all(b"+"));
+            sh(&p.top, &format!("chattr -{flag} {name}"));
+            assert_errno!(written, PERM);
+            assert_errno!(cut, PERM);
+            assert_eq!(grown.is_ok(), flag == "a", "{io} {name}: {grown:?}");
+        }
+    }
+}
+
+/// A filesystem that is unmounted when this is dropped.
+struct Lazily(std::path::PathBuf);
+
+impl Drop for Lazily {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
 }

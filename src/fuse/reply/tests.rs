@@ -60,8 +60,10 @@ fn every_answer_has_the_size_of_its_structure() {
 
 #[test]
 fn an_entry_has_a_number_for_the_protocol_and_one_for_stat() {
-    let bytes =
-        bytes_of(&Answer::Created(Known { nodeid: 9, stat: stat(), fleeting: false }, Opened { handle: 1, flags: 2, backing: 3 }));
+    let bytes = bytes_of(&Answer::Created(
+        Known { nodeid: 9, stat: stat(), fleeting: false },
+        Opened { handle: 1, flags: 2, backing: 3 },
+    ));
     assert_eq!(
         [0, 8, 16, 24].map(|at| u64_at(&bytes, at)),
         [9, 0, 3, 3],
