@@ -9,6 +9,8 @@ use std::process::Stdio;
 use super::Error;
 use super::Result;
 use crate::mount::helper;
+use crate::mount::record;
+use crate::mount::record::RecordIo;
 use crate::mount::table;
 use crate::mount::umount;
 use crate::path::Escaped;
@@ -106,6 +108,8 @@ pub struct MountRow {
     pub source: String,
     /// Nothing can be changed through it.
     pub read_only: bool,
+    /// How file data travels, where its server told.
+    pub io: Option<RecordIo>,
 }
 
 /// The unions of mica that this process can reach, hostile bytes in their names escaped.
@@ -118,6 +122,7 @@ pub fn list() -> Result<Vec<MountRow>> {
         target: Escaped(entry.target.as_os_str().as_bytes()).to_string(),
         source: Escaped(entry.source.as_bytes()).to_string(),
         read_only: entry.has_flag("ro"),
+        io: record::of_device(entry.dev).and_then(|record| record.io),
     };
     Ok(table::mica_mounts().map_err(Error::Mount)?.into_iter().map(row).collect())
 }

@@ -289,6 +289,7 @@ fn a_container_and_a_mount_of_it_are_explained_alike() {
     std::fs::write(upper.join("etc/.wh.motd"), "").unwrap();
 
     let record = Record {
+        io: None,
         pid: 1,
         start_time: 1,
         target: HostPath("/mnt".into()),

@@ -124,6 +124,8 @@ pub(super) mod init {
     pub(in super::super) const SETXATTR_EXT: u64 = 1 << 29;
     /// There is a `flags2` (since 7.36).
     pub(in super::super) const INIT_EXT: u64 = 1 << 30;
+    /// Files can be lent to the kernel (since 7.40).
+    pub(in super::super) const PASSTHROUGH: u64 = 1 << 37;
 }
 
 /// `fuse_setattr_in.valid`: which fields say something.
@@ -143,6 +145,8 @@ pub(super) mod fattr {
 pub(super) mod fopen {
     pub(in super::super) const KEEP_CACHE: u32 = 1 << 1;
     pub(in super::super) const CACHE_DIR: u32 = 1 << 3;
+    /// The reply names a file that was lent. The kernel takes none of the other flags with it.
+    pub(in super::super) const PASSTHROUGH: u32 = 1 << 7;
 }
 
 /// `FUSE_OPEN_KILL_SUIDGID` in `open_flags` of OPEN, CREATE and TMPFILE.

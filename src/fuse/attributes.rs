@@ -22,9 +22,13 @@ use crate::union::node::ROOT;
 const XATTR_CREATE: u32 = 1;
 const XATTR_REPLACE: u32 = 2;
 
+/// A change that changes nothing.
+const NOTHING: Setattr =
+    Setattr { mode: None, uid: None, gid: None, size: None, atime: None, mtime: None, kill: false };
+
 impl Server {
     pub(super) fn getattr(&self, nodeid: u64) -> Result<Answer<'static>> {
-        Ok(Answer::Attributes(self.union.getattr(&*self.node(nodeid)?)?))
+        Ok(self.attributes(nodeid, self.union.getattr(&*self.node(nodeid)?)?))
     }
 
     pub(super) fn setattr(&self, caller: &Header, said: &Setattr) -> Result<Answer<'static>> {
@@ -34,7 +38,11 @@ impl Server {
             self.resized_by(caller, kill, &node)?;
         }
         let change = SetAttr { mode: mode.map(|m| m & !S_IFMT), uid, gid, size, atime, mtime };
-        Ok(Answer::Attributes(self.union.setattr(&node, &change)?))
+        if self.lending.is_some() && *said == NOTHING && self.kernel_tells_kills() {
+            // The kernel writes to a lent file itself, and leaves the set-id bits to us: this is all it says of them.
+            self.changed_by(caller, &node)?;
+        }
+        Ok(self.attributes(caller.nodeid, self.union.setattr(&node, &change)?))
     }
 
     pub(super) fn readlink(&self, nodeid: u64) -> Result<Answer<'static>> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::abi::O_APPEND;
 use super::abi::fopen;
+use super::lending::Grant;
 use super::reply::Answer;
 use super::reply::Opened;
 use super::request::Header;
@@ -27,6 +28,15 @@ const S_IXGRP: u32 = 0o010;
 const SEEK_DATA: u32 = 3;
 const SEEK_HOLE: u32 = 4;
 
+/// The answer to an opening; `None`: it must go to another node.
+pub(super) fn opened(grant: Grant) -> Option<Opened> {
+    match grant {
+        Grant::Elsewhere => None,
+        Grant::Cached { keep } => Some(Opened { flags: if keep { fopen::KEEP_CACHE } else { 0 }, ..Opened::default() }),
+        Grant::Lent { backing, .. } => Some(Opened { handle: 0, flags: fopen::PASSTHROUGH, backing }),
+    }
+}
+
 impl Server {
     pub(super) fn open(&self, caller: &Header, flags: u32, kill: bool) -> Result<Answer<'static>> {
         if self.agreed.is_unopened() {
@@ -43,7 +53,37 @@ impl Server {
             if truncate { self.resized_by(caller, kill, &node) } else { Ok(()) }
         };
         allowed().inspect_err(|_| self.union.release(&node))?;
-        Ok(Answer::Opened(Opened { flags: self.kept(fopen::KEEP_CACHE), ..Opened::default() }))
+        let grant = self.grant(caller.nodeid, &node, write).inspect_err(|_| self.union.release(&node))?;
+        match opened(grant) {
+            Some(opened) => {
+                if matches!(grant, Grant::Lent { first_writer: true, .. }) {
+                    self.outdated(&node);
+                }
+                Ok(Answer::Opened(opened))
+            }
+            None => {
+                // The kernel looks the name up again, and opens what it finds.
+                self.union.release(&node);
+                self.nodeids.leave(caller.nodeid, node.ino, &self.union);
+                self.outdated(&node);
+                Err(Error::Refused(Errno::STALE))
+            }
+        }
+    }
+
+    /// How the kernel is to use a file that the union has opened.
+    pub(super) fn grant(&self, nodeid: u64, node: &Arc<Node>, write: bool) -> Result<Grant> {
+        match &self.lending {
+            Some(lending) => lending.open(nodeid, write, || self.union.lendable(node)),
+            None => Ok(Grant::Cached { keep: self.kept(fopen::KEEP_CACHE) != 0 }),
+        }
+    }
+
+    /// What the kernel knows of a node's attributes is no longer so.
+    fn outdated(&self, node: &Node) {
+        if let Err(e) = self.notifier.inval_attributes(node.ino) {
+            log::warn!("the kernel could not be told of changed attributes: {e}");
+        }
     }
 
     pub(super) fn release(&self, nodeid: u64) -> Result<Answer<'static>> {
@@ -51,6 +91,9 @@ impl Server {
         if !self.agreed.is_unopened()
             && let Ok(node) = self.node(nodeid)
         {
+            if let Some(lending) = &self.lending {
+                lending.close(nodeid);
+            }
             self.union.release(&node);
         }
         Ok(Answer::Done)
@@ -144,9 +187,9 @@ impl Server {
         }
     }
 
-    /// The data of a file is changed by a request that does not say whether set-id bits stay, as those to allocate and to copy do not:
+    /// The data of a file is changed by a request that does not say whether set-id bits stay, as those to allocate and to copy do not, nor those for a lent file:
     /// only root's changes keep them.
-    fn changed_by(&self, caller: &Header, node: &Arc<Node>) -> Result<()> {
+    pub(super) fn changed_by(&self, caller: &Header, node: &Arc<Node>) -> Result<()> {
         if caller.uid == 0 { Ok(()) } else { self.drop_set_id(node) }
     }
 
@@ -166,9 +209,7 @@ impl Server {
     /// Sets a mode that the kernel did not ask for, and tells it.
     pub(super) fn set_mode(&self, node: &Arc<Node>, mode: u32) -> Result<()> {
         self.union.setattr(node, &SetAttr { mode: Some(mode), ..SetAttr::default() })?;
-        if let Err(e) = self.notifier.inval_attributes(node.ino) {
-            log::warn!("the kernel could not be told of a changed mode: {e}");
-        }
+        self.outdated(node);
         Ok(())
     }
 }

@@ -54,14 +54,17 @@ impl Device {
         sys::device::write(&self.0, all.get(..used).unwrap_or(&all))
     }
 
-    /// Lends the kernel a file that it may read and write itself; the number goes into [`super::reply::Opened`]. Nothing uses it yet.
-    #[allow(dead_code, reason = "what passthrough will need of the transport")]
+    /// Lends the kernel a file that it may read and write itself; the number goes into [`super::reply::Opened`].
     pub(super) fn lend(&self, file: &OwnedFd) -> Result<i32, Errno> {
         sys::device::backing_open(&self.0, file)
     }
 
+    /// Tries to lend the device itself, to learn whether this process may lend at all: without the right it is `EPERM`.
+    pub(super) fn lend_self(&self) -> Result<i32, Errno> {
+        self.lend(&self.0)
+    }
+
     /// Takes back what [`Device::lend`] lent.
-    #[allow(dead_code, reason = "what passthrough will need of the transport")]
     pub(super) fn take_back(&self, backing: i32) -> Result<(), Errno> {
         sys::device::backing_close(&self.0, backing)
     }

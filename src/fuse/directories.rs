@@ -7,7 +7,6 @@ use super::reply::Lines;
 use super::reply::Opened;
 use super::request::Listing;
 use super::server::Server;
-use super::server::known;
 use crate::sys::attr::Kind;
 use crate::union::Result;
 use crate::union::node::Node;
@@ -56,7 +55,7 @@ impl Server {
         for item in self.readers.rest(part.handle, &listing, part.offset) {
             // A name that went since it was listed, or cannot be read now, is listed without attributes: the kernel asks.
             let entry = self.union.lookup(&node, item.name.as_name()).ok().flatten();
-            let plus = entry.as_ref().map(known);
+            let plus = entry.as_ref().map(|entry| self.known(entry));
             let (ino, mode) = plus.map_or((item.ino, item.kind.mode_bits()), |k| (k.stat.ino, k.stat.mode));
             let line = Line { ino, cookie: item.cookie, mode, name: item.name.as_bytes() };
             if !lines.add_plus(plus.as_ref(), line, self.ttl()) {

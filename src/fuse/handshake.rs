@@ -23,6 +23,9 @@ pub(super) struct Wishes {
     pub unsteady: bool,
     /// Not to be told when files are opened and closed.
     pub unopened: bool,
+    /// To lend files, which then lie on filesystems stacked this high at most, counted with the mount itself; 0: not to. It takes the
+    /// place of `unopened` where the kernel offers it.
+    pub lending: u32,
     /// The kernel is to check POSIX ACLs.
     pub acl: bool,
     /// The largest write request in bytes.
@@ -50,6 +53,11 @@ impl Agreed {
     /// The kernel is not to tell when files are opened and closed.
     pub(super) fn is_unopened(&self) -> bool {
         self.has(init::NO_OPEN_SUPPORT)
+    }
+
+    /// Files can be lent to the kernel.
+    pub(super) fn is_lending(&self) -> bool {
+        self.has(init::PASSTHROUGH)
     }
 
     /// Which layouts requests have.
@@ -103,12 +111,19 @@ impl Wishes {
         if self.unopened {
             flags |= init::NO_OPEN_SUPPORT;
         }
+        if self.lending > 0 {
+            flags |= init::PASSTHROUGH;
+        }
         flags
     }
 
     /// The answer to an offer, as bytes, and what it says.
     fn answer(&self, offer: &Init) -> (Fixed<64>, Agreed) {
         let mut flags = self.flags() & offer.flags;
+        if flags & init::PASSTHROUGH != 0 {
+            // What is lent is told at an opening.
+            flags &= !init::NO_OPEN_SUPPORT;
+        }
         if flags & init::NO_OPEN_SUPPORT != 0 {
             // Who is not told of an opening cannot cut the file: the kernel sends that as a change of size.
             flags &= !init::ATOMIC_O_TRUNC;
@@ -120,7 +135,9 @@ impl Wishes {
         let mut body = body.u16(MAX_BACKGROUND).u16(CONGESTED).u32(max_write);
         if offer.minor >= abi::LONG_INIT_MINOR {
             // Times to the nanosecond.
-            body = body.u32(1).u16(u16::try_from(pages).unwrap_or(u16::MAX)).u16(0).u32(high).zeros(28);
+            body = body.u32(1).u16(u16::try_from(pages).unwrap_or(u16::MAX)).u16(0).u32(high);
+            let depth = if flags & init::PASSTHROUGH != 0 { self.lending } else { 0 };
+            body = body.u32(depth).zeros(24);
         }
         (body, Agreed { flags, offered: offer.flags, max_write, minor: offer.minor })
     }

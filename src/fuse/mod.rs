@@ -13,8 +13,10 @@ mod device;
 mod directories;
 mod handshake;
 mod ioctl;
+mod lending;
 mod live;
 mod names;
+mod nodeids;
 mod notify;
 mod readers;
 mod refresh;
@@ -31,6 +33,8 @@ use std::time::Duration;
 
 pub use live::Live;
 
+use crate::sys;
+use crate::union;
 use crate::union::Union;
 
 /// How a mount is served.
@@ -52,6 +56,19 @@ pub struct Config {
     pub unopened: Option<usize>,
     /// What explanations call the mount.
     pub title: String,
+    /// Lend files to the kernel, where it and this process's rights allow that ([`lending`]); `unopened` is for where they do not.
+    pub lend: bool,
+}
+
+/// How the data of a mount's files travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// Through the kernel's cache; openings are not told.
+    Unopened,
+    /// Through the kernel's cache; every opening is told.
+    Cached,
+    /// The kernel reads and writes lent files itself.
+    Lent,
 }
 
 /// Setting this extended attribute on the root of a mount settles its upper directory ([`Union::settle`]); nothing is stored.
@@ -70,6 +87,7 @@ impl Default for Config {
             max_write: 1 << 20,
             unopened: None,
             title: "this mount".to_owned(),
+            lend: false,
         }
     }
 }
@@ -78,6 +96,7 @@ impl Default for Config {
 pub struct Session {
     pool: session::Pool,
     live: Live,
+    data: Data,
 }
 
 impl std::fmt::Debug for Session {
@@ -96,29 +115,44 @@ impl Session {
         let unsteady = union.manners().unsteady;
         // Where files may be changed from outside, each open looks at them anew.
         let unopened = config.unopened.filter(|_| !unsteady);
+        let lending = if config.lend && may_lend(unsteady) { depth(&union) } else { 0 };
         let (acl, max_write) = (config.acl, config.max_write);
-        let agreed =
-            handshake::shake(&device, handshake::Wishes { unsteady, unopened: unopened.is_some(), acl, max_write })?;
+        let wishes = handshake::Wishes { unsteady, unopened: unopened.is_some(), lending, acl, max_write };
+        let agreed = handshake::shake(&device, wishes)?;
+        let lending = agreed.is_lending().then(|| lending::Lending::start(&device)).flatten();
+        if config.lend && lending.is_none() {
+            log::warn!("io=passthrough: {}; file data goes through the cache", why_not(&agreed, wishes.lending));
+        }
         if let Some(capacity) = unopened.filter(|_| agreed.is_unopened()) {
             union.stop_counting_handles(capacity);
         }
-        let notifier = notify::Notifier::new(device.clone());
+        let max = threads(config.threads);
+        let server = server::Server::new(device, union.clone(), config, agreed, lending);
+        let notifier = server.notifier.clone();
         union.on_aside(move |ino| {
             // Attributes only: no lock of the kernel's that the request under way may hold.
             if let Err(e) = notifier.inval_attributes(ino) {
                 log::debug!("the kernel was not told of changed attributes: {e}");
             }
         });
-        let max = threads(config.threads);
-        let server = server::Server::new(device, union, config, agreed);
         watch::tell_copy_ups(&server.union, &server.hub);
         let live = Live::new(server.hub.clone(), server.union.clone(), agreed, server.config.timeout);
-        Ok(Self { pool: session::Pool::new(server, max), live })
+        let data = match (&server.lending, agreed.is_unopened()) {
+            (Some(_), _) => Data::Lent,
+            (None, true) => Data::Unopened,
+            (None, false) => Data::Cached,
+        };
+        Ok(Self { pool: session::Pool::new(server, max), live, data })
     }
 
     /// What the mount can be asked while it serves. It holds the union, so it must go before the layers are to be free.
     pub fn live(&self) -> Live {
         self.live.clone()
+    }
+
+    /// What was agreed on about the data of files.
+    pub fn data(&self) -> Data {
+        self.data
     }
 
     /// Answers requests until the filesystem is unmounted, or its connection aborted.
@@ -128,6 +162,28 @@ impl Session {
     pub fn run(self) -> std::io::Result<()> {
         drop(self.live);
         self.pool.run().map_err(|e| std::io::Error::from_raw_os_error(e.raw_os_error()))
+    }
+}
+
+/// Whether files can be lent: the kernel wants the rights of the system's administrator. And of a file that may be replaced from
+/// outside nobody would see the new one as long as somebody reads the old one.
+fn may_lend(unsteady: bool) -> bool {
+    !unsteady && sys::capability::administers_the_system()
+}
+
+/// How high filesystems are stacked, with this mount: the kernel allows two, and who may be stacked on a mount depends on it.
+fn depth(union: &Union) -> u32 {
+    let stack = union.stack();
+    let layers = stack.layers.iter().map(|layer| layer.fs_stat().map_err(union::Error::from));
+    let stacked = layers.chain([union.statfs()]).flatten().any(|space| space.stacked);
+    if stacked { 2 } else { 1 }
+}
+
+fn why_not(agreed: &handshake::Agreed, wished: u32) -> &'static str {
+    match (wished, agreed.is_lending()) {
+        (0, _) => "it needs CAP_SYS_ADMIN in the first user namespace, and no timeout=0",
+        (_, false) => "this kernel does not offer it (Linux 6.9 does)",
+        (_, true) => "the kernel refused to take a file",
     }
 }
 

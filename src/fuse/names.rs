@@ -1,13 +1,12 @@
 //! Requests about names: look up, make, link, rename, remove.
 
 use super::abi;
-use super::abi::fopen;
 use super::convert;
+use super::data::opened;
+use super::lending::Grant;
 use super::reply::Answer;
-use super::reply::Opened;
 use super::request::Header;
 use super::server::Server;
-use super::server::known;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::S_IFMT;
@@ -21,11 +20,15 @@ use crate::union::Result;
 impl Server {
     pub(super) fn lookup(&self, parent: u64, name: &[u8]) -> Result<Answer<'static>> {
         let found = self.union.lookup(&self.node(parent)?, convert::name(name)?)?;
-        Ok(found.map_or(Answer::Absent, |entry| Answer::Entry(known(&entry))))
+        Ok(found.map_or(Answer::Absent, |entry| Answer::Entry(self.known(&entry))))
     }
 
     pub(super) fn forget(&self, forgets: impl IntoIterator<Item = (u64, u64)>) -> Result<Answer<'static>> {
-        forgets.into_iter().for_each(|(nodeid, count)| self.union.forget(nodeid, count));
+        forgets.into_iter().for_each(|(nodeid, count)| {
+            let ino = self.nodeids.ino(nodeid);
+            self.union.forget(ino, count);
+            self.nodeids.forgotten(ino, &self.union);
+        });
         Ok(Answer::Silent)
     }
 
@@ -51,25 +54,36 @@ impl Server {
         umask: u32,
     ) -> Result<Answer<'static>> {
         let kind = MakeKind::Node(Kind::of_mode(mode).unwrap_or(Kind::File), convert::device_of(rdev));
-        Ok(Answer::Entry(known(&self.make(caller, name, kind, mode, umask, false)?)))
+        Ok(Answer::Entry(self.known(&self.make(caller, name, kind, mode, umask, false)?)))
     }
 
     pub(super) fn mkdir(&self, caller: &Header, name: &[u8], mode: u32, umask: u32) -> Result<Answer<'static>> {
-        Ok(Answer::Entry(known(&self.make(caller, name, MakeKind::Dir, mode, umask, false)?)))
+        Ok(Answer::Entry(self.known(&self.make(caller, name, MakeKind::Dir, mode, umask, false)?)))
     }
 
     pub(super) fn symlink(&self, caller: &Header, name: &[u8], text: &[u8]) -> Result<Answer<'static>> {
-        Ok(Answer::Entry(known(&self.make(caller, name, MakeKind::Symlink(text), 0o777, 0, false)?)))
+        Ok(Answer::Entry(self.known(&self.make(caller, name, MakeKind::Symlink(text), 0o777, 0, false)?)))
     }
 
     pub(super) fn create(&self, caller: &Header, name: &[u8], mode: u32, umask: u32) -> Result<Answer<'static>> {
         let entry = self.make(caller, name, MakeKind::File, mode, umask, true)?;
-        Ok(Answer::Created(known(&entry), just_made()))
+        Ok(self.created(&entry))
     }
 
     pub(super) fn tmpfile(&self, caller: &Header, mode: u32, umask: u32) -> Result<Answer<'static>> {
         let entry = self.union.make_tmpfile(&self.node(caller.nodeid)?, mode & !S_IFMT, asking(caller, umask))?;
-        Ok(Answer::Created(known(&entry), just_made()))
+        Ok(self.created(&entry))
+    }
+
+    /// A file that was just made, and is open.
+    fn created(&self, entry: &Entry) -> Answer<'static> {
+        let nodeid = self.nodeids.nodeid(entry.node.ino);
+        let grant = self.grant(nodeid, &entry.node, true).unwrap_or_else(|e| {
+            log::warn!("a new file is not lent to the kernel: {e}");
+            Grant::Cached { keep: false }
+        });
+        // Nobody had this node before, so it has no other file.
+        Answer::Created(self.known(entry), opened(grant).unwrap_or_default())
     }
 
     pub(super) fn unlink(&self, parent: u64, name: &[u8]) -> Result<Answer<'static>> {
@@ -96,14 +110,10 @@ impl Server {
 
     pub(super) fn link(&self, old: u64, parent: u64, name: &[u8]) -> Result<Answer<'static>> {
         let entry = self.union.link(&self.node(old)?, &self.node(parent)?, convert::name(name)?)?;
-        Ok(Answer::Entry(known(&entry)))
+        Ok(Answer::Entry(self.known(&entry)))
     }
 }
 
 fn asking(caller: &Header, umask: u32) -> Caller {
     Caller { uid: caller.uid, gid: caller.gid, umask }
-}
-
-fn just_made() -> Opened {
-    Opened { flags: fopen::KEEP_CACHE, ..Opened::default() }
 }

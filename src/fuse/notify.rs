@@ -5,31 +5,43 @@ use std::sync::Arc;
 use super::abi;
 use super::bytes::Fixed;
 use super::device::Device;
+use super::nodeids::Nodeids;
 use crate::path::Name;
 use crate::sys::Errno;
 
 /// Sends notices; copies share the connection.
 #[derive(Debug, Clone)]
-pub(super) struct Notifier(Arc<Device>);
+pub(super) struct Notifier {
+    device: Arc<Device>,
+    nodeids: Arc<Nodeids>,
+}
 
 impl Notifier {
-    pub(super) fn new(device: Arc<Device>) -> Self {
-        Self(device)
+    pub(super) fn new(device: Arc<Device>, nodeids: Arc<Nodeids>) -> Self {
+        Self { device, nodeids }
     }
 
     /// The attributes of a node changed; nothing of its data, so no lock of the file is taken.
-    pub(super) fn inval_attributes(&self, nodeid: u64) -> Result<(), Errno> {
-        self.inval(nodeid, -1, 0)
+    pub(super) fn inval_attributes(&self, ino: u64) -> Result<(), Errno> {
+        self.inval(ino, -1, 0)
     }
 
     /// Attributes and data of a node changed.
-    pub(super) fn inval_inode(&self, nodeid: u64) -> Result<(), Errno> {
-        self.inval(nodeid, 0, 0)
+    pub(super) fn inval_inode(&self, ino: u64) -> Result<(), Errno> {
+        self.inval(ino, 0, 0)
     }
 
-    fn inval(&self, nodeid: u64, offset: i64, len: i64) -> Result<(), Errno> {
+    /// By all numbers under which the kernel knows the node.
+    fn inval(&self, ino: u64, offset: i64, len: i64) -> Result<(), Errno> {
+        if let Some(nodeid) = self.nodeids.other(ino) {
+            self.inval_one(nodeid, offset, len)?;
+        }
+        self.inval_one(ino, offset, len)
+    }
+
+    fn inval_one(&self, nodeid: u64, offset: i64, len: i64) -> Result<(), Errno> {
         let body = Fixed::<24>::new().u64(nodeid).i64(offset).i64(len);
-        known(self.0.send(0, abi::NOTIFY_INVAL_INODE, [body.as_bytes(), b""]))
+        known(self.device.send(0, abi::NOTIFY_INVAL_INODE, [body.as_bytes(), b""]))
     }
 
     /// A name in a directory is another object's, or nobody's. Waits for the lock of the directory, so nobody who answers requests
@@ -40,7 +52,7 @@ impl Notifier {
         // The name ends with a NUL that its length does not count.
         let mut ended = name.as_bytes().to_vec();
         ended.push(0);
-        known(self.0.send(0, abi::NOTIFY_INVAL_ENTRY, [body.as_bytes(), &ended]))
+        known(self.device.send(0, abi::NOTIFY_INVAL_ENTRY, [body.as_bytes(), &ended]))
     }
 }
 

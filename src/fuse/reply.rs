@@ -26,7 +26,7 @@ pub(super) enum Answer<'a> {
     /// The name is nobody's, and the kernel may remember that.
     Absent,
     Created(Known, Opened),
-    Attributes(Stat),
+    Attributes(Stat, Duration),
     Opened(Opened),
     /// Bytes of the thread's own buffer.
     Data(&'a [u8]),
@@ -48,6 +48,8 @@ pub(super) enum Answer<'a> {
 pub(super) struct Known {
     pub nodeid: u64,
     pub stat: Stat,
+    /// The kernel is to ask for the attributes each time.
+    pub fleeting: bool,
 }
 
 /// An open file or directory.
@@ -67,8 +69,9 @@ const LARGEST: usize = abi::ENTRY_OUT + 16;
 
 type Body = Fixed<LARGEST>;
 
-fn time_to_live<const N: usize>(body: Fixed<N>, ttl: Duration) -> Fixed<N> {
-    body.u64(ttl.as_secs()).u64(ttl.as_secs()).u32(ttl.subsec_nanos()).u32(ttl.subsec_nanos())
+/// How long the name holds, and how long the attributes do.
+fn times_to_live<const N: usize>(body: Fixed<N>, name: Duration, attr: Duration) -> Fixed<N> {
+    body.u64(name.as_secs()).u64(attr.as_secs()).u32(name.subsec_nanos()).u32(attr.subsec_nanos())
 }
 
 /// `struct fuse_attr`. Times before 1970 have negative seconds, and nanoseconds that count forward.
@@ -81,7 +84,8 @@ fn attributes<const N: usize>(body: Fixed<N>, s: &Stat) -> Fixed<N> {
 
 /// `struct fuse_entry_out`; generations are all 0, since numbers are not used again while the kernel knows them.
 fn entry<const N: usize>(body: Fixed<N>, known: &Known, ttl: Duration) -> Fixed<N> {
-    attributes(time_to_live(body.u64(known.nodeid).u64(0), ttl), &known.stat)
+    let attr = if known.fleeting { Duration::ZERO } else { ttl };
+    attributes(times_to_live(body.u64(known.nodeid).u64(0), ttl, attr), &known.stat)
 }
 
 /// `struct fuse_open_out`.
@@ -102,9 +106,11 @@ fn encode<'a>(answer: &'a Answer<'_>, ttl: Duration) -> (Body, &'a [u8]) {
     match answer {
         Answer::Silent | Answer::Done | Answer::Refresh(_) => (new(), b""),
         Answer::Entry(known) => (entry(new(), known, ttl), b""),
-        Answer::Absent => (time_to_live(new().zeros(16), ttl).zeros(ATTR), b""),
+        Answer::Absent => (times_to_live(new().zeros(16), ttl, ttl).zeros(ATTR), b""),
         Answer::Created(known, file) => (opened(entry(new(), known, ttl), file), b""),
-        Answer::Attributes(stat) => (attributes(new().u64(ttl.as_secs()).u32(ttl.subsec_nanos()).u32(0), stat), b""),
+        Answer::Attributes(stat, ttl) => {
+            (attributes(new().u64(ttl.as_secs()).u32(ttl.subsec_nanos()).u32(0), stat), b"")
+        }
         Answer::Opened(file) => (opened(new(), file), b""),
         Answer::Data(bytes) => (new(), bytes),
         Answer::Bytes(bytes) => (new(), bytes),

@@ -10,6 +10,8 @@ use super::Config;
 use super::abi::init;
 use super::device::Device;
 use super::handshake::Agreed;
+use super::lending::Lending;
+use super::nodeids::Nodeids;
 use super::notify::Notifier;
 use super::readers::Readers;
 use super::refresh::Refresher;
@@ -25,6 +27,7 @@ use super::request::decode;
 use crate::live::Hub;
 use crate::live::op::Ops;
 use crate::sys::Errno;
+use crate::sys::attr::Stat;
 use crate::union;
 use crate::union::Entry;
 use crate::union::Error;
@@ -40,15 +43,25 @@ pub(super) struct Server {
     pub(super) readers: Readers,
     pub(super) notifier: Notifier,
     pub(super) hub: Arc<Hub>,
+    pub(super) nodeids: Arc<Nodeids>,
+    /// Where files are lent to the kernel.
+    pub(super) lending: Option<Lending>,
     refresher: Arc<Refresher>,
 }
 
 impl Server {
-    pub(super) fn new(device: Arc<Device>, union: Arc<Union>, config: Config, agreed: Agreed) -> Self {
+    pub(super) fn new(
+        device: Arc<Device>,
+        union: Arc<Union>,
+        config: Config,
+        agreed: Agreed,
+        lending: Option<Lending>,
+    ) -> Self {
         let hub = Arc::new(Hub::default());
-        let notifier = Notifier::new(device.clone());
+        let nodeids = Arc::new(Nodeids::default());
+        let notifier = Notifier::new(device.clone(), nodeids.clone());
         let refresher = Arc::new(Refresher::new(notifier.clone()));
-        Self { device, union, config, agreed, readers: Readers::default(), notifier, hub, refresher }
+        Self { device, union, config, agreed, readers: Readers::default(), notifier, hub, nodeids, lending, refresher }
     }
 
     /// Answers one message of the kernel's. `buffer` is the thread's own, used again from request to request.
@@ -151,7 +164,24 @@ impl Server {
     }
 
     pub(super) fn node(&self, nodeid: u64) -> union::Result<Arc<Node>> {
-        self.union.node(nodeid)
+        self.union.node(self.nodeids.ino(nodeid))
+    }
+
+    /// A node as the kernel is to know it.
+    pub(super) fn known(&self, entry: &Entry) -> Known {
+        let nodeid = self.nodeids.nodeid(entry.node.ino);
+        Known { nodeid, stat: entry.attr, fleeting: self.is_fleeting(nodeid, entry.node.ino) }
+    }
+
+    /// Whether the kernel must ask for the attributes each time: it writes to the file itself, or knows the node by two numbers.
+    fn is_fleeting(&self, nodeid: u64, ino: u64) -> bool {
+        self.lending.as_ref().is_some_and(|lending| lending.is_written(nodeid) || self.nodeids.other(ino).is_some())
+    }
+
+    /// Attributes of the node `nodeid`.
+    pub(super) fn attributes(&self, nodeid: u64, stat: Stat) -> Answer<'static> {
+        let fleeting = self.is_fleeting(nodeid, stat.ino);
+        Answer::Attributes(stat, if fleeting { Duration::ZERO } else { self.ttl() })
     }
 
     /// Whether the kernel says of every request whether it takes set-id bits away.
@@ -163,11 +193,6 @@ impl Server {
 /// What `body` returns; `Err` when it panics. What it was working on is behind locks that a panic does not leave locked.
 pub(super) fn caught<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
     std::panic::catch_unwind(AssertUnwindSafe(body))
-}
-
-/// A node under the number that the protocol gives it: the one that `stat` shows.
-pub(super) fn known(entry: &Entry) -> Known {
-    Known { nodeid: entry.attr.ino, stat: entry.attr }
 }
 
 /// The answer to what is not known here; mostly the kernel does without from then on.

@@ -10,7 +10,6 @@ use super::request::Header;
 use super::request::Request;
 use super::server::Server;
 use super::server::caught;
-use super::server::known;
 use crate::env;
 use crate::live::Event;
 use crate::live::Hub;
@@ -158,7 +157,7 @@ impl Server {
 
     fn lookup_heard(&self, parent: u64, name: &[u8], heard: &mut Heard) -> union::Result<Answer<'static>> {
         let found = self.union.lookup_watched(&self.node(parent)?, super::convert::name(name)?, heard)?;
-        Ok(found.map_or(Answer::Absent, |entry| Answer::Entry(known(&entry))))
+        Ok(found.map_or(Answer::Absent, |entry| Answer::Entry(self.known(&entry))))
     }
 
     fn event(
@@ -170,6 +169,7 @@ impl Server {
         heard: Heard,
     ) -> Event {
         let Header { nodeid, pid, uid, .. } = request.header;
+        let nodeid = self.nodeids.ino(nodeid);
         let (path, other, offset) = self.paths(request);
         let (errno, bytes, ino) = match result {
             Ok(Ok(answer)) => told(answer, nodeid),
@@ -205,7 +205,9 @@ impl Server {
     fn paths(&self, request: &Request<'_>) -> (Vec<u8>, Vec<u8>, u64) {
         use request::Op as R;
         let at = request.header.nodeid;
-        let node = |ino: u64| self.union.table().get(ino).and_then(|node| node.path()).unwrap_or_default();
+        let node = |nodeid: u64| {
+            self.union.table().get(self.nodeids.ino(nodeid)).and_then(|node| node.path()).unwrap_or_default()
+        };
         let below = |parent: u64, name: &[u8]| {
             let mut path = node(parent);
             if path.is_empty() {
@@ -244,7 +246,7 @@ impl Server {
 fn told(answer: &Answer<'_>, nodeid: u64) -> (u16, u64, u64) {
     match answer {
         Answer::Absent => (ENOENT, 0, nodeid),
-        Answer::Entry(known) | Answer::Created(known, _) => (0, 0, known.nodeid),
+        Answer::Entry(known) | Answer::Created(known, _) => (0, 0, known.stat.ino),
         Answer::Data(bytes) => (0, bytes.len() as u64, nodeid),
         Answer::Bytes(bytes) | Answer::Ioctl(bytes) => (0, bytes.len() as u64, nodeid),
         Answer::Written(n) => (0, u64::from(*n), nodeid),

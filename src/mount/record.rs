@@ -66,6 +66,9 @@ pub struct Record {
     /// The store that holds the packs, if it was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<HostPath>,
+    /// How file data travels, as the kernel agreed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io: Option<RecordIo>,
     /// The directory that takes the changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upper: Option<HostPath>,
@@ -84,6 +87,18 @@ pub enum RecordSource {
     Container(String),
     /// Directories.
     Dirs,
+}
+
+/// How file data travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordIo {
+    /// Through the cache; the server is not told of openings.
+    NoOpen,
+    /// Through the cache; the server takes part in openings.
+    Cache,
+    /// The kernel reads and writes the files itself.
+    Passthrough,
 }
 
 /// Where a layer lies.
@@ -170,9 +185,9 @@ impl Recorder {
     }
 
     /// Writes the record of a mount of `stack`; dropping what is returned removes it. A failure is logged, and the mount has none.
-    pub fn keep(&self, stack: &Stack) -> Option<Kept> {
+    pub fn keep(&self, stack: &Stack, io: RecordIo) -> Option<Kept> {
         let name = self.name.as_ref()?;
-        let record = self.record(stack).inspect_err(|e| log::warn!("this mount has no record: {e}")).ok()?;
+        let record = self.record(stack, io).inspect_err(|e| log::warn!("this mount has no record: {e}")).ok()?;
         let write = |dir: &OwnedFd| -> sys::Result<Kept> {
             write(dir, name.as_name(), &record)?;
             Ok(Kept { dir: sys::open::duplicate(dir)?, name: name.clone(), record: record.clone() })
@@ -189,7 +204,7 @@ impl Recorder {
         &self.target
     }
 
-    fn record(&self, stack: &Stack) -> sys::Result<Record> {
+    fn record(&self, stack: &Stack, io: RecordIo) -> sys::Result<Record> {
         let pid = std::process::id();
         let gone = || sys::Error::new("read", format!("/proc/{pid}/stat"), Errno::NOENT);
         let layer = |(i, layer): (usize, &std::sync::Arc<dyn crate::layer::Layer>)| match layer.key().parse() {
@@ -204,6 +219,7 @@ impl Recorder {
             source: self.source.clone(),
             layers: stack.layers.iter().enumerate().map(layer).collect(),
             root: self.root.clone().map(HostPath),
+            io: Some(io),
             upper: upper.map(HostPath),
             work: self.work.clone().map(HostPath),
         })

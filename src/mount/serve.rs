@@ -12,6 +12,7 @@ use super::options::Io;
 use super::options::MountOptions;
 use super::options::RedirectDir;
 use super::options::XattrPermissions;
+use super::record::RecordIo;
 use super::request::Request;
 use super::source::Source;
 use super::source::Upper;
@@ -175,14 +176,20 @@ pub fn serve(union: Arc<Union>, options: &MountOptions, serving: Serving<'_>) ->
         acl: !options.no_acl && !options.no_xattrs,
         xattrs: !options.no_xattrs,
         max_write: options.max_write.unwrap_or(fuse::Config::default().max_write),
-        unopened: (options.io == Io::Auto).then(open_files),
+        unopened: (options.io != Io::Cache).then(open_files),
         title: serving.recorder.target().display().to_string(),
+        lend: options.io == Io::Passthrough,
     };
     let (counted, stacked) = (union.clone(), union.clone());
     serving.statistics.on_signal(move || log::info!("{} nodes known", counted.table().len()));
     let session =
         fuse::Session::new(serving.fuse, union, config).map_err(|e| format!("the FUSE handshake failed: {e}"))?;
-    let record = serving.recorder.keep(stacked.stack());
+    let io = match session.data() {
+        fuse::Data::Unopened => RecordIo::NoOpen,
+        fuse::Data::Cached => RecordIo::Cache,
+        fuse::Data::Lent => RecordIo::Passthrough,
+    };
+    let record = serving.recorder.keep(stacked.stack(), io);
     let _asked = record.as_ref().and_then(|record| Asked::start(record, session.live()));
     serving.ready.now();
     session.run().map_err(|e| format!("serving ended: {e}"))

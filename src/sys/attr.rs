@@ -274,14 +274,20 @@ pub struct FsStat {
     pub ffree: u64,
     /// Longest name, in bytes.
     pub namelen: u64,
+    /// It may stand on another filesystem: overlayfs, ecryptfs, FUSE.
+    pub stacked: bool,
 }
+
+/// `OVERLAYFS_SUPER_MAGIC`, `ECRYPTFS_SUPER_MAGIC`, `FUSE_SUPER_MAGIC` of `linux/magic.h`.
+const STACKED: [u32; 3] = [0x794c_7630, 0xf15f, 0x6573_5546];
 
 /// Space and inodes of the filesystem that holds an open file.
 ///
 /// # Errors
 /// The kernel's.
 pub fn fs_stat(fd: impl AsFd) -> Result<FsStat> {
-    let s = rustix::fs::fstatvfs(fd).map_err(|e| Error::bare("fstatvfs", e))?;
+    let s = rustix::fs::fstatvfs(&fd).map_err(|e| Error::bare("fstatvfs", e))?;
+    let kind = rustix::fs::fstatfs(fd).map_err(|e| Error::bare("fstatfs", e))?.f_type;
     Ok(FsStat {
         bsize: s.f_bsize,
         frsize: s.f_frsize,
@@ -291,5 +297,6 @@ pub fn fs_stat(fd: impl AsFd) -> Result<FsStat> {
         files: s.f_files,
         ffree: s.f_ffree,
         namelen: s.f_namemax,
+        stacked: STACKED.iter().any(|known| i128::from(kind) == i128::from(*known)),
     })
 }

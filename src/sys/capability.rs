@@ -38,6 +38,14 @@ impl Set {
     }
 }
 
+/// Whether this process has `CAP_SYS_ADMIN` over the system, not only in a user namespace of its own.
+pub fn administers_the_system() -> bool {
+    let has = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    // A kernel without user namespaces has no such file.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_else(|_| "0 0 4294967295".to_owned());
+    has && map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Limits this process and everything it will execute to `allowed`, of what it has: bounding, permitted and effective
 /// sets; the inheritable and ambient sets become empty.
 ///

@@ -30,7 +30,41 @@ pub enum Whence {
     Hole,
 }
 
+/// What somebody may read and write in the union's place.
+#[derive(Debug)]
+pub enum Lendable {
+    /// The file in upper, that takes all changes.
+    Upper(Arc<OwnedFd>),
+    /// A file of a layer, to be read only, and its length in bytes.
+    Layer(Arc<OwnedFd>, u64),
+    /// Nothing: the content is a part of a file, or writes are looked at. Whether it lies in upper.
+    Nothing(bool),
+}
+
+impl Lendable {
+    /// Whether it lies in upper.
+    pub fn in_upper(&self) -> bool {
+        matches!(self, Self::Upper(_) | Self::Nothing(true))
+    }
+}
+
 impl Union {
+    /// The file that has the content of an open node now. It stays so for what is in upper; for what is not, until the next change.
+    ///
+    /// # Errors
+    /// Those of [`Union::read`].
+    pub fn lendable(&self, node: &Arc<Node>) -> Result<Lendable> {
+        Ok(match self.backing(node)? {
+            // Who writes where in an append-only file is checked here.
+            Io::Upper(_, OpenFor::Appending) => Lendable::Nothing(true),
+            Io::Upper(fd, _) => Lendable::Upper(fd),
+            Io::Lower(content) => match content.whole_file() {
+                Some(fd) => Lendable::Layer(fd.clone(), content.len()),
+                None => Lendable::Nothing(false),
+            },
+        })
+    }
+
     /// Counts one more open handle of a regular file; opening for writing copies it up.
     ///
     /// # Errors

@@ -426,6 +426,11 @@ impl Table {
         })
     }
 
+    /// A number that no node has, nor ever will.
+    pub fn fresh_ino(&self) -> u64 {
+        self.next_dynamic.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Notes that the object `id` in upper is the copy that node `ino` stands for.
     pub(super) fn note_copy(&self, id: ObjectId, ino: u64) {
         self.copies.lock().insert(id, ino);

@@ -2,7 +2,8 @@
 //!
 //! Every test mounts the built helper as fuse-overlayfs would be called. `MICA_MOUNTED_ON=overlay` or `fuse-overlayfs` runs the
 //! same tests on the kernel's overlayfs or the installed peer instead: so a test that fails tells which of the two is wrong.
-//! `MICA_MOUNTED_WITH=OPTION,...` adds mount options: every mode that is measured must pass, `io=cache` as well as the default.
+//! `MICA_MOUNTED_WITH=OPTION,...` adds mount options: every mode that is measured must pass, `io=cache` and
+//! `io=passthrough` as well as the default.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -16,6 +17,7 @@ mod copy_up;
 mod create;
 mod data;
 mod interop;
+mod lent;
 mod limits;
 mod link;
 mod live;

@@ -148,7 +148,8 @@ fn wrong_counts(p: &Place, counter: &Counter, round: usize) -> Vec<String> {
     let write_more = |file: &File| std::os::unix::fs::FileExt::write_all_at(file, b"more", 0).unwrap();
     write_more(&file);
     // Where the server takes part in openings and closings, each costs one.
-    let takes_part = std::env::var("MICA_MOUNTED_WITH").is_ok_and(|options| options.contains("io=cache"));
+    let takes_part = std::env::var("MICA_MOUNTED_WITH")
+        .is_ok_and(|options| options.contains("io=cache") || options.contains("io=passthrough"));
     let (both, close) = if takes_part { (2, 1) } else { (0, 0) };
     type Case<'a> = (&'a str, usize, &'a dyn Fn());
     let cases: &[Case<'_>] = &[

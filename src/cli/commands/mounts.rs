@@ -27,7 +27,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if args.json {
         let rows: Vec<_> = mounts
             .iter()
-            .map(|m| serde_json::json!({"target": m.target, "source": m.source, "read_only": m.read_only}))
+            .map(|m| serde_json::json!({"target": m.target, "source": m.source, "read_only": m.read_only, "io": m.io}))
             .collect();
         writeln!(context.out, "{}", serde_json::Value::from(rows))?;
         return Ok(());

@@ -37,7 +37,7 @@ impl Kernel {
     }
 }
 
-const WISHES: Wishes = Wishes { unsteady: false, unopened: false, acl: true, max_write: 1 << 20 };
+const WISHES: Wishes = Wishes { unsteady: false, unopened: false, lending: 0, acl: true, max_write: 1 << 20 };
 
 #[test]
 fn every_protocol_from_linux_3_10_on_is_spoken() {
@@ -71,6 +71,24 @@ fn who_is_not_told_of_openings_takes_no_cuts_with_them() {
     let (kernel, device) = Kernel::new();
     kernel.offers(45, u32::MAX);
     assert!(!shake(&device, WISHES).unwrap().is_unopened(), "not wished for");
+}
+
+#[test]
+fn files_are_lent_where_the_kernel_takes_them_and_openings_are_told_then() {
+    let wishes = Wishes { unopened: true, lending: 2, ..WISHES };
+    let (kernel, device) = Kernel::new();
+    kernel.offers(45, u32::MAX);
+    let agreed = shake(&device, wishes).unwrap();
+    let (_, said) = kernel.hears();
+    assert!(agreed.is_lending() && !agreed.is_unopened() && agreed.has(init::ATOMIC_O_TRUNC));
+    assert_eq!((said[8], said[9]), (1 << (37 - 32), 2), "the flag, and how high filesystems are stacked");
+    // A kernel before 6.9.
+    let (kernel, device) = Kernel::new();
+    kernel.offers(31, 0x3fff_ffff);
+    let agreed = shake(&device, wishes).unwrap();
+    let (_, said) = kernel.hears();
+    assert!(!agreed.is_lending() && agreed.is_unopened());
+    assert_eq!((said[8], said[9]), (0, 0));
 }
 
 #[test]

@@ -36,14 +36,14 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 /// The sizes that the kernel insists on: it takes no shorter reply, and no longer one.
 #[test]
 fn every_answer_has_the_size_of_its_structure() {
-    let known = Known { nodeid: 9, stat: stat() };
+    let known = Known { nodeid: 9, stat: stat(), fleeting: false };
     let file = Opened { handle: 1, flags: 2, backing: 3 };
     for (answer, size) in [
         (Answer::Done, 0),
         (Answer::Entry(known), 128),
         (Answer::Absent, 128),
         (Answer::Created(known, file), 128 + 16),
-        (Answer::Attributes(stat()), 104),
+        (Answer::Attributes(stat(), TTL), 104),
         (Answer::Opened(file), 16),
         (Answer::Size(1), 8),
         (Answer::Written(1), 8),
@@ -60,8 +60,10 @@ fn every_answer_has_the_size_of_its_structure() {
 
 #[test]
 fn an_entry_has_a_number_for_the_protocol_and_one_for_stat() {
-    let bytes =
-        bytes_of(&Answer::Created(Known { nodeid: 9, stat: stat() }, Opened { handle: 1, flags: 2, backing: 3 }));
+    let bytes = bytes_of(&Answer::Created(
+        Known { nodeid: 9, stat: stat(), fleeting: false },
+        Opened { handle: 1, flags: 2, backing: 3 },
+    ));
     assert_eq!(
         [0, 8, 16, 24].map(|at| u64_at(&bytes, at)),
         [9, 0, 3, 3],
@@ -98,7 +100,7 @@ fn lines_are_padded_and_those_that_do_not_fit_are_left_out() {
     assert_eq!((u64_at(bytes, 0), u64_at(bytes, 8), u32_at(bytes, 16), u32_at(bytes, 20)), (5, 6, 1, 4));
     assert_eq!(&bytes[24..32], b"a\0\0\0\0\0\0\0");
     let mut lines = Lines::new(&mut buffer, 128 + 32);
-    assert!(lines.add_plus(Some(&Known { nodeid: 9, stat: stat() }), line(b"a"), TTL));
+    assert!(lines.add_plus(Some(&Known { nodeid: 9, stat: stat(), fleeting: false }), line(b"a"), TTL));
     assert!(!lines.add_plus(None, line(b"b"), TTL));
     let Answer::Data(bytes) = lines.answer() else { panic!() };
     assert_eq!((bytes.len(), u64_at(bytes, 0), u64_at(bytes, 128)), (160, 9, 5));

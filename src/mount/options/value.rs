@@ -54,7 +54,7 @@ pub enum Io {
     Auto,
     /// Through the page cache; the server takes part in every opening and closing.
     Cache,
-    /// Passthrough; an error where it is not allowed.
+    /// The kernel reads and writes the files itself; as `Auto` where it or the rights of this process do not allow that.
     Passthrough,
 }
 

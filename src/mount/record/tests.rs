@@ -8,6 +8,7 @@ use crate::layer::pack::testing::Scratch;
 
 fn record(pid: u32, start_time: u64) -> Record {
     Record {
+        io: Some(RecordIo::NoOpen),
         pid,
         start_time,
         target: HostPath("/mnt".into()),
@@ -81,7 +82,7 @@ fn what_a_stack_is_made_of() {
         root: None,
         work: None,
     };
-    let kept = recorder.keep(&stack).unwrap();
+    let kept = recorder.keep(&stack, RecordIo::Cache).unwrap();
     let expected = Record {
         source: RecordSource::Dirs,
         layers: vec![LayerPlace::Dir(HostPath("/given".into()))],
@@ -92,5 +93,5 @@ fn what_a_stack_is_made_of() {
     drop(kept);
     assert_eq!(all_in(&scratch.0), []);
     let nowhere = Recorder { dirs: Vec::new(), ..recorder };
-    assert!(nowhere.keep(&stack).is_none());
+    assert!(nowhere.keep(&stack, RecordIo::Cache).is_none());
 }
