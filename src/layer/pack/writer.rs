@@ -27,14 +27,15 @@ use crate::sys::Errno;
 /// two `open`s, which below this size costs more than sharing it saves.
 ///
 /// Measured with a Debian image of 646 MB in 8 layers and 22,000 files: one `load` each, counted by strace, which no other load on the
-/// machine changes; system time of three rounds where given (development build, ext4 on a virtual disk, busy machine).
+/// machine changes; system time of three rounds (development build, ext4 on a virtual disk, busy machine).
 /// ```text
 /// from      objects   system calls   store KiB   system time, s
 ///   4 KiB   7071      139,669        611,464     6.2 6.6 6.7
 ///  16 KiB   3344       72,603        608,652     2.5 3.0 4.4
 ///  32 KiB   1880       42,583        610,680     1.8 2.1 2.3
-/// 128 KiB    504       16,738        616,520     0.6
-/// none         0        7,799        633,652     0.4
+///  64 KiB    974            -        613,728     0.6 0.9 1.1
+/// 128 KiB    504       16,738        616,520     0.7 0.7 1.0
+/// none         0        7,799        633,652     0.3 0.4 0.4
 /// ```
 /// An object costs some twenty calls. So 128 KiB loads with two fifths of the calls of 32 KiB for one percent more disk; without objects
 /// half of these remain, but two images share nothing.
