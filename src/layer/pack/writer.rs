@@ -26,19 +26,19 @@ use crate::sys::Errno;
 /// Bodies from this size on become objects, smaller ones stay in the pack file. A file of its own costs an inode, a name and
 /// two `open`s, which below this size costs more than sharing it saves.
 ///
-/// Measured with a Debian image of 646 MB in 8 layers and 22,000 files (release build, ext4 on a virtual disk, all rounds, busy
-/// machine, so system time counts; `load` in seconds):
+/// Measured with a Debian image of 646 MB in 8 layers and 22,000 files: one `load` each, counted by strace, which no other load on the
+/// machine changes; system time of three rounds (development build, ext4 on a virtual disk, busy machine).
 /// ```text
-/// from      objects   load sys    store KiB   reading 4000 files of 8 to 128 KiB, server's CPU
-///   4 KiB   7071      5.0 - 5.4   611,444     0.22 - 0.39 s
-///   8 KiB   5138      4.3 - 6.0   609,120     0.24 - 0.38 s
-///  16 KiB   3344      0.9 - 4.4   608,672     0.30 - 0.59 s
-///  32 KiB   1880      2.8         610,690     0.16 - 0.35 s
-///  64 KiB    974      1.7 - 2.3   613,720     0.15 - 0.28 s
-/// 128 KiB    504      0.8 - 1.2   616,516     0.15 - 0.24 s
-/// none         0      2.1         633,656     0.10 - 0.33 s
+/// from      objects   system calls   store KiB   system time, s
+///   4 KiB   7071      139,669        611,464     6.2 6.6 6.7
+///  16 KiB   3344       72,603        608,652     2.5 3.0 4.4
+///  32 KiB   1880       42,583        610,680     1.8 2.1 2.3
+///  64 KiB    974            -        613,728     0.6 0.9 1.1
+/// 128 KiB    504       16,738        616,520     0.7 0.7 1.0
+/// none         0        7,799        633,652     0.3 0.4 0.4
 /// ```
-/// So 128 KiB loads with a third of the system time of 32 KiB for one percent more disk, and reading is no slower.
+/// An object costs some twenty calls. So 128 KiB loads with two fifths of the calls of 32 KiB for one percent more disk; without objects
+/// half of these remain, but two images share nothing.
 pub const OBJECT_MIN: u64 = 128 * 1024;
 
 /// Bodies up to this size are collected in memory first, so that one that the store has already is never written.
