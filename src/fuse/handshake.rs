@@ -34,6 +34,8 @@ pub(super) struct Wishes {
 pub(super) struct Agreed {
     /// [`abi::init`].
     pub flags: u64,
+    /// What the kernel offered.
+    pub offered: u64,
     /// The largest write request in bytes.
     pub max_write: u32,
     /// The minor version of the kernel's protocol.
@@ -120,7 +122,7 @@ impl Wishes {
             // Times to the nanosecond.
             body = body.u32(1).u16(u16::try_from(pages).unwrap_or(u16::MAX)).u16(0).u32(high).zeros(28);
         }
-        (body, Agreed { flags, max_write, minor: offer.minor })
+        (body, Agreed { flags, offered: offer.flags, max_write, minor: offer.minor })
     }
 }
 

@@ -13,6 +13,7 @@ mod device;
 mod directories;
 mod handshake;
 mod ioctl;
+mod live;
 mod names;
 mod notify;
 mod readers;
@@ -21,10 +22,14 @@ mod reply;
 mod request;
 mod server;
 mod session;
+mod virtual_xattrs;
+mod watch;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use live::Live;
 
 use crate::union::Union;
 
@@ -45,6 +50,8 @@ pub struct Config {
     /// Answer OPEN with `ENOSYS` where the kernel takes that, so that it never asks again, and keep so many files open; `None`:
     /// take part in every open and close.
     pub unopened: Option<usize>,
+    /// What explanations call the mount.
+    pub title: String,
 }
 
 /// Setting this extended attribute on the root of a mount settles its upper directory ([`Union::settle`]); nothing is stored.
@@ -55,13 +62,22 @@ pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 
 impl Default for Config {
     fn default() -> Self {
-        Self { timeout: FOREVER, threads: 0, acl: true, xattrs: true, max_write: 1 << 20, unopened: None }
+        Self {
+            timeout: FOREVER,
+            threads: 0,
+            acl: true,
+            xattrs: true,
+            max_write: 1 << 20,
+            unopened: None,
+            title: "this mount".to_owned(),
+        }
     }
 }
 
 /// A mount that answers requests.
 pub struct Session {
     pool: session::Pool,
+    live: Live,
 }
 
 impl std::fmt::Debug for Session {
@@ -94,7 +110,15 @@ impl Session {
             }
         });
         let max = threads(config.threads);
-        Ok(Self { pool: session::Pool::new(server::Server::new(device, union, config, agreed), max) })
+        let server = server::Server::new(device, union, config, agreed);
+        watch::tell_copy_ups(&server.union, &server.hub);
+        let live = Live::new(server.hub.clone(), server.union.clone(), agreed, server.config.timeout);
+        Ok(Self { pool: session::Pool::new(server, max), live })
+    }
+
+    /// What the mount can be asked while it serves. It holds the union, so it must go before the layers are to be free.
+    pub fn live(&self) -> Live {
+        self.live.clone()
     }
 
     /// Answers requests until the filesystem is unmounted, or its connection aborted.
@@ -102,6 +126,7 @@ impl Session {
     /// # Errors
     /// When reading requests fails for another reason.
     pub fn run(self) -> std::io::Result<()> {
+        drop(self.live);
         self.pool.run().map_err(|e| std::io::Error::from_raw_os_error(e.raw_os_error()))
     }
 }

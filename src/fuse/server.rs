@@ -22,6 +22,8 @@ use super::request::Header;
 use super::request::Op;
 use super::request::Request;
 use super::request::decode;
+use crate::live::Hub;
+use crate::live::op::Ops;
 use crate::sys::Errno;
 use crate::union;
 use crate::union::Entry;
@@ -37,14 +39,16 @@ pub(super) struct Server {
     pub(super) agreed: Agreed,
     pub(super) readers: Readers,
     pub(super) notifier: Notifier,
+    pub(super) hub: Arc<Hub>,
     refresher: Arc<Refresher>,
 }
 
 impl Server {
     pub(super) fn new(device: Arc<Device>, union: Arc<Union>, config: Config, agreed: Agreed) -> Self {
+        let hub = Arc::new(Hub::default());
         let notifier = Notifier::new(device.clone());
         let refresher = Arc::new(Refresher::new(notifier.clone()));
-        Self { device, union, config, agreed, readers: Readers::default(), notifier, refresher }
+        Self { device, union, config, agreed, readers: Readers::default(), notifier, hub, refresher }
     }
 
     /// Answers one message of the kernel's. `buffer` is the thread's own, used again from request to request.
@@ -61,7 +65,16 @@ impl Server {
         };
         let header = &request.header;
         let reply = Reply::new(&self.device, header.unique);
-        match caught(|| self.answer(&request, buffer)) {
+        let (op, wanted) = self.note(&request);
+        let answer = if wanted == Ops::NONE {
+            caught(|| self.answer(&request, buffer))
+        } else {
+            self.answer_watched(&request, buffer, wanted)
+        };
+        if !matches!(answer, Ok(Ok(_))) {
+            self.hub.count_error(op);
+        }
+        match answer {
             Ok(Ok(Answer::Refresh(node))) => self.refresh(header, node, reply),
             Ok(Ok(answer)) => reply.send(&answer, self.ttl()),
             Ok(Err(e)) => reply.error(errno(header, &e)),
@@ -72,7 +85,7 @@ impl Server {
         }
     }
 
-    fn answer<'b>(&self, request: &Request<'_>, buffer: &'b mut Vec<u8>) -> union::Result<Answer<'b>> {
+    pub(super) fn answer<'b>(&self, request: &Request<'_>, buffer: &'b mut Vec<u8>) -> union::Result<Answer<'b>> {
         let (caller, at) = (&request.header, request.header.nodeid);
         match request.op {
             Op::Lookup { name } => self.lookup(at, name),
@@ -98,7 +111,7 @@ impl Server {
             Op::Fsync { data_only } | Op::Fsyncdir { data_only } => self.fsync(at, data_only),
             Op::Syncfs => self.syncfs(),
             Op::Setxattr { name, value, flags, kill_sgid } => self.setxattr(at, name, value, flags, kill_sgid),
-            Op::Getxattr { name, size } => self.getxattr(at, name, size),
+            Op::Getxattr { name, size } => self.getxattr(caller, name, size),
             Op::Listxattr { size } => self.listxattr(at, size),
             Op::Removexattr { name } => self.removexattr(at, name),
             Op::Opendir => self.opendir(at),
@@ -148,7 +161,7 @@ impl Server {
 }
 
 /// What `body` returns; `Err` when it panics. What it was working on is behind locks that a panic does not leave locked.
-fn caught<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
+pub(super) fn caught<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
     std::panic::catch_unwind(AssertUnwindSafe(body))
 }
 

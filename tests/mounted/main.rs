@@ -18,6 +18,7 @@ mod data;
 mod interop;
 mod limits;
 mod link;
+mod live;
 mod mmap;
 mod outside;
 mod owner;
