@@ -21,6 +21,8 @@ const CONFIG: &str = "config";
 const CREATED_NANOS: &str = "created_nanos";
 /// Under which key a record keeps when its command was started: seconds since 1970, and nanoseconds.
 const STARTED: &str = "started";
+/// Under which key a record keeps the process that made it: its number and start time.
+const MAKER: &str = "maker";
 
 /// What a new container is made of.
 #[derive(Debug, Clone)]
@@ -68,7 +70,7 @@ pub fn create(store: &Store, new: impl FnOnce(&ImageConfig) -> Result<NewContain
         created: now.0,
         command: new.command,
         state: State::Created,
-        extra: serde_json::Map::from_iter([(CREATED_NANOS.to_owned(), now.1.into())]),
+        extra: serde_json::Map::from_iter([(CREATED_NANOS.to_owned(), now.1.into()), (MAKER.to_owned(), maker()?)]),
     };
     if let Some(config) = &new.config {
         let value = serde_json::to_value(config).map_err(|e| Error::Internal(e.to_string()))?;
@@ -77,6 +79,19 @@ pub fn create(store: &Store, new: impl FnOnce(&ImageConfig) -> Result<NewContain
     let index = store.index()?;
     store.create_container(&index, &record)?;
     Ok(Created { record, image: config })
+}
+
+fn maker() -> Result<serde_json::Value> {
+    let pid = std::process::id();
+    Ok(serde_json::json!([pid, process::start_time(pid)?]))
+}
+
+/// Whether another process made the container and has not started its command yet.
+fn is_being_started(record: &ContainerRecord) -> bool {
+    let maker = record.extra.get(MAKER).and_then(|maker| serde_json::from_value(maker.clone()).ok());
+    maker.is_some_and(|(pid, start_time): (u32, u64)| {
+        record.state == State::Created && pid != std::process::id() && process::is_running(pid, start_time)
+    })
 }
 
 /// The configuration a container runs with, if its record keeps one.
@@ -290,7 +305,7 @@ pub fn reconcile(store: &Store) -> Result<()> {
 /// Removes a container with all it wrote; a running one only with `force`, which kills it.
 ///
 /// # Errors
-/// [`Error::Conflict`] in docker's words for a running one; those of the store.
+/// [`Error::Conflict`] in docker's words for a running one, and for one that another process is about to start; those of the store.
 pub fn remove(store: &Store, word: &str, force: bool) -> Result<String> {
     reconcile(store)?;
     let record = store.find_container(word)?;
@@ -305,6 +320,9 @@ pub fn remove(store: &Store, word: &str, force: bool) -> Result<String> {
             process::kill(pid)?;
             process::wait_gone(pid, start_time)?;
         }
+    }
+    if !force && is_being_started(&record) {
+        return Err(Error::Conflict(format!("container {} is just being started", record.name)));
     }
     mounting::clear(&rootfs(store, &record.id))?;
     for mount in crate::mount::table::mica_mounts().map_err(Error::Mount)? {

@@ -77,8 +77,16 @@ pub fn unmount(target: &Path, lazy: bool) -> Result<()> {
 /// # Errors
 /// [`Error::Mount`].
 pub fn clear(target: &Path) -> Result<()> {
-    if !is_mounted(target)? {
-        return Ok(());
+    match is_mounted(target) {
+        Ok(true) => {}
+        Ok(false) => return Ok(()),
+        // Removed by somebody else, with its container.
+        Err(Error::Mount(crate::mount::Error::Path { source, .. }))
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            return Ok(());
+        }
+        Err(e) => return Err(e),
     }
     match unmount(target, true) {
         Err(Error::Mount(crate::mount::Error::NotMounted(_))) => Ok(()),

@@ -32,7 +32,8 @@ pub fn containers(store: &Store, filter: &containers::Filter) -> Result<Pruned> 
         if matches!(record.state, State::Running { .. }) {
             continue;
         }
-        let size = upper_size(store, &record)?;
+        // Another prune may just be taking it, directory by directory.
+        let size = upper_size(store, &record).unwrap_or(0);
         match containers::remove(store, &record.id, false) {
             Ok(_) => {
                 pruned.containers.push(record.id);

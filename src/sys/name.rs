@@ -150,7 +150,8 @@ pub fn rename(dir: impl AsFd, name: Name<'_>, new_dir: impl AsFd, new_name: Name
     result.map_err(|e| Error::new("renameat2", args(), e))
 }
 
-/// Removes `name` in `dir` with everything below it, by descriptors, never following a symlink; nothing to remove is fine.
+/// Removes `name` in `dir` with everything below it, by descriptors, never following a symlink; nothing to remove is fine, also when
+/// somebody else removes the same at the same time.
 ///
 /// # Errors
 /// The first error of the kernel; what was removed before stays removed.
@@ -161,9 +162,15 @@ pub fn remove_all(dir: impl AsFd, name: Name<'_>) -> Result<()> {
         Err(e) if matches!(e.errno(), Errno::ISDIR | Errno::PERM) => {}
         Err(e) => return Err(e),
     }
-    let child = super::open::dir_at(&dir, name)?;
+    let child = match super::open::dir_at(&dir, name) {
+        Err(e) if e.errno() == Errno::NOENT => return Ok(()),
+        other => other?,
+    };
     clear(&child)?;
-    rmdir(&dir, name)
+    match rmdir(&dir, name) {
+        Err(e) if e.errno() == Errno::NOENT => Ok(()),
+        other => other,
+    }
 }
 
 /// Removes everything below the directory `dir`, which itself stays.

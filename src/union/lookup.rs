@@ -95,7 +95,7 @@ pub fn walk<O: Observer>(dirs: &Dirs, roots: &Roots, name: Name<'_>, observer: &
     let redirects = Cell::new(0);
     Walk {
         roots,
-        name: name.to_buf(),
+        name: Wanted::Given(name),
         found: None,
         decided: false,
         wants_data: false,
@@ -106,10 +106,26 @@ pub fn walk<O: Observer>(dirs: &Dirs, roots: &Roots, name: Name<'_>, observer: &
     .run(dirs)
 }
 
+/// The name that a walk looks for: the one it was asked for, not copied, or that of a redirect.
+#[derive(Clone)]
+enum Wanted<'a> {
+    Given(Name<'a>),
+    Other(NameBuf),
+}
+
+impl Wanted<'_> {
+    fn as_name(&self) -> Name<'_> {
+        match self {
+            Wanted::Given(name) => *name,
+            Wanted::Other(name) => name.as_name(),
+        }
+    }
+}
+
 struct Walk<'a, O: Observer> {
     roots: &'a Roots,
     /// The name looked for now; a redirect changes it.
-    name: NameBuf,
+    name: Wanted<'a>,
     found: Option<Target>,
     /// Nothing below can change the answer; only an exhaustive observer still looks.
     decided: bool,
@@ -128,7 +144,7 @@ impl<O: Observer> Walk<'_, O> {
         if let Some(upper) = &dirs.upper {
             match self.ask_upper(upper, !lowers.is_empty())? {
                 None => {}
-                Some(Redirect::Sibling(name)) => self.name = name,
+                Some(Redirect::Sibling(name)) => self.name = Wanted::Other(name),
                 Some(Redirect::Path(path)) => lowers = self.follow_from(&path, 0)?,
             }
         }
@@ -161,7 +177,7 @@ impl<O: Observer> Walk<'_, O> {
             dirs.lowers.asked_in_vain(self.in_vain - asked_before);
         }
         if self.wants_data {
-            let what = format!("the data of {} is in no layer below", self.name);
+            let what = format!("the data of {} is in no layer below", self.name.as_name());
             return Err(layer::Error::Damaged { layer: "with a metacopy".to_owned(), what }.into());
         }
         Ok(self.found)
@@ -238,7 +254,7 @@ impl<O: Observer> Walk<'_, O> {
     fn redirected(&mut self, marks: Marks) -> Option<Redirect> {
         match marks.redirect {
             Some(Redirect::Sibling(name)) => {
-                self.name = name;
+                self.name = Wanted::Other(name);
                 None
             }
             other => other,
@@ -319,7 +335,7 @@ impl<O: Observer> Walk<'_, O> {
             let here = Dirs { upper: None, lowers: dirs };
             let inner = Walk {
                 roots: self.roots,
-                name: part.to_buf(),
+                name: Wanted::Given(part),
                 found: None,
                 decided: false,
                 wants_data: false,
@@ -332,7 +348,7 @@ impl<O: Observer> Walk<'_, O> {
                 _ => Lowers::default(),
             };
         }
-        self.name = last.to_buf();
+        self.name = Wanted::Other(last.to_buf());
         Ok(dirs)
     }
 }

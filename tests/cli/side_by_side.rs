@@ -40,8 +40,7 @@ fn loads_removals_saves_runs_and_checks_side_by_side() {
         words(&["rmi", "other:1"]),
         words(&["system", "check"]),
         words(&["system", "check", "--repair"]),
-        // Not `system prune`, which also takes a container that a run has made and not yet started, as docker's does.
-        words(&["image", "prune", "-f"]),
+        words(&["system", "prune", "-f"]),
         words(&["image", "prune", "-a", "-f"]),
         words(&["images", "-q"]),
     ];

@@ -112,6 +112,12 @@ fn warm_operations_cost_no_request_and_others_few() {
             put(low, &format!("d/cold{round}"), "small");
         }
         put_dir(low, "d/e");
+        for name in ["g/one", "g/two"] {
+            put(low, name, "small");
+        }
+        for i in 0..1000 {
+            put(low, &format!("n/name-{i:04}"), "");
+        }
     };
     let Some(p) = Place::mounted("requests", fill) else { return };
     let counter = match Counter::of(&p) {
@@ -143,7 +149,7 @@ fn wrong_counts(p: &Place, counter: &Counter, round: usize) -> Vec<String> {
     stat("d/f");
     stat("d/none");
     put(&p.top, "d/first", "x");
-    stat("d");
+    ["d", "g", "n"].iter().for_each(|name| stat(name));
     let file = fs::OpenOptions::new().write(true).open(p.at("d/first")).unwrap();
     let write_more = |file: &File| std::os::unix::fs::FileExt::write_all_at(file, b"more", 0).unwrap();
     write_more(&file);
@@ -164,6 +170,9 @@ fn wrong_counts(p: &Place, counter: &Counter, round: usize) -> Vec<String> {
         ("unlink in upper", 2, &|| fs::remove_file(p.at(&new)).unwrap()),
         ("mkdir of a name not looked up", 3, &|| fs::create_dir(p.at(&dir)).unwrap()),
         ("listing of a small directory that just changed", 5, &|| list()),
+        ("stat of a name not looked up", 1, &|| stat("g/one")),
+        ("unlink of a lower file not looked up", 3, &|| fs::remove_file(p.at("g/two")).unwrap()),
+        ("listing of 1000 names", 7, &|| assert_eq!(fs::read_dir(p.at("n")).unwrap().count(), 1000)),
     ];
     let mut lines = String::new();
     let mut wrong = Vec::new();
