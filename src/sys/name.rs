@@ -179,11 +179,16 @@ pub fn remove_all(dir: impl AsFd, name: Name<'_>) -> Result<()> {
 /// The first error of the kernel; what was removed before stays removed.
 pub fn clear(dir: impl AsFd) -> Result<()> {
     let mut names = Vec::new();
-    super::dir::for_each::<Error>(&dir, |entry| {
+    let listed = super::dir::for_each::<Error>(&dir, |entry| {
         if let Ok(name) = crate::path::NameBuf::new(entry.name) {
             names.push(name);
         }
         Ok(())
-    })?;
+    });
+    match listed {
+        // The directory was removed while it was open: so says the kernel then.
+        Err(e) if e.errno() == Errno::NOENT => return Ok(()),
+        other => other?,
+    }
     names.iter().try_for_each(|name| remove_all(&dir, name.as_name()))
 }
