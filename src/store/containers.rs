@@ -206,11 +206,14 @@ impl Store {
     pub fn remove_container(&self, id: &str) -> Result<()> {
         let gone = file::temporary_name(file::REMOVED)?;
         let name = dir_name(id)?;
+        // Its record may just be rewritten: that is done before, or finds no container.
+        let index = self.index()?;
         match sys::name::rename(&self.containers, name.as_name(), &self.containers, gone.as_name(), RenameMode::Replace)
         {
             Err(e) if super::is_absent(&e) => return Err(not_found(id)),
             other => other?,
         }
+        drop(index);
         sys::data::sync_dir(&self.containers)?;
         Ok(sys::name::remove_all(&self.containers, gone.as_name())?)
     }
