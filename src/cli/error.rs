@@ -139,6 +139,12 @@ impl From<engine::Error> for CliError {
             engine::Error::NoHelper => Self::new(&e).hint("install mount.mica beside mica, or in /sbin"),
             engine::Error::NoRecord(_) => Self::new(&e)
                 .hint("was it mounted by another user or another program? give the image or the directories"),
+            engine::Error::NoMount(_) => {
+                Self::new(&e).hint("'mica mounts' lists the mounts, 'mica ps' the running containers")
+            }
+            engine::Error::NoSocket(_) => Self::new(&e).hint(
+                "a mount has one where its server could write to /run/mica or $XDG_RUNTIME_DIR/mica, for its owner and root",
+            ),
             engine::Error::NotInMount(_) | engine::Error::NoPath(_) => {
                 Self::new(&e).hint("say of what: mica explain IMAGE|CONTAINER|MOUNTPOINT PATH")
             }

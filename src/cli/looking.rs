@@ -12,6 +12,7 @@ use super::Context;
 use super::error::CliError;
 use super::progress;
 use crate::engine;
+use crate::engine::live;
 use crate::engine::target;
 use crate::engine::target::Target;
 use crate::env;
@@ -66,6 +67,14 @@ impl Asking {
         }
         let Some(word) = &self.target else { return Err(usage("give a TARGET and a PATH")) };
         open(context, word, self.path.as_deref(), root_if_none)
+    }
+
+    /// The live mount that is looked into, if it is one.
+    pub fn live(&self) -> Option<live::Target> {
+        let word = self.target.as_ref().filter(|_| self.options.is_none())?;
+        let found = live::Target::find(word, || None).ok()?;
+        // With a path behind it, only the place of the mount itself means it.
+        (self.path.is_none() || found.inside == b"/").then_some(found)
     }
 
     /// `TARGET:PATH` in one word is taken apart, as `git show` has it.

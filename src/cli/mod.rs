@@ -10,6 +10,7 @@ mod progress;
 mod rows;
 mod table;
 mod template;
+mod trace_text;
 
 use std::ffi::OsString;
 use std::io::Write;

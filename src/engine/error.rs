@@ -143,6 +143,15 @@ pub enum Error {
     /// A mount tells nothing of its layers.
     #[error("nothing is known of the layers mounted on {}", .0.display())]
     NoRecord(PathBuf),
+    /// A word leads to no mount, where only a mount will do.
+    #[error("{} is neither a running container nor on a mount of mica", .0.display())]
+    NoMount(PathBuf),
+    /// A mount cannot be asked about itself.
+    #[error("the server of {} cannot be asked: it has no socket that this user can reach", .0.display())]
+    NoSocket(PathBuf),
+    /// The server of a mount does not answer; says why.
+    #[error("{0}")]
+    NotServed(String),
     /// A path is not where a union is mounted.
     #[error("{} is not on a mount of mica", .0.display())]
     NotInMount(PathBuf),

@@ -9,6 +9,7 @@ pub mod history;
 pub mod images;
 pub mod import;
 pub mod inspect;
+pub mod live;
 pub mod load;
 pub mod mounting;
 pub mod output;

@@ -246,7 +246,7 @@ pub fn mounted(word: &OsStr, path: Option<&OsStr>, root: Option<&Path>) -> Resul
 
 /// The mount of a union at `path`; with `inside` also one in which `path` lies, and where in it. The part inside is taken as it is
 /// written: its symlinks mean the union's names, not the host's, and what the union does not show cannot be resolved at all.
-fn find_mount(path: &Path, inside: bool) -> Result<Option<(Entry, PathBuf)>> {
+pub(super) fn find_mount(path: &Path, inside: bool) -> Result<Option<(Entry, PathBuf)>> {
     let entries = table::read()?;
     let path = absolute(path);
     if !inside {

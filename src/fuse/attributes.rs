@@ -6,6 +6,7 @@ use super::request::Header;
 use super::request::Setattr;
 use super::server::Server;
 use super::server::not_here;
+use crate::layer::marks::virtual_xattr;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::PERM_MASK;
@@ -82,9 +83,12 @@ impl Server {
         Ok(Answer::Done)
     }
 
-    pub(super) fn getxattr(&self, nodeid: u64, name: &[u8], size: u32) -> Result<Answer<'static>> {
+    pub(super) fn getxattr(&self, caller: &Header, name: &[u8], size: u32) -> Result<Answer<'static>> {
         self.has_xattrs()?;
-        let value = self.union.getxattr(&*self.node(nodeid)?, name)?;
+        if let Some(what) = virtual_xattr(name) {
+            return self.virtual_xattr(caller, what, size);
+        }
+        let value = self.union.getxattr(&*self.node(caller.nodeid)?, name)?;
         sized(value.ok_or(Error::Refused(Errno::NODATA))?, size)
     }
 
@@ -96,6 +100,9 @@ impl Server {
 
     pub(super) fn removexattr(&self, nodeid: u64, name: &[u8]) -> Result<Answer<'static>> {
         self.has_xattrs()?;
+        if virtual_xattr(name).is_some() {
+            return Err(Error::Refused(Errno::PERM));
+        }
         self.union.removexattr(&self.node(nodeid)?, name)?;
         Ok(Answer::Done)
     }
@@ -114,7 +121,7 @@ impl Server {
 }
 
 /// Answers one of the calls that ask for a size first and for the bytes then.
-fn sized(bytes: Vec<u8>, size: u32) -> Result<Answer<'static>> {
+pub(super) fn sized(bytes: Vec<u8>, size: u32) -> Result<Answer<'static>> {
     match (size, u32::try_from(bytes.len())) {
         (0, Ok(len)) => Ok(Answer::Size(len)),
         (_, Ok(len)) if len <= size => Ok(Answer::Bytes(bytes)),

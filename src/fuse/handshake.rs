@@ -37,6 +37,8 @@ pub(super) struct Wishes {
 pub(super) struct Agreed {
     /// [`abi::init`].
     pub flags: u64,
+    /// What the kernel offered.
+    pub offered: u64,
     /// The largest write request in bytes.
     pub max_write: u32,
     /// The minor version of the kernel's protocol.
@@ -137,7 +139,7 @@ impl Wishes {
             let depth = if flags & init::PASSTHROUGH != 0 { self.lending } else { 0 };
             body = body.u32(depth).zeros(24);
         }
-        (body, Agreed { flags, max_write, minor: offer.minor })
+        (body, Agreed { flags, offered: offer.flags, max_write, minor: offer.minor })
     }
 }
 

@@ -14,6 +14,7 @@ mod directories;
 mod handshake;
 mod ioctl;
 mod lending;
+mod live;
 mod names;
 mod nodeids;
 mod notify;
@@ -23,10 +24,14 @@ mod reply;
 mod request;
 mod server;
 mod session;
+mod virtual_xattrs;
+mod watch;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use live::Live;
 
 use crate::sys;
 use crate::union;
@@ -49,6 +54,8 @@ pub struct Config {
     /// Answer OPEN with `ENOSYS` where the kernel takes that, so that it never asks again, and keep so many files open; `None`:
     /// take part in every open and close.
     pub unopened: Option<usize>,
+    /// What explanations call the mount.
+    pub title: String,
     /// Lend files to the kernel, where it and this process's rights allow that ([`lending`]); `unopened` is for where they do not.
     pub lend: bool,
 }
@@ -72,7 +79,16 @@ pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 
 impl Default for Config {
     fn default() -> Self {
-        Self { timeout: FOREVER, threads: 0, acl: true, xattrs: true, max_write: 1 << 20, unopened: None, lend: false }
+        Self {
+            timeout: FOREVER,
+            threads: 0,
+            acl: true,
+            xattrs: true,
+            max_write: 1 << 20,
+            unopened: None,
+            lend: false,
+            title: "this mount".to_owned(),
+        }
     }
 }
 
@@ -80,6 +96,7 @@ impl Default for Config {
 pub struct Session {
     pool: session::Pool,
     data: Data,
+    live: Live,
 }
 
 impl std::fmt::Debug for Session {
@@ -123,7 +140,10 @@ impl Session {
             (None, true) => Data::Unopened,
             (None, false) => Data::Cached,
         };
-        Ok(Self { pool: session::Pool::new(server, max), data })
+        watch::tell_copy_ups(&server.union, &server.hub);
+        let live =
+            Live::new(server.hub.clone(), server.union.clone(), agreed, server.config.timeout, data == Data::Lent);
+        Ok(Self { pool: session::Pool::new(server, max), data, live })
     }
 
     /// What was agreed on about the data of files.
@@ -131,11 +151,17 @@ impl Session {
         self.data
     }
 
+    /// What the mount can be asked while it serves. It holds the union, so it must go before the layers are to be free.
+    pub fn live(&self) -> Live {
+        self.live.clone()
+    }
+
     /// Answers requests until the filesystem is unmounted, or its connection aborted.
     ///
     /// # Errors
     /// When reading requests fails for another reason.
     pub fn run(self) -> std::io::Result<()> {
+        drop(self.live);
         self.pool.run().map_err(|e| std::io::Error::from_raw_os_error(e.raw_os_error()))
     }
 }

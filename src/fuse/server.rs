@@ -24,6 +24,8 @@ use super::request::Header;
 use super::request::Op;
 use super::request::Request;
 use super::request::decode;
+use crate::live::Hub;
+use crate::live::op::Ops;
 use crate::sys::Errno;
 use crate::sys::attr::Stat;
 use crate::union;
@@ -43,6 +45,7 @@ pub(super) struct Server {
     pub(super) nodeids: Arc<Nodeids>,
     /// Where files are lent to the kernel.
     pub(super) lending: Option<Lending>,
+    pub(super) hub: Arc<Hub>,
     refresher: Arc<Refresher>,
 }
 
@@ -54,10 +57,11 @@ impl Server {
         agreed: Agreed,
         lending: Option<Lending>,
     ) -> Self {
+        let hub = Arc::new(Hub::default());
         let nodeids = Arc::new(Nodeids::default());
         let notifier = Notifier::new(device.clone(), nodeids.clone());
         let refresher = Arc::new(Refresher::new(notifier.clone()));
-        Self { device, union, config, agreed, readers: Readers::default(), notifier, nodeids, lending, refresher }
+        Self { device, union, config, agreed, readers: Readers::default(), notifier, nodeids, lending, hub, refresher }
     }
 
     /// Answers one message of the kernel's. `buffer` is the thread's own, used again from request to request.
@@ -74,7 +78,16 @@ impl Server {
         };
         let header = &request.header;
         let reply = Reply::new(&self.device, header.unique);
-        match caught(|| self.answer(&request, buffer)) {
+        let (op, wanted) = self.note(&request);
+        let answer = if wanted == Ops::NONE {
+            caught(|| self.answer(&request, buffer))
+        } else {
+            self.answer_watched(&request, buffer, wanted)
+        };
+        if !matches!(answer, Ok(Ok(_))) {
+            self.hub.count_error(op);
+        }
+        match answer {
             Ok(Ok(Answer::Refresh(node))) => self.refresh(header, node, reply),
             Ok(Ok(answer)) => reply.send(&answer, self.ttl()),
             Ok(Err(e)) => reply.error(errno(header, &e)),
@@ -85,7 +98,7 @@ impl Server {
         }
     }
 
-    fn answer<'b>(&self, request: &Request<'_>, buffer: &'b mut Vec<u8>) -> union::Result<Answer<'b>> {
+    pub(super) fn answer<'b>(&self, request: &Request<'_>, buffer: &'b mut Vec<u8>) -> union::Result<Answer<'b>> {
         let (caller, at) = (&request.header, request.header.nodeid);
         match request.op {
             Op::Lookup { name } => self.lookup(at, name),
@@ -111,7 +124,7 @@ impl Server {
             Op::Fsync { data_only } | Op::Fsyncdir { data_only } => self.fsync(at, data_only),
             Op::Syncfs => self.syncfs(),
             Op::Setxattr { name, value, flags, kill_sgid } => self.setxattr(at, name, value, flags, kill_sgid),
-            Op::Getxattr { name, size } => self.getxattr(at, name, size),
+            Op::Getxattr { name, size } => self.getxattr(caller, name, size),
             Op::Listxattr { size } => self.listxattr(at, size),
             Op::Removexattr { name } => self.removexattr(at, name),
             Op::Opendir => self.opendir(at),
@@ -178,7 +191,7 @@ impl Server {
 }
 
 /// What `body` returns; `Err` when it panics. What it was working on is behind locks that a panic does not leave locked.
-fn caught<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
+pub(super) fn caught<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
     std::panic::catch_unwind(AssertUnwindSafe(body))
 }
 

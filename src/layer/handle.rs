@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
@@ -35,12 +36,37 @@ pub struct FdCache {
     capacity: usize,
     /// Nothing is remembered: directories may be changed from outside at any time.
     unsteady: AtomicBool,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How a cache was used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FdCacheUse {
+    /// How many descriptors it keeps open at most.
+    pub capacity: usize,
+    /// How often the descriptor that was asked for was open.
+    pub hits: u64,
+    /// How often a directory had to be opened.
+    pub misses: u64,
 }
 
 impl FdCache {
     /// A cache of at most `capacity` descriptors.
     pub fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { queue: Mutex::default(), capacity: capacity.max(8), unsteady: AtomicBool::new(false) })
+        Arc::new(Self {
+            queue: Mutex::default(),
+            capacity: capacity.max(8),
+            unsteady: AtomicBool::new(false),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        })
+    }
+
+    /// How it was used so far.
+    pub fn usage(&self) -> FdCacheUse {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        FdCacheUse { capacity: self.capacity, hits: get(&self.hits), misses: get(&self.misses) }
     }
 
     /// From now on, nothing that was learnt of a directory is remembered: it may be changed from outside at any time.
@@ -223,10 +249,12 @@ impl DirHandle {
     fn open_fd(&self) -> Option<Arc<OwnedFd>> {
         let fd = self.fd.lock().clone()?;
         self.used.store(true, Ordering::Relaxed);
+        self.fds.hits.fetch_add(1, Ordering::Relaxed);
         Some(fd)
     }
 
     fn open_below(self: &Arc<Self>, parent: &OwnedFd, name: Name<'_>) -> Result<Arc<OwnedFd>> {
+        self.fds.misses.fetch_add(1, Ordering::Relaxed);
         let fd = sys::open::dir_at(parent, name)?;
         let stat = sys::attr::fstat(&fd)?;
         if (ObjectId { dev: stat.dev, ino: stat.ino }) != self.id {

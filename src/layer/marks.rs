@@ -63,9 +63,18 @@ impl Opaque {
     }
 }
 
+/// The part that means something of a name by which a mount tells of itself (`user.mica.layer`: `layer`); `None` for any other name.
+/// Nothing is stored under these, and what a layer holds there never shows, so no layer can lie.
+pub fn virtual_xattr(name: &[u8]) -> Option<&[u8]> {
+    let what = [&b"user.mica."[..], b"trusted.mica."].iter().find_map(|prefix| name.strip_prefix(*prefix))?;
+    let known = matches!(what, b"layer" | b"layers" | b"realpath" | b"origin" | b"explain" | b"whiteout-by");
+    (known || what.starts_with(b"whiteout-by.")).then_some(what)
+}
+
 /// Whether a raw xattr name is one of a union's own marks, which users of the mount do not see.
 pub fn is_private_xattr(name: &[u8]) -> bool {
-    [&b"trusted.overlay."[..], b"user.overlay.", b"user.fuseoverlayfs."].iter().any(|p| name.starts_with(p))
+    let marks = [&b"trusted.overlay."[..], b"user.overlay.", b"user.fuseoverlayfs."];
+    marks.iter().any(|p| name.starts_with(p)) || virtual_xattr(name).is_some()
 }
 
 /// What a name in an OCI layer or AUFS branch means.

@@ -14,6 +14,7 @@ pub mod fusermount;
 pub mod help;
 pub mod helper;
 pub mod launch;
+pub mod live;
 pub mod mounted;
 pub mod options;
 pub mod point;

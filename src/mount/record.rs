@@ -3,6 +3,7 @@
 //! ```text
 //! /run/mica/mounts/MAJOR:MINOR.json              root's mounts; the name is the device number of the mount
 //! $XDG_RUNTIME_DIR/mica/mounts/MAJOR:MINOR.json  a user's
+//! .../MAJOR:MINOR.sock                           where its server can be asked ([`super::live`]); only its owner and root connect
 //! ```
 //! The mount table says where a mount is, but not what it is made of; this does. A record is written in one step before the first
 //! request is answered and removed when serving ends. One whose process is gone (by number and start time) is stale: whoever
@@ -12,6 +13,8 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -196,6 +199,11 @@ impl Recorder {
         kept
     }
 
+    /// Where the mount was made.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
     fn record(&self, stack: &Stack, io: RecordIo) -> sys::Result<Record> {
         let pid = std::process::id();
         let gone = || sys::Error::new("read", format!("/proc/{pid}/stat"), Errno::NOENT);
@@ -226,11 +234,23 @@ pub struct Kept {
     record: Record,
 }
 
+impl Kept {
+    /// Listens beside the record, in place of a server that is gone.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn listen(&self) -> sys::Result<UnixListener> {
+        let name = socket_name(self.name.as_name())?;
+        remove(&self.dir, name.as_name());
+        sys::socket::listen(&self.dir, name.as_name())
+    }
+}
+
 impl Drop for Kept {
     fn drop(&mut self) {
         let ours = read_one(&self.dir, self.name.as_name()).ok().flatten().is_none_or(|found| found == self.record);
         if ours {
-            remove(&self.dir, self.name.as_name());
+            remove_both(&self.dir, self.name.as_name());
         }
     }
 }
@@ -242,6 +262,31 @@ pub fn of_device(dev: (u32, u32)) -> Option<Record> {
         let dir = sys::open::dir_path(place).ok()?;
         live(&dir, name.as_name())
     })
+}
+
+/// Connects to the server of the mount with this device number. `None` when there is no record of it.
+///
+/// # Errors
+/// The kernel's: `ENOENT` and `ECONNREFUSED` for a server that cannot be asked; `EACCES` for another user's; `EPERM` when somebody
+/// else listens there.
+pub fn connect(dev: (u32, u32)) -> Option<sys::Result<UnixStream>> {
+    let name = file_name(dev).ok()?;
+    places().iter().find_map(|place| {
+        let dir = sys::open::dir_path(place).ok()?;
+        let record = live(&dir, name.as_name())?;
+        Some(connect_in(&dir, name.as_name(), &record))
+    })
+}
+
+fn connect_in(dir: &OwnedFd, name: Name<'_>, record: &Record) -> sys::Result<UnixStream> {
+    let name = socket_name(name)?;
+    let stream = sys::socket::connect(dir, name.as_name())?;
+    let peer = sys::socket::peer(&stream)?;
+    // From another PID namespace its number does not show.
+    if peer.pid != 0 && peer.pid != record.pid {
+        return Err(sys::Error::new("connect", format!("{name}: process {} listens there", peer.pid), Errno::PERM));
+    }
+    Ok(stream)
 }
 
 /// The records of all mounts whose process still runs, by device number. Stale ones are removed where that is allowed.
@@ -288,6 +333,12 @@ fn file_name((major, minor): (u32, u32)) -> sys::Result<NameBuf> {
     NameBuf::new(name.as_bytes()).map_err(|e| sys::Error::new("openat", e.to_string(), Errno::INVAL))
 }
 
+/// The name of the socket beside a record.
+fn socket_name(record: Name<'_>) -> sys::Result<NameBuf> {
+    let stem = record.as_bytes().strip_suffix(b".json").unwrap_or(record.as_bytes());
+    NameBuf::new(&[stem, b".sock"].concat()).map_err(|e| sys::Error::new("bind", e.to_string(), Errno::INVAL))
+}
+
 /// The device number that a file name of [`file_name`] is of.
 fn device_of(name: &[u8]) -> Option<(u32, u32)> {
     let (major, minor) = std::str::from_utf8(name).ok()?.strip_suffix(".json")?.split_once(':')?;
@@ -316,7 +367,7 @@ fn live(dir: &OwnedFd, name: Name<'_>) -> Option<Record> {
     match read_one(dir, name) {
         Ok(Some(record)) if sys::process::is_running(record.pid, record.start_time) => Some(record),
         Ok(Some(_)) => {
-            remove(dir, name);
+            remove_both(dir, name);
             None
         }
         Ok(None) => None,
@@ -347,5 +398,13 @@ fn remove(dir: &OwnedFd, name: Name<'_>) {
     match sys::name::unlink(dir, name) {
         Err(e) if e.errno() != Errno::NOENT => log::debug!("{name} stays: {e}"),
         _ => {}
+    }
+}
+
+/// Removes a record and the socket beside it.
+fn remove_both(dir: &OwnedFd, record: Name<'_>) {
+    remove(dir, record);
+    if let Ok(socket) = socket_name(record) {
+        remove(dir, socket.as_name());
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::launch::Serving;
+use super::live::Asked;
 use super::options::IdRange;
 use super::options::Io;
 use super::options::MountOptions;
@@ -79,6 +80,8 @@ pub fn open_dirs(request: &Request) -> Result<Arc<Union>, String> {
 /// Opens a layer. One that the mount point lies in is looked at without what is mounted in it (as the kernel's overlayfs looks at
 /// all its layers): the server would else ask itself, and wait for the answer.
 fn open_layer(path: &Path, target: &Path, fds: Arc<FdCache>) -> layer::Result<DirLayer> {
+    // What is told of it later must hold after the server has left its caller's directory.
+    let path = &*std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let inside = |layer: PathBuf| std::fs::canonicalize(target).is_ok_and(|target| target.starts_with(layer));
     if std::fs::canonicalize(path).is_ok_and(inside) {
         match sys::private_tree::open(path)? {
@@ -103,12 +106,13 @@ pub fn make_union(
     if is_unsteady(options) {
         fds.remember_nothing();
     }
+    let kept = fds.clone();
     let upper = changes
         .map(|c| open_upper(&c, options, fds).map_err(|e| format!("upper directory {}: {e}", c.upper.display())))
         .transpose()?;
     let stack = Stack::new(upper, layers).map_err(|e| e.to_string())?;
     let union = Union::new(stack, union_options(request)).map_err(|e| e.to_string())?;
-    Ok(Arc::new(union.with_manners(manners(options))))
+    Ok(Arc::new(union.with_manners(manners(options)).with_fd_cache(kept)))
 }
 
 /// Redirects and copies of attributes alone are written where the options ask for them, since who reads the upper directory must
@@ -174,6 +178,7 @@ pub fn serve(union: Arc<Union>, options: &MountOptions, serving: Serving<'_>) ->
         max_write: options.max_write.unwrap_or(fuse::Config::default().max_write),
         unopened: (options.io != Io::Cache).then(open_files),
         lend: options.io == Io::Passthrough,
+        title: serving.recorder.target().display().to_string(),
     };
     let (counted, stacked) = (union.clone(), union.clone());
     serving.statistics.on_signal(move || log::info!("{} nodes known", counted.table().len()));
@@ -184,7 +189,8 @@ pub fn serve(union: Arc<Union>, options: &MountOptions, serving: Serving<'_>) ->
         fuse::Data::Cached => RecordIo::Cache,
         fuse::Data::Lent => RecordIo::Passthrough,
     };
-    let _record = serving.recorder.keep(stacked.stack(), io);
+    let record = serving.recorder.keep(stacked.stack(), io);
+    let _asked = record.as_ref().and_then(|record| Asked::start(record, session.live()));
     serving.ready.now();
     session.run().map_err(|e| format!("serving ended: {e}"))
 }

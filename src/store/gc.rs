@@ -83,9 +83,11 @@ impl Store {
         Ok(needed)
     }
 
-    /// Removes what killed processes left half done. Only under the exclusive lock.
+    /// Removes what killed processes left half done. Only under the exclusive lock, and never with the index's in hand.
     fn sweep(&self) -> Result<usize> {
         let mut swept = self.sweep_blobs()? + self.layers().sweep()? + self.sweep_kept()?;
+        // Who rewrites an index or a record may hold nothing but this.
+        let _index = self.index()?;
         for dir in [self.root(), self.containers_dir(), self.mounts_dir()] {
             swept += file::sweep(dir)?;
         }

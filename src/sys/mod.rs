@@ -35,6 +35,7 @@ pub mod process;
 pub mod rlimit;
 pub mod signal;
 pub mod signal_wait;
+pub mod socket;
 pub mod trampoline;
 pub mod tty;
 pub mod writeback;

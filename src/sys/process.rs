@@ -48,6 +48,66 @@ pub fn open_files_limit() -> usize {
     limit.current.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
+/// What this process uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory in use, in bytes; `None` without `/proc`.
+    pub memory: Option<u64>,
+    /// The most that ever was.
+    pub memory_peak: Option<u64>,
+    /// Threads.
+    pub threads: u64,
+    /// Open descriptors, without the one that counts them.
+    pub descriptors: u64,
+}
+
+/// What this process uses, as `/proc` tells; zeros without it.
+pub fn usage() -> Usage {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let kib = |name| field(name).map(|n| n * 1024);
+    let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1));
+    Usage {
+        memory: kib("VmRSS:"),
+        memory_peak: kib("VmHWM:"),
+        threads: field("Threads:").unwrap_or(0),
+        descriptors: descriptors as u64,
+    }
+}
+
+/// Whether a process (or thread) is in the same mount and user namespace as this one; `false` where that cannot be seen.
+pub fn shares_namespaces(pid: u32) -> bool {
+    ["mnt", "user"].iter().all(|kind| {
+        let of = |who: &str| std::fs::metadata(format!("/proc/{who}/ns/{kind}"));
+        match (of("self"), of(&pid.to_string())) {
+            (Ok(own), Ok(other)) => {
+                use std::os::unix::fs::MetadataExt;
+                (own.dev(), own.ino()) == (other.dev(), other.ino())
+            }
+            // A kernel without this kind has one for all.
+            (Err(e), _) => e.kind() == std::io::ErrorKind::NotFound && *kind == "user",
+            _ => false,
+        }
+    })
+}
+
+/// Whether `thread` is one of the threads of process `pid`.
+pub fn is_thread_of(thread: u32, pid: u32) -> bool {
+    thread == pid || std::fs::metadata(format!("/proc/{pid}/task/{thread}")).is_ok()
+}
+
+/// The name of a process or thread, raw; `None` when it is gone.
+pub fn command_name(pid: u32) -> Option<Vec<u8>> {
+    let mut name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    if name.last() == Some(&b'\n') {
+        name.pop();
+    }
+    Some(name)
+}
+
 /// When a process started, in the kernel's clock ticks since boot; `None` when there is no such process. Together with the
 /// process's number it names a process for good, since numbers are used again.
 ///

@@ -115,6 +115,14 @@ impl Signals {
         }
     }
 
+    /// A signal that came already; does not wait.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn came(&self) -> Result<Option<Signal>> {
+        self.read()
+    }
+
     fn read(&self) -> Result<Option<Signal>> {
         let mut info = MaybeUninit::<libc::signalfd_siginfo>::zeroed();
         let size = size_of::<libc::signalfd_siginfo>();

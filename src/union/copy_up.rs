@@ -77,6 +77,17 @@ pub(super) enum Copy {
     Prefix(u64),
 }
 
+impl Copy {
+    /// How many bytes of the content of a file that is.
+    fn bytes(self, stat: &Stat) -> u64 {
+        match (stat.kind(), self) {
+            (Kind::File, Copy::All) => stat.size,
+            (Kind::File, Copy::Prefix(len)) => len.min(stat.size),
+            _ => 0,
+        }
+    }
+}
+
 /// What is copied.
 pub(super) struct Source<'a> {
     obj: &'a Obj,
@@ -174,6 +185,11 @@ impl Union {
         }
         let _copying = node.copy.lock();
         let Some(lower) = node.body.read().data.clone() else { return Ok(()) };
+        self.copies.counted(node, Some(lower.layer), || self.copy_content(node, &lower, copy))
+    }
+
+    /// Returns how many bytes were copied.
+    fn copy_content(&self, node: &Arc<Node>, lower: &Lower, copy: Copy) -> Result<u64> {
         let upper = self.upper()?;
         let held = self.hold(node)?;
         let fd = sys::open::reopen(&*held, sys::open::Access::ReadWrite)?;
@@ -197,7 +213,7 @@ impl Union {
         if matches!(body.io, Some(Io::Lower(_))) {
             body.io = None;
         }
-        Ok(())
+        Ok(copy.bytes(&before))
     }
 
     /// Whether a copy-up of a file may leave its content below.
@@ -219,8 +235,13 @@ impl Union {
         // Not in the `match` itself: its guard would be held over the whole copy-up.
         let real = node.body.read().real.clone();
         match real {
-            Real::Dir(dirs) => self.copy_up_dir(node, dirs),
-            Real::Lower(lower) => self.copy_up_file(node, &lower, copy),
+            Real::Dir(dirs) => {
+                let from = face(&dirs.lowers).map(|lower| lower.layer);
+                self.copies.counted(node, from, || self.copy_up_dir(node, dirs).map(|()| 0))
+            }
+            Real::Lower(lower) => {
+                self.copies.counted(node, Some(lower.layer), || self.copy_up_file(node, &lower, copy))
+            }
             Real::Upper { .. } => Ok(()),
         }
     }
@@ -243,7 +264,8 @@ impl Union {
         Ok(())
     }
 
-    fn copy_up_file(&self, node: &Arc<Node>, lower: &Lower, copy: Copy) -> Result<()> {
+    /// Returns how many bytes of content were copied.
+    fn copy_up_file(&self, node: &Arc<Node>, lower: &Lower, copy: Copy) -> Result<u64> {
         let stat = lower.obj.stat()?;
         let what = match stat.kind() {
             Kind::File => What::File,
@@ -255,6 +277,7 @@ impl Union {
         let origin = others.as_ref().and_then(|_| self.stack().origin_record(lower.layer, lower.obj.id()));
         let attributes = self.may_leave_data(&stat, copy, origin.as_ref());
         let copy = if copy == Copy::Attributes && !attributes { Copy::All } else { copy };
+        let bytes = copy.bytes(&stat);
         // The lower file may itself be a copy of attributes, made by another union.
         let content = node.body.read().data.clone().unwrap_or_else(|| lower.clone());
         let data = attributes.then(|| content.clone());
@@ -264,11 +287,13 @@ impl Union {
         let mut built = Built::make(upper, &source, what)?;
         let names = others.as_ref().map(|paths| self.link_others(lower, &built, paths, node)).transpose()?;
         let place = node.body.read().place.clone();
-        let Some((parent, _)) = place else { return self.adopt_orphan(node, &mut built, stat, data) };
+        let Some((parent, _)) = place else {
+            return self.adopt_orphan(node, &mut built, stat, data).map(|()| bytes);
+        };
         let locked = parent.names.write();
         let Some(site) = self.site_of(node)?.filter(|_| still_there(node, &parent)) else {
             drop(locked);
-            return self.adopt_orphan(node, &mut built, stat, data);
+            return self.adopt_orphan(node, &mut built, stat, data).map(|()| bytes);
         };
         if built.recorded {
             set_impure(&site.dir, upper)?;
@@ -282,7 +307,7 @@ impl Union {
             node.body.write().nlink_shift = 0;
         }
         [parent.ino, node.ino].into_iter().for_each(|ino| self.tell_aside(ino));
-        Ok(())
+        Ok(bytes)
     }
 
     /// Where a node's object will lie in upper; `None` when it has no name any more.

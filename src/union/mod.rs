@@ -44,6 +44,7 @@ mod testing;
 mod tmpfile;
 pub mod view;
 mod volatile;
+pub mod watch;
 mod whiteout;
 pub mod work;
 mod xattr;
@@ -70,6 +71,7 @@ use work::Upper;
 
 use crate::layer::ObjectId;
 use crate::layer::handle::DirHandle;
+use crate::layer::handle::FdCache;
 use crate::path::Name;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
@@ -97,6 +99,8 @@ pub struct Union {
     aside: aside::Aside,
     manners: manners::Manners,
     files: files::Files,
+    copies: watch::CopyUps,
+    fds: Option<Arc<FdCache>>,
 }
 
 /// A node with its attributes, as a lookup finds it. The node's reference count was raised by one.
@@ -125,6 +129,8 @@ impl Union {
             aside: aside::Aside::default(),
             manners: manners::Manners::default(),
             files: files::Files::default(),
+            copies: watch::CopyUps::default(),
+            fds: None,
         })
     }
 
@@ -193,11 +199,15 @@ impl Union {
 
     /// [`Union::lookup`] with the parent's names locked.
     fn lookup_locked(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Option<Entry>> {
+        self.lookup_heard(parent, name, &mut ())
+    }
+
+    fn lookup_heard(&self, parent: &Arc<Node>, name: Name<'_>, observer: &mut impl Observer) -> Result<Option<Entry>> {
         let dirs = self.dirs_of(parent)?;
         if is_removed(parent) {
             return Ok(None);
         }
-        match lookup::walk(&dirs, &self.stack.roots, name, &mut ())? {
+        match lookup::walk(&dirs, &self.stack.roots, name, observer)? {
             None => Ok(None),
             Some(target) => self.intern(parent, name, target).map(Some),
         }

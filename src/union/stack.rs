@@ -78,11 +78,15 @@ impl Stack {
 
     /// The inode number that an origin record stands for; `None` when its layer is not in this stack.
     pub(super) fn origin_ino(&self, record: &[u8]) -> Option<u64> {
-        let (key, ino) = std::str::from_utf8(record).ok()?.rsplit_once(':')?;
-        let ino = ino.parse().ok()?;
-        let layer = (*self.by_key.get(key)?)?;
+        let (layer, ino) = self.origin_parts(record)?;
         let dev = self.roots.0.get(usize::from(layer))?.obj.id().dev;
         self.lower_ino(layer, ObjectId { dev, ino })
+    }
+
+    /// The layer, and the object's own number there, that an origin record names.
+    pub(super) fn origin_parts(&self, record: &[u8]) -> Option<(u16, u64)> {
+        let (key, ino) = std::str::from_utf8(record).ok()?.rsplit_once(':')?;
+        Some(((*self.by_key.get(key)?)?, ino.parse().ok()?))
     }
 }
 

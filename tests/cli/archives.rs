@@ -134,7 +134,9 @@ fn a_root_filesystem_becomes_an_image() {
     assert!(id.starts_with("sha256:") && id.len() == 72, "{id}");
     assert_eq!(area.ok(["images", "--no-trunc", "--format", "{{.ID}}", "r:1"]), id);
     let seen: serde_json::Value = serde_json::from_str(&area.ok(["inspect", "r:1"])).unwrap();
-    assert_eq!(seen[0]["Config"], serde_json::json!({"Env": ["A=b c"], "Cmd": ["sh"], "WorkingDir": "/opt"}));
+    let config = &seen[0]["Config"];
+    let expected = (&serde_json::json!(["A=b c"]), &serde_json::json!(["sh"]), &serde_json::json!("/opt"));
+    assert_eq!((&config["Env"], &config["Cmd"], &config["WorkingDir"]), expected);
     assert_eq!((&seen[0]["Comment"], &seen[0]["Os"]), (&"a message".into(), &"linux".into()));
     // The same from standard input; without a message docker's words tell where it came from.
     let input = fs::File::open(&rootfs).unwrap();

@@ -62,10 +62,10 @@ fn damage_is_named_and_repaired() {
     let load = ["load".into(), "-v".into(), "-i".into(), fixture.file("docker.tar").into_os_string()];
     let said = area.said(load.clone());
     assert_eq!(said.code(), 0);
-    assert!(said.err.lines().any(|line| !line.contains("already here")), "nothing was loaded: {said:?}");
+    assert!(said.err.lines().any(|line| !line.contains("Already exists")), "nothing was loaded: {said:?}");
     whole(&area);
     let said = area.said(load);
-    assert!(said.err.lines().all(|line| line.contains("already here")), "{said:?}");
+    assert!(said.err.lines().all(|line| line.contains("Already exists")), "{said:?}");
 }
 
 #[test]

@@ -147,3 +147,42 @@ fn mount_points_that_cannot_be() {
     let records = area.store_files().into_iter().filter(|p| p.parent().is_some_and(|p| p.ends_with("mounts")));
     assert_eq!(records.count(), 0, "no record of a mount is left");
 }
+
+#[test]
+fn a_mounted_image_and_a_running_container_tell_of_themselves() {
+    require_root!();
+    let fixture = require_fixture!("busybox");
+    let area = Area::with("live", &fixture);
+    let point = area.new_dir("mnt");
+    area.ok(["mount", &fixture.image(), "mnt"]);
+    let told = |name: &str| {
+        let file = point.join("etc/passwd");
+        let said = finish(Command::new("getfattr").args(["--only-values", "-n", name]).arg(file));
+        assert_eq!(said.code(), 0, "{}", said.err);
+        said.out
+    };
+    let layer = told("user.mica.layer");
+    let (number, digest) = layer.split_once(' ').expect("two words");
+    assert!(number.parse::<u16>().is_ok() && digest.starts_with("sha256:"), "{layer}");
+    assert!(told("user.mica.realpath").starts_with("pack "));
+    assert!(told("user.mica.explain").contains("/etc/passwd in "));
+    let explained = area.ok(["explain", "mnt", "/etc/passwd"]);
+    assert!(explained.contains("\nknown to the kernel\n"), "{explained}");
+    assert!(area.ok(["stats", "mnt"]).contains(", read-only"));
+    area.ok(["umount", "mnt"]);
+    for command in ["stats", "trace"] {
+        let said = area.fails([command, "mnt"], 1);
+        assert!(said.contains("nor on a mount of mica") && said.contains("\nhint: "), "{said}");
+    }
+
+    // By its name; what happens inside is heard outside.
+    let script = "while [ ! -e /proc/sys/none ]; do sleep 0.1; echo x >> /etc/passwd; touch /tmp/$RANDOM; done";
+    let mut running = area.mica(["run", "--name", "told", &fixture.image(), "sh", "-c", script]).spawn().unwrap();
+    until("the container runs", || area.said(["stats", "told"]).status.success());
+    let heard = area.ok(["trace", "told", "--op", "write", "--path", "/etc/passwd", "-n", "2"]);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(heard.lines().count(), 2, "{heard}");
+    assert!(heard.lines().all(|line| line.contains("/etc/passwd  upper 2B at ") && line.contains("  sh[")), "{heard}");
+    area.ok(["rm", "told"]);
+}

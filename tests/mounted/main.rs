@@ -20,6 +20,7 @@ mod interop;
 mod lent;
 mod limits;
 mod link;
+mod live;
 mod mmap;
 mod outside;
 mod owner;

@@ -98,6 +98,9 @@ fn all_traced(pid: &str) -> bool {
     states.all(|s| s.lines().any(|l| l.strip_prefix("TracerPid:").is_some_and(|n| n.trim() != "0")))
 }
 
+/// How often it is tried.
+const ROUNDS: usize = 5;
+
 #[test]
 fn warm_operations_cost_no_request_and_others_few() {
     if On::chosen() == On::Kernel || !have("strace") {
@@ -105,7 +108,9 @@ fn warm_operations_cost_no_request_and_others_few() {
     }
     let fill = |_: &Path, low: &Path| {
         put(low, "d/f", "small");
-        put(low, "d/cold", "small");
+        for round in 0..ROUNDS {
+            put(low, &format!("d/cold{round}"), "small");
+        }
         put_dir(low, "d/e");
     };
     let Some(p) = Place::mounted("requests", fill) else { return };
@@ -113,6 +118,17 @@ fn warm_operations_cost_no_request_and_others_few() {
         Ok(counter) => counter,
         Err(reason) => skip!("{reason}"),
     };
+    // Other tests make the kernel drop its caches, on the whole machine: a round beside such a one counts too much, never too little.
+    let wrong = (0..ROUNDS).map(|round| wrong_counts(&p, &counter, round)).find(Vec::is_empty);
+    assert!(
+        wrong.is_some() || On::chosen() != On::Mica,
+        "{ROUNDS} rounds with more requests than there may be, see above"
+    );
+}
+
+/// What took more requests than it may, in a tree that starts warm.
+fn wrong_counts(p: &Place, counter: &Counter, round: usize) -> Vec<String> {
+    let (new, dir, cold) = (format!("d/new{round}"), format!("d/dir{round}"), format!("d/cold{round}"));
     let read = |name: &str| {
         let mut text = String::new();
         File::open(p.at(name)).unwrap().read_to_string(&mut text).unwrap();
@@ -139,14 +155,14 @@ fn warm_operations_cost_no_request_and_others_few() {
     let cases: &[Case<'_>] = &[
         ("warm stat", 0, &|| stat("d/f")),
         ("warm stat of a miss", 0, &|| stat("d/none")),
-        ("stat of a name that was listed", 0, &|| stat("d/cold")),
+        ("stat of a name that was listed", 0, &|| stat(&cold)),
         ("open, read, close of a cached small file", both, &|| read("d/f")),
-        ("open, read, close of a small file with a known name", 1 + both, &|| read("d/cold")),
-        ("create, write, close", 4 + close, &|| fs::write(p.at("d/new"), "x").unwrap()),
+        ("open, read, close of a small file with a known name", 1 + both, &|| read(&cold)),
+        ("create, write, close", 4 + close, &|| fs::write(p.at(&new), "x").unwrap()),
         ("a write more", 1, &|| write_more(&file)),
-        ("chmod in upper", 2, &|| crate::place::chmod(&p.at("d/new"), 0o600)),
-        ("unlink in upper", 2, &|| fs::remove_file(p.at("d/new")).unwrap()),
-        ("mkdir of a name not looked up", 3, &|| fs::create_dir(p.at("d/dir")).unwrap()),
+        ("chmod in upper", 2, &|| crate::place::chmod(&p.at(&new), 0o600)),
+        ("unlink in upper", 2, &|| fs::remove_file(p.at(&new)).unwrap()),
+        ("mkdir of a name not looked up", 3, &|| fs::create_dir(p.at(&dir)).unwrap()),
         ("listing of a small directory that just changed", 5, &|| list()),
     ];
     let mut lines = String::new();
@@ -159,5 +175,5 @@ fn warm_operations_cost_no_request_and_others_few() {
         }
     }
     eprint!("{lines}");
-    assert!(wrong.is_empty() || On::chosen() != On::Mica, "{wrong:#?}");
+    wrong
 }

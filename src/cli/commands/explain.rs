@@ -7,9 +7,11 @@ use crate::cli::error::CliError;
 use crate::cli::looking;
 use crate::cli::looking::Asking;
 use crate::engine;
+use crate::explain::Explanation;
 use crate::explain::explain;
 use crate::explain::json;
 use crate::explain::text;
+use crate::live::stats::Known;
 
 /// Arguments of `mica explain`.
 #[derive(Debug, clap::Args)]
@@ -31,10 +33,38 @@ pub struct Args {
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let target = args.asking.open(context)?;
     let explanation = explain(&target.subject, &target.path, args.follow).map_err(engine::Error::from)?;
+    let known = known(args, &explanation);
     if args.json {
-        writeln!(context.out, "{:#}", json::document(&explanation))?;
+        let mut document = json::document(&explanation);
+        if let (Some(known), Some(all)) = (known, document.as_object_mut()) {
+            all.insert("kernel".to_owned(), serde_json::to_value(known).map_err(CliError::new)?);
+        }
+        writeln!(context.out, "{document:#}")?;
     } else {
         context.out.write_all(text::picture(&explanation, looking::style(args.verbose)).as_bytes())?;
+        if let Some(known) = known {
+            write!(context.out, "\n{}", kernel(&known))?;
+        }
     }
     looking::ended(context, &explanation.outcome)
+}
+
+/// What the server of a live mount says that the kernel may keep of the path; `None` for everything else, and where it cannot be asked.
+fn known(args: &Args, explanation: &Explanation) -> Option<Known> {
+    let mut path = b"/".to_vec();
+    path.extend(explanation.components.last()?.path.to_bytes());
+    args.asking.live()?.known(&path).ok()
+}
+
+fn kernel(known: &Known) -> String {
+    let kept = known.timeout_seconds.map_or_else(|| "for ever".to_owned(), |secs| format!("for {secs} seconds"));
+    match known.ino {
+        Some(ino) if known.references > 0 => format!(
+            "known to the kernel\n  inode     {ino}, {} references, {} open handles\n  kept      names and attributes {kept}\n",
+            known.references, known.open_handles
+        ),
+        _ => format!(
+            "not known to the kernel under this name\n  kept      by another name at most, or that the name is missing, {kept}\n"
+        ),
+    }
 }

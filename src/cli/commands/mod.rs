@@ -27,8 +27,10 @@ mod rmi;
 mod run;
 mod save;
 mod show;
+mod stats;
 mod system;
 mod tag;
+mod trace;
 mod tree;
 mod umount;
 mod which;
@@ -88,6 +90,10 @@ pub enum Command {
     Refresh(refresh::Args),
     /// List the mounts
     Mounts(mounts::Args),
+    /// Show the operations of a mount as they are done: process, path, layers, result, time
+    Trace(trace::Args),
+    /// Show what a mount did and holds: requests, nodes, memory, copy-ups, abilities of the kernel
+    Stats(stats::Args),
     /// Run a command in a new container
     Run(Box<run::Args>),
     /// List containers
@@ -132,6 +138,8 @@ impl Command {
             Command::Umount(args) => umount::run(&args, context),
             Command::Refresh(args) => refresh::run(&args, context),
             Command::Mounts(args) => mounts::run(&args, context),
+            Command::Trace(args) => trace::run(&args, context),
+            Command::Stats(args) => stats::run(&args, context),
             Command::Run(args) => run::run(*args, context).map_err(CliError::in_run),
             Command::Ps(args) => ps::run(&args, context),
             Command::Rm(args) => rm::run(&args, context),

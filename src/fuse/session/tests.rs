@@ -25,7 +25,7 @@ impl Mount {
         let layer = MemLayer::new("empty", &[]).unwrap();
         let stack = Stack::new(None, vec![Arc::new(layer)]).unwrap();
         let union = Arc::new(Union::new(stack, Options::default()).unwrap());
-        let agreed = Agreed { flags: 0, max_write: 4096, minor: 45 };
+        let agreed = Agreed { flags: 0, offered: 0, max_write: 4096, minor: 45 };
         let server = Server::new(Arc::new(Device::new(ours)), union, Config::default(), agreed, None);
         let pool = Arc::new(Pool::new(server, max));
         let service = std::thread::spawn({
