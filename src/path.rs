@@ -6,6 +6,7 @@
 //! string.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The longest name a Linux filesystem accepts, in bytes.
 pub const NAME_MAX: usize = 255;
@@ -69,9 +70,9 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// One checked path component, owned.
+/// One checked path component, owned. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NameBuf(Box<[u8]>);
+pub struct NameBuf(Arc<[u8]>);
 
 impl NameBuf {
     /// Checks `bytes` and copies them.

@@ -228,9 +228,25 @@ pub fn opening_store(root: &Path, e: store::Error) -> CliError {
     error
 }
 
+/// Docker's line for a `--filter` that cannot be read.
+fn bad_filter(e: &clap::Error) -> Option<String> {
+    use clap::error::ContextKind;
+    use clap::error::ContextValue;
+    let text = |kind| match e.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    };
+    let (argument, value) = (text(ContextKind::InvalidArg)?, text(ContextKind::InvalidValue)?);
+    let why = std::error::Error::source(e)?;
+    argument.starts_with("--filter ").then(|| format!("invalid argument {value:?} for \"-f, --filter\" flag: {why}"))
+}
+
 /// Reports what clap found in the arguments. Help and version are no failures.
 pub fn usage(e: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
+    if let Some(line) = bad_filter(e) {
+        return CliError::new(line).code(EXIT_MICA).hint("see --help").report();
+    }
     if let Err(printing) = e.print() {
         return CliError::from(printing).report();
     }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -111,6 +112,15 @@ pub fn ended(context: &mut Context, outcome: &Outcome) -> Result<(), CliError> {
         0 => Ok(()),
         code => Err(CliError::answered(code)),
     }
+}
+
+/// Writes a page for a browser, whole or not at all; `-` is standard output. What the command found is said by its exit code.
+pub fn page(context: &mut Context, file: &Path, page: &str) -> Result<(), CliError> {
+    if file == Path::new("-") {
+        return Ok(context.out.write_all(page.as_bytes())?);
+    }
+    let failed = |source| engine::Error::Output { path: file.display().to_string(), source };
+    Ok(engine::output::file(file, |out| out.write_all(page.as_bytes()).map_err(failed))?)
 }
 
 /// The failure to show something that does not show.

@@ -10,6 +10,7 @@ use super::diff;
 use crate::env;
 use crate::fuse;
 use crate::image::Digest;
+use crate::image::change;
 use crate::image::config::History;
 use crate::image::config::ImageConfig;
 use crate::image::diff::DiffOptions;
@@ -40,6 +41,8 @@ pub struct Request {
     pub message: String,
     /// `-a`: goes into the history and the config.
     pub author: String,
+    /// `-c`: what a container of the new image runs, as instructions.
+    pub changes: Vec<String>,
 }
 
 /// Commits a container.
@@ -48,7 +51,7 @@ pub struct Request {
 /// other.
 ///
 /// # Errors
-/// A missing container; [`Error::Commit`] when its changes cannot be read or stored.
+/// A missing container; [`Error::Change`]; [`Error::Commit`] when its changes cannot be read or stored.
 ///
 /// # Durability
 /// Layer, config and name are on disk when this returns, in this order; a crash leaves the image or nothing that shows.
@@ -56,7 +59,11 @@ pub fn commit(store: &Store, request: &Request) -> Result<Digest> {
     containers::reconcile(store)?;
     let _adding = store.adding()?;
     let record = store.find_container(&request.container)?;
-    let base = store.config(&record.image_id)?;
+    let mut base = store.config(&record.image_id)?;
+    // First what can be wrong at once.
+    let mut run = containers::config_of(&record).or_else(|| base.config.take()).unwrap_or_default();
+    change::apply(&mut run, &request.changes)?;
+    base.config = Some(run);
     settle(store, &record)?;
     let diff_id = store_changes(store, &record)?;
     let config = new_config(base, &record, request, diff_id)?;
@@ -118,9 +125,6 @@ fn new_config(mut config: ImageConfig, record: &ContainerRecord, request: &Reque
     let text = |s: &str| (!s.is_empty()).then(|| s.to_owned());
     config.created.clone_from(&created);
     config.author = text(&request.author);
-    if let Some(run) = containers::config_of(record) {
-        config.config = Some(run);
-    }
     config.rootfs.diff_ids.push(layer);
     config.history.get_or_insert_with(Vec::new).push(History {
         created,

@@ -19,6 +19,8 @@ const UNSEEN: i32 = 137;
 const CONFIG: &str = "config";
 /// Under which key a record keeps the nanoseconds of the time it was made.
 const CREATED_NANOS: &str = "created_nanos";
+/// Under which key a record keeps when its command was started: seconds since 1970, and nanoseconds.
+const STARTED: &str = "started";
 
 /// What a new container is made of.
 #[derive(Debug, Clone)]
@@ -112,6 +114,25 @@ pub fn mount_of(store: &Store, record: &ContainerRecord) -> Result<Option<PathBu
 pub fn set_state(store: &Store, id: &str, state: State) -> Result<()> {
     let index = store.index()?;
     unless_removed(store.update_container(&index, id, |record| record.state = state).map(drop))
+}
+
+/// Notes that a container's command starts now.
+///
+/// # Errors
+/// Those of the store.
+pub fn set_started(store: &Store, id: &str, pid: u32, start_time: u64) -> Result<()> {
+    let (secs, nanos) = env::now();
+    let index = store.index()?;
+    let noted = store.update_container(&index, id, |record| {
+        record.state = State::Running { pid, start_time };
+        record.extra.insert(STARTED.to_owned(), serde_json::json!([secs, nanos]));
+    });
+    unless_removed(noted.map(drop))
+}
+
+/// When a container's command was started; `None` if it never was, or by a mica that did not note it.
+pub fn started_at(record: &ContainerRecord) -> Option<(i64, u64)> {
+    serde_json::from_value(record.extra.get(STARTED)?.clone()).ok()
 }
 
 /// `mica rm -f` of a container that runs takes its record away under whoever ran it.

@@ -15,6 +15,7 @@ use crate::image::config::History;
 use crate::image::config::ImageConfig;
 use crate::image::config::RootFs;
 use crate::image::config::RunConfig;
+use crate::image::limits::Limits;
 use crate::image::manifest::Platform;
 use crate::image::reference::Reference;
 use crate::image::unpack;
@@ -31,6 +32,8 @@ pub struct Request {
     pub changes: Vec<String>,
     /// The machine the image is for; this one when it is `None`.
     pub platform: Option<Platform>,
+    /// What the tar may ask for.
+    pub limits: Limits,
 }
 
 /// Imports a root filesystem's tar, which may be compressed.
@@ -50,7 +53,7 @@ pub fn import(store: &Store, input: Input, request: &Request, progress: &dyn Pro
     let size = file.metadata().map_or(0, |m| if m.is_file() { m.len() } else { 0 });
     let counting =
         Counting { input: file, progress: progress.layer(&LayerNote { number: Some((1, 1)), diff_id: None, size }) };
-    let options = unpack::ImportOptions::default();
+    let options = unpack::ImportOptions { limits: request.limits.clone(), ..unpack::ImportOptions::default() };
     let imported = unpack::prepare_layer(counting, store.layers().packs(), &options);
     let (imported, pack) = imported.map_err(|e| Error::Import { archive: archive.clone(), source: reason(e) })?;
     progress.publishing();

@@ -57,8 +57,7 @@ pub fn inspect_image(store: &Store, word: &str) -> Result<Value> {
         "VirtualSize": size,
         "GraphDriver": { "Data": null, "Name": "mica" },
         "RootFS": { "Type": config.rootfs.kind, "Layers": config.diff_ids() },
-        // When a name was last given is not kept.
-        "Metadata": { "LastTagTime": NEVER, "Added": entry.map_or_else(|| NEVER.to_owned(), |entry| time(entry.added, 0)) },
+        "Metadata": { "LastTagTime": seconds(entry.and_then(|entry| entry.tagged)), "Added": seconds(entry.map(|entry| entry.added)) },
         "Layers": layers(store, config.diff_ids())?,
         "Store": store.path().display().to_string(),
     }))
@@ -166,7 +165,6 @@ fn state(record: &ContainerRecord) -> Value {
         State::Running { pid, .. } => (pid, 0, None),
         State::Exited { code, finished } => (0, code, Some(finished)),
     };
-    let started = !matches!(record.state, State::Created);
     json!({
         "Status": containers::state_word(&record.state),
         "Running": matches!(record.state, State::Running { .. }),
@@ -174,10 +172,14 @@ fn state(record: &ContainerRecord) -> Value {
         "Pid": pid,
         "ExitCode": code,
         "Error": "",
-        // Made and started are one step.
-        "StartedAt": if started { time(record.created, 0) } else { NEVER.to_owned() },
-        "FinishedAt": finished.map_or_else(|| NEVER.to_owned(), |finished| time(finished, 0)),
+        "StartedAt": containers::started_at(record).map_or_else(|| NEVER.to_owned(), |(secs, nanos)| time(secs, nanos)),
+        "FinishedAt": seconds(finished),
     })
+}
+
+/// A time in full seconds, if there is one.
+fn seconds(time: Option<i64>) -> String {
+    time.map_or_else(|| NEVER.to_owned(), |seconds| self::time(seconds, 0))
 }
 
 /// A time in RFC 3339.

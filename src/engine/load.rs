@@ -25,6 +25,7 @@ use crate::image::archive::Wanted;
 use crate::image::archive::source::LayoutDir;
 use crate::image::archive::source::TarFile;
 use crate::image::archive::stream;
+use crate::image::limits::Inflated;
 use crate::image::limits::Limits;
 use crate::image::reference::Reference;
 use crate::image::unpack;
@@ -150,8 +151,14 @@ pub(super) fn load_with(
 ) -> Result<Vec<Loaded>> {
     store.sweep_if_idle()?;
     let _adding = store.adding()?;
-    let importer =
-        StoreImporter { store, progress, known: store.known(), keep: options.keep_blobs, limits: &options.limits };
+    let importer = StoreImporter {
+        store,
+        progress,
+        known: store.known(),
+        keep: options.keep_blobs,
+        limits: &options.limits,
+        inflated: Inflated::default(),
+    };
     let label = input.label.clone();
     let contents = read(input, &importer, &options.machine, threads)
         .map_err(|e| Error::Archive { archive: label, source: Box::new(e) })?;
@@ -177,7 +184,7 @@ fn read(
             return archive::load(&TarFile::open(file.into(), start)?, importer, machine, threads);
         }
     }
-    stream::load(&mut file, importer, machine)
+    stream::load(&mut file, importer, machine, importer.limits)
 }
 
 /// A layer that is ready to be published: its pack, unless it was there, and its file, if that is to be kept.
@@ -234,6 +241,8 @@ struct StoreImporter<'a> {
     known: Known,
     keep: bool,
     limits: &'a Limits,
+    /// By all layers together.
+    inflated: Inflated,
 }
 
 impl StoreImporter<'_> {
@@ -300,6 +309,7 @@ impl Importer for StoreImporter<'_> {
             expected_diff_id: wanted.plan.map(|plan| plan.diff_id),
             expected_blob: wanted.plan.and_then(|plan| plan.blob).map(|(digest, _)| (digest, wanted.size)),
             limits: self.limits.clone(),
+            inflated: Some(&self.inflated),
             ..unpack::ImportOptions::default()
         };
         let (imported, pack) =

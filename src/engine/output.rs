@@ -18,6 +18,7 @@ use crate::env;
 use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
+use crate::sys::data::Appender;
 use crate::sys::name::RenameMode;
 
 /// How much is written at a time, in bytes.
@@ -58,6 +59,7 @@ pub fn file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Re
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if target.exists() && !target.is_file() {
         let file = File::options().write(true).open(&target).map_err(&fail)?;
+        // It has no places to write at, and may be a pipe: nothing that a fault could leave half done.
         return buffered(&file, write, &fail);
     }
     let (dir, name) = place(&target)?;
@@ -65,8 +67,8 @@ pub fn file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Re
     let nameless = sys::open::tmpfile(&dir, 0o666).map_err(|e| fail(e.into()))?;
     let named = nameless.is_none();
     let file = match nameless {
-        Some(fd) => File::from(fd),
-        None => File::from(sys::open::create_at(&dir, hidden.as_name(), 0o666).map_err(|e| fail(e.into()))?),
+        Some(fd) => fd,
+        None => sys::open::create_at(&dir, hidden.as_name(), 0o666).map_err(|e| fail(e.into()))?,
     };
     let publish = || -> sys::Result<()> {
         sys::data::sync(&file, true)?;
@@ -79,7 +81,7 @@ pub fn file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Re
         }
         sys::name::rename(&dir, hidden.as_name(), &dir, name.as_name(), RenameMode::Replace)
     };
-    let result = buffered(&file, write, &fail).and_then(|()| publish().map_err(|e| fail(e.into())));
+    let result = buffered(Appender::new(&file), write, &fail).and_then(|()| publish().map_err(|e| fail(e.into())));
     if result.is_err() {
         forget(&dir, &hidden);
     }
@@ -87,11 +89,11 @@ pub fn file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Re
 }
 
 fn buffered(
-    file: &File,
+    to: impl Write,
     write: impl FnOnce(&mut dyn Write) -> Result<()>,
     fail: &impl Fn(std::io::Error) -> Error,
 ) -> Result<()> {
-    let mut out = BufWriter::with_capacity(BUFFER, file);
+    let mut out = BufWriter::with_capacity(BUFFER, to);
     write(&mut out)?;
     out.flush().map_err(fail)
 }

@@ -132,7 +132,7 @@ fn run_spec(store: &Store, record: &ContainerRecord, spec: &spec::Spec) -> Resul
     let mut running = run::start(spec).map_err(Error::Run)?;
     let pid = running.pid();
     let start_time = process::start_time(pid)?.unwrap_or(0);
-    containers::set_state(store, &record.id, State::Running { pid, start_time })?;
+    containers::set_started(store, &record.id, pid, start_time)?;
     running.release().map_err(Error::Run)?;
     running.wait().map_err(Error::Run)
 }

@@ -1,9 +1,7 @@
 //! Layers that are compressed for an archive: their digests and sizes must be known before they are written.
 
-use std::fs::File;
 use std::io::BufWriter;
 use std::io::Read;
-use std::io::Seek;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
@@ -15,6 +13,7 @@ use crate::image::archive::source::FileRange;
 use crate::image::manifest::media_type;
 use crate::store::Store;
 use crate::sys;
+use crate::sys::data::Appender;
 
 /// How layers are compressed. The same layer gives the same bytes with the same mica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +56,7 @@ impl Compress {
 /// One file in the store's filesystem, without a name, that holds compressed layers one behind the other.
 #[derive(Debug)]
 pub(super) struct Spool {
-    file: File,
+    file: Appender<OwnedFd>,
 }
 
 /// A layer in the spool.
@@ -77,14 +76,14 @@ impl Spool {
             Some(fd) => fd,
             None => store.nameless_file()?,
         };
-        Ok(Self { file: File::from(fd) })
+        Ok(Self { file: Appender::new(fd) })
     }
 
     /// Compresses what `from` gives.
     pub(super) fn add(&mut self, how: Compress, from: &mut dyn Read) -> Result<Spooled> {
         let fail = |source| Error::Output { path: "a compressed layer".to_owned(), source };
-        let at = self.file.stream_position().map_err(fail)?;
-        let mut out = Sha256Writer::new(BufWriter::with_capacity(256 << 10, &self.file));
+        let at = self.file.len();
+        let mut out = Sha256Writer::new(BufWriter::with_capacity(256 << 10, &mut self.file));
         how.copy(from, &mut out).map_err(fail)?;
         let (mut out, blob, size) = out.finish();
         out.flush().map_err(fail)?;
@@ -92,7 +91,7 @@ impl Spool {
     }
 
     pub(super) fn into_fd(self) -> OwnedFd {
-        self.file.into()
+        self.file.into_inner()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Giving an image one more name.
 
+use crate::env;
 use crate::image::reference::Reference;
 use crate::store::Store;
 
@@ -20,7 +21,7 @@ pub fn tag(store: &Store, source: &str, target: &str) -> Result<()> {
     let index = store.index()?;
     store.change_images(&index, |images| {
         let found = images.find(source)?;
-        images.names.insert(name, found.id);
+        images.add(found.id, None, &[name], env::now().0);
         Ok(())
     })
 }

@@ -15,7 +15,8 @@
 //!
 //! Nothing here decides what shows: `trace` and `layers` drive [`crate::union::view::View`], which is the walk of the mount. What lies
 //! in layers that the walk rightly does not visit (below an opaque directory, below a deleted one) is found by asking each of
-//! these layers alone. Only indexes are read, but for what `content` is asked for. `text`, `json` and `documents` turn what was found into words.
+//! these layers alone. Only indexes are read, but for what `content` is asked for. `text`, `rows`, `json` and
+//! `documents` turn what was found into words, `html` into a page.
 
 pub mod blame;
 pub mod changes;
@@ -23,10 +24,12 @@ pub mod compare;
 pub mod content;
 pub mod documents;
 pub mod find;
+pub mod html;
 pub mod json;
 pub mod layers;
 pub mod lint;
 pub mod log;
+pub mod rows;
 pub mod subject;
 pub mod text;
 pub mod trace;

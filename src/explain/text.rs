@@ -66,7 +66,7 @@ impl Style {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Colour {
+pub(super) enum Colour {
     Plain,
     Bold,
     Dim,
@@ -76,14 +76,14 @@ enum Colour {
 }
 
 /// One line of a column: its cells, left to right.
-struct Row {
-    colour: Colour,
-    sign: &'static str,
-    layer: String,
-    digest: String,
-    verdict: &'static str,
-    object: String,
-    note: String,
+pub(super) struct Row {
+    pub(super) colour: Colour,
+    pub(super) sign: &'static str,
+    pub(super) layer: String,
+    pub(super) digest: String,
+    pub(super) verdict: &'static str,
+    pub(super) object: String,
+    pub(super) note: String,
 }
 
 /// The picture, with a line break behind each line.
@@ -136,20 +136,29 @@ pub fn verdict(explanation: &Explanation) -> String {
 fn headline(explanation: &Explanation, style: Style) -> String {
     let asked = Escaped(&explanation.path);
     let slash = if explanation.path.starts_with(b"/") { "" } else { "/" };
-    let (colour, what) = match &explanation.outcome {
+    let colour = match &explanation.outcome {
+        Outcome::Found => Colour::Green,
+        Outcome::Hidden { .. } | Outcome::Unresolvable(_) => Colour::Red,
+        Outcome::Never => Colour::Yellow,
+    };
+    let what = style.paint(colour, &headline_rest(explanation));
+    format!("{slash}{asked} in {} {what}\n", Escaped(explanation.target.as_bytes()))
+}
+
+/// What came of following a path, as what follows its name in a sentence.
+pub(super) fn headline_rest(explanation: &Explanation) -> String {
+    let place = |layer: usize| explanation.layers.get(layer).map_or_else(String::new, |info| info.place.to_string());
+    match &explanation.outcome {
         Outcome::Found => {
-            let layer = explanation.served().and_then(|served| explanation.layers.get(served.layer));
-            (Colour::Green, format!("is served by {}", layer.map_or_else(String::new, |info| info.place.to_string())))
+            format!("is served by {}", explanation.served().map_or_else(String::new, |served| place(served.layer)))
         }
         Outcome::Hidden { layer, by } => {
-            let has = explanation.layers.get(*layer).map_or_else(String::new, |info| info.place.to_string());
             let why = by.as_ref().map_or_else(|| "it does not show".to_owned(), |by| reason(by, &explanation.layers));
-            (Colour::Red, format!("is hidden: {has} has it, but {why}"))
+            format!("is hidden: {} has it, but {why}", place(*layer))
         }
-        Outcome::Never => (Colour::Yellow, "was never there: no layer has it".to_owned()),
-        Outcome::Unresolvable(why) => (Colour::Red, format!("cannot be resolved: {why}")),
-    };
-    format!("{slash}{asked} in {} {}\n", Escaped(explanation.target.as_bytes()), style.paint(colour, &what))
+        Outcome::Never => "was never there: no layer has it".to_owned(),
+        Outcome::Unresolvable(why) => format!("cannot be resolved: {why}"),
+    }
 }
 
 /// Why what lies below a cut does not show.
@@ -162,7 +171,8 @@ pub fn reason(cut: &Cut, layers: &[LayerInfo]) -> String {
     }
 }
 
-fn rows(component: &Component, layers: &[LayerInfo], style: Style) -> Vec<Row> {
+/// What each layer said of a name, top first; layers with nothing to say as one row.
+pub(super) fn rows(component: &Component, layers: &[LayerInfo], style: Style) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut rest = component.steps.as_slice();
     while let Some((step, behind)) = rest.split_first() {
@@ -179,7 +189,7 @@ fn rows(component: &Component, layers: &[LayerInfo], style: Style) -> Vec<Row> {
     rows
 }
 
-fn is_nothing(verdict: &Verdict) -> bool {
+pub(super) fn is_nothing(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::Miss | Verdict::NoParent)
 }
 
@@ -288,7 +298,7 @@ pub fn mark_notes(marks: &Marks, notes: &mut Vec<String>) {
 }
 
 /// Type, mode, owner and, where it means something, size or device number.
-fn object(stat: &Stat) -> String {
+pub(super) fn object(stat: &Stat) -> String {
     let mut text = format!("{} {}:{}", mode(stat), stat.uid, stat.gid);
     match stat.kind() {
         Kind::File => push(&mut text, format_args!(" {} B", stat.size)),
@@ -332,21 +342,31 @@ fn footer(explanation: &Explanation, style: Style) -> String {
     let Some(info) = explanation.layers.get(served.layer) else { return String::new() };
     let digest = info.digest.map_or_else(String::new, |digest| format!(" ({})", digest.short()));
     let mut out = format!("\n{} {}{digest}\n", style.paint(Colour::Green, "served by"), info.place);
-    push(&mut out, format_args!("  object    {}\n", object(&served.stat)));
-    push(&mut out, format_args!("  modified  {}\n", time(served.stat.mtime)));
-    push(&mut out, format_args!("  location  {}\n", served.location));
+    for (name, value) in served_facts(explanation) {
+        push(&mut out, format_args!("  {name:<8}  {value}\n"));
+    }
+    out
+}
+
+/// What is known of the object that serves the path, each with its name; nothing if none does.
+pub(super) fn served_facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
+    let Some(served) = explanation.served() else { return Vec::new() };
     let place = |layer: usize| explanation.layers.get(layer).map_or_else(String::new, |info| info.place.to_string());
+    let mut facts = vec![
+        ("object", object(&served.stat)),
+        ("modified", time(served.stat.mtime)),
+        ("location", served.location.clone()),
+    ];
     if let Some((layer, location)) = &served.content {
-        push(&mut out, format_args!("  content   {}: {location}\n", place(*layer)));
+        facts.push(("content", format!("{}: {location}", place(*layer))));
     }
     if let Some(origin) = &served.origin {
         let layer = origin.layer.map_or_else(|| "a layer that is not here".to_owned(), place);
-        push(&mut out, format_args!("  copied    from object {} of {layer}\n", origin.number));
+        facts.push(("copied", format!("from object {} of {layer}", origin.number)));
     }
-    if let Some(command) = &info.made.created_by {
-        push(&mut out, format_args!("  made by   {}\n", one_line(command)));
-    }
-    out
+    let made = explanation.layers.get(served.layer).and_then(|info| info.made.created_by.as_deref());
+    facts.extend(made.map(|command| ("made by", one_line(command))));
+    facts
 }
 
 /// A time in full, UTC.

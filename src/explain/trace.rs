@@ -424,6 +424,7 @@ impl Tracer<'_> {
         let Some(dir) = parent.dirs.as_ref().and_then(|dirs| dirs.upper.as_ref()) else { return Ok(None) };
         let record = match upper {
             InUpper::Dir(handle) => copy_up::origin_record(&*handle.fd()?)?,
+            InUpper::New => None,
             InUpper::Other(_) => match sys::open::path_at(&*dir.fd()?, name) {
                 Ok(fd) => copy_up::origin_record(&fd)?,
                 // It went since it was seen: a running mount changes its upper.

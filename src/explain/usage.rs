@@ -30,7 +30,7 @@ pub struct Usage {
     /// Of these, what upper layers delete or replace: kept in the image for nobody. `shown + wasted = total`.
     pub wasted: u64,
     /// Of these, what the same stack holds a second time (in this layer or in another, under another name or the same), as far as
-    /// indexes know it: files of 32 KiB and more. A store keeps it once.
+    /// indexes know it: files of 128 KiB and more. A store keeps it once.
     pub shared: u64,
 }
 

@@ -169,6 +169,7 @@ impl Server {
         heard: Heard,
     ) -> Event {
         let Header { nodeid, pid, uid, .. } = request.header;
+        let nodeid = self.nodeids.ino(nodeid);
         let (path, other, offset) = self.paths(request);
         let (errno, bytes, ino) = match result {
             Ok(Ok(answer)) => told(answer, nodeid),
@@ -245,7 +246,7 @@ impl Server {
 fn told(answer: &Answer<'_>, nodeid: u64) -> (u16, u64, u64) {
     match answer {
         Answer::Absent => (ENOENT, 0, nodeid),
-        Answer::Entry(known) | Answer::Created(known, _) => (0, 0, known.nodeid),
+        Answer::Entry(known) | Answer::Created(known, _) => (0, 0, known.stat.ino),
         Answer::Data(bytes) => (0, bytes.len() as u64, nodeid),
         Answer::Bytes(bytes) | Answer::Ioctl(bytes) => (0, bytes.len() as u64, nodeid),
         Answer::Written(n) => (0, u64::from(*n), nodeid),

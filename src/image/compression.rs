@@ -102,6 +102,17 @@ impl<R: BufRead> Decoder<R> {
         })
     }
 
+    /// The reader below.
+    pub fn get_ref(&self) -> &R {
+        match self {
+            Decoder::Plain(inner) => inner,
+            Decoder::Gzip(decoder) => decoder.get_ref(),
+            Decoder::Zstd(decoder) => decoder.get_ref(),
+            Decoder::Bzip2(decoder) => decoder.get_ref(),
+            Decoder::Xz(decoder) => decoder.get_ref(),
+        }
+    }
+
     /// The reader below, wherever it stands.
     pub fn into_inner(self) -> R {
         match self {

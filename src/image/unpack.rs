@@ -22,6 +22,7 @@ pub use error::Error;
 pub use error::What;
 
 use crate::digest::Digest;
+use crate::image::limits::Inflated;
 use crate::image::limits::Limits;
 use crate::layer::pack::PackStore;
 use crate::layer::pack::Prepared;
@@ -35,6 +36,8 @@ pub struct ImportOptions<'a> {
     pub expected_blob: Option<(Digest, u64)>,
     /// What the layer may ask for.
     pub limits: Limits,
+    /// What it and others that belong to it may grow to together.
+    pub inflated: Option<&'a Inflated>,
     /// Is told how many bytes of the stream have been read, from time to time.
     pub progress: Option<&'a (dyn Fn(u64) + Sync)>,
 }

@@ -8,6 +8,9 @@ use super::Result;
 use crate::sys;
 use crate::sys::Errno;
 
+/// Content up to this size, in bytes, is copied through memory: asking the kernel to share blocks, and for holes, takes longer.
+const SMALL: u64 = 16 * 1024;
+
 /// A run of bytes of the content that lies in one place of the backing file. What no extent covers is a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
@@ -114,6 +117,9 @@ impl Content {
     /// The kernel's, of either side.
     pub fn copy_to(&self, to: &OwnedFd, len: u64) -> Result<()> {
         let len = len.min(self.len);
+        if len <= SMALL {
+            return self.copy_small(to, len);
+        }
         match &self.map {
             Map::Whole => {
                 if len < self.len || !sys::data::clone_file(&self.fd, to)? {
@@ -128,6 +134,14 @@ impl Content {
             }
         }
         Ok(sys::data::set_len(to, len)?)
+    }
+
+    fn copy_small(&self, to: &OwnedFd, len: u64) -> Result<()> {
+        let mut buf = vec![0; usize::try_from(len).unwrap_or(0)];
+        let n = self.read_at(&mut buf, 0)?;
+        sys::data::write_all_at(to, buf.get(..n).unwrap_or_default(), 0)?;
+        // A file of that size with nothing behind: else (cut short from outside, or not empty before) its size is set.
+        if n as u64 == len && n > 0 { Ok(()) } else { Ok(sys::data::set_len(to, n as u64)?) }
     }
 
     fn copy_run(&self, to: &OwnedFd, mut from: u64, mut at: u64, mut len: u64) -> Result<()> {

@@ -19,7 +19,6 @@ use super::Object;
 use super::ObjectId;
 use super::Result;
 use super::Seen;
-use super::dir_links::LinkIndex;
 use super::handle::DirHandle;
 use super::handle::FdCache;
 use super::handle::Probe;
@@ -43,7 +42,6 @@ use crate::sys::attr::Stat;
 pub struct DirLayer {
     path: PathBuf,
     root: Arc<DirHandle>,
-    links: Option<Arc<LinkIndex>>,
 }
 
 impl DirLayer {
@@ -60,13 +58,13 @@ impl DirLayer {
     /// # Errors
     /// The kernel's.
     pub fn from_fd(fd: OwnedFd, path: &Path, fds: Arc<FdCache>) -> Result<Self> {
-        Ok(Self { path: path.to_owned(), root: DirHandle::root(fd, fds)?, links: None })
+        Ok(Self { path: path.to_owned(), root: DirHandle::root(fd, fds)? })
     }
 
     /// Lets files tell all their names ([`Object::names`]): the first that is asked walks the whole layer.
     #[must_use]
     pub fn with_link_index(mut self) -> Self {
-        self.links = Some(Arc::new(LinkIndex::new(self.root.clone())));
+        self.root = self.root.with_links(Arc::default());
         self
     }
 
@@ -78,7 +76,7 @@ impl DirLayer {
 
 impl Layer for DirLayer {
     fn root(&self) -> Result<Obj> {
-        Ok(Arc::new(DirObject { handle: self.root.clone(), beside_whiteout: false, links: self.links.clone() }))
+        Ok(Obj::new(DirObject { handle: self.root.clone(), beside_whiteout: false }))
     }
 
     fn label(&self) -> String {
@@ -261,7 +259,6 @@ pub fn list(dir: &Arc<DirHandle>, each: &mut dyn FnMut(Item<'_>) -> Result<()>) 
 struct DirObject {
     handle: Arc<DirHandle>,
     beside_whiteout: bool,
-    links: Option<Arc<LinkIndex>>,
 }
 
 impl Object for DirObject {
@@ -282,13 +279,9 @@ impl Object for DirObject {
             Found::Miss => Seen::Miss,
             Found::Whiteout(_) => Seen::Whiteout,
             Found::Dir(handle, stat, beside_whiteout) => {
-                let links = self.links.clone();
-                Seen::Found(Arc::new(DirObject { handle, beside_whiteout, links }), stat)
+                Seen::Found(Obj::new(DirObject { handle, beside_whiteout }), stat)
             }
-            Found::Other(stat) => {
-                let links = self.links.clone();
-                Seen::Found(Arc::new(FileObject { links, ..FileObject::new(&self.handle, name, &stat) }), stat)
-            }
+            Found::Other(stat) => Seen::Found(FileObject::new(&self.handle, name, &stat).into(), stat),
         })
     }
 
@@ -346,20 +339,26 @@ fn list_xattrs(form: Option<override_stat::Form>, fd: &OwnedFd) -> Result<Vec<Ve
     })
 }
 
-/// Anything but a directory in a directory layer.
-#[derive(Debug)]
-struct FileObject {
+/// Anything but a directory in a directory layer. One is kept for every file that the kernel knows, so its size counts.
+#[derive(Debug, Clone)]
+pub(super) struct FileObject {
     parent: Arc<DirHandle>,
     name: NameBuf,
-    id: ObjectId,
+    ino: u64,
+    /// The kernel's device numbers have 32 bits; one that had more would make the object stale.
+    dev: u32,
     kind: Kind,
-    links: Option<Arc<LinkIndex>>,
 }
 
 impl FileObject {
     fn new(parent: &Arc<DirHandle>, name: Name<'_>, stat: &Stat) -> Self {
-        let id = ObjectId { dev: stat.dev, ino: stat.ino };
-        Self { parent: parent.clone(), name: name.to_buf(), id, kind: stat.kind(), links: None }
+        let dev = u32::try_from(stat.dev).unwrap_or(u32::MAX);
+        Self { parent: parent.clone(), name: name.to_buf(), ino: stat.ino, dev, kind: stat.kind() }
+    }
+
+    /// The name under which it was found.
+    pub(super) fn name(&self) -> &NameBuf {
+        &self.name
     }
 
     /// The object itself, held as `O_PATH`, checked to be the one that was seen.
@@ -370,7 +369,7 @@ impl FileObject {
             other => other?,
         };
         let stat = sys::attr::fstat(&fd)?;
-        if (ObjectId { dev: stat.dev, ino: stat.ino }) != self.id {
+        if (ObjectId { dev: stat.dev, ino: stat.ino }) != self.id() {
             return Err(self.stale());
         }
         Ok(fd)
@@ -383,7 +382,7 @@ impl FileObject {
 
 impl Object for FileObject {
     fn id(&self) -> ObjectId {
-        self.id
+        ObjectId { dev: self.dev.into(), ino: self.ino }
     }
 
     fn kind(&self) -> Kind {
@@ -391,7 +390,7 @@ impl Object for FileObject {
     }
 
     fn stat(&self) -> Result<Stat> {
-        self.parent.check(self.name.as_name(), self.id)
+        self.parent.check(self.name.as_name(), self.id())
     }
 
     fn lookup(&self, _: Name<'_>) -> Result<Seen> {
@@ -422,7 +421,7 @@ impl Object for FileObject {
         }
         let fd = sys::open::file_at(&*self.parent.fd()?, self.name.as_name(), sys::open::Access::Read)?;
         let stat = sys::attr::fstat(&fd)?;
-        if (ObjectId { dev: stat.dev, ino: stat.ino }) != self.id {
+        if (ObjectId { dev: stat.dev, ino: stat.ino }) != self.id() {
             return Err(self.stale());
         }
         Ok(Content::whole(Arc::new(fd), stat.size))
@@ -443,8 +442,22 @@ impl Object for FileObject {
         list_xattrs(self.parent.overrides(), &self.hold()?)
     }
 
+    fn xattr_of_open(&self, open: &Content, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        match open.whole_file() {
+            Some(fd) => get_xattr(self.parent.overrides(), fd, name),
+            None => self.xattr(name),
+        }
+    }
+
+    fn xattrs_of_open(&self, open: &Content) -> Result<Vec<Vec<u8>>> {
+        match open.whole_file() {
+            Some(fd) => list_xattrs(self.parent.overrides(), fd),
+            None => self.xattrs(),
+        }
+    }
+
     fn names(&self) -> Result<Option<Vec<RelPath>>> {
-        self.links.as_ref().map(|links| links.names(self.id)).transpose()
+        self.parent.links().map(|links| links.names(self.id(), &self.parent.top())).transpose()
     }
 
     fn location(&self) -> String {

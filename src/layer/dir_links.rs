@@ -17,26 +17,21 @@ use crate::sys::attr::Kind;
 type Links = FxHashMap<ObjectId, Vec<RelPath>>;
 
 /// The names of a layer's hard-linked files; found by one walk of the layer, when first asked for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct LinkIndex {
-    root: Arc<DirHandle>,
     found: OnceLock<Links>,
 }
 
 impl LinkIndex {
-    pub(super) fn new(root: Arc<DirHandle>) -> Self {
-        Self { root, found: OnceLock::new() }
-    }
-
-    /// The paths of the file `id`.
+    /// The paths of the file `id` in the layer with this root.
     ///
     /// # Errors
     /// When a directory of the layer cannot be read.
-    pub(super) fn names(&self, id: ObjectId) -> Result<Vec<RelPath>> {
+    pub(super) fn names(&self, id: ObjectId, root: &Arc<DirHandle>) -> Result<Vec<RelPath>> {
         let links = match self.found.get() {
             Some(links) => links,
             None => {
-                let links = walk(&self.root)?;
+                let links = walk(root)?;
                 self.found.get_or_init(|| links)
             }
         };

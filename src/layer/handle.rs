@@ -20,6 +20,7 @@ use parking_lot::RwLock;
 use super::Error;
 use super::ObjectId;
 use super::Result;
+use super::dir_links::LinkIndex;
 use super::marks;
 use super::override_stat;
 use super::override_stat::Form;
@@ -156,6 +157,7 @@ pub struct DirHandle {
     used: AtomicBool,
     /// By [`Probe`].
     facts: [Lazy; 4],
+    links: Option<Arc<LinkIndex>>,
 }
 
 impl std::fmt::Debug for DirHandle {
@@ -173,15 +175,45 @@ impl DirHandle {
         let stat = sys::attr::fstat(&fd)?;
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
         let overrides = Form::detect(&fd)?;
-        Ok(Self::make(fds, Place::Pinned(Arc::new(fd)), id, overrides))
+        Ok(Self::make(fds, Place::Pinned(Arc::new(fd)), id, overrides, None))
     }
 
     /// The directory `name` below this one, known to be `id`. Nothing is opened yet.
     pub fn child(self: &Arc<Self>, name: Name<'_>, id: ObjectId) -> Arc<Self> {
-        Self::make(self.fds.clone(), Place::At(self.clone(), name.to_buf()), id, self.overrides)
+        Self::make(self.fds.clone(), Place::At(self.clone(), name.to_buf()), id, self.overrides, self.links.clone())
     }
 
-    fn make(fds: Arc<FdCache>, place: Place, id: ObjectId, overrides: Option<Form>) -> Arc<Self> {
+    /// This root again, for a layer whose files can tell all their names.
+    pub(super) fn with_links(&self, links: Arc<LinkIndex>) -> Arc<Self> {
+        let place = self.place.read().clone();
+        Self::make(self.fds.clone(), place, self.id, self.overrides, Some(links))
+    }
+
+    /// The index of the names of the layer's files, if it is to be made.
+    pub(super) fn links(&self) -> Option<&LinkIndex> {
+        self.links.as_deref()
+    }
+
+    /// The root of the layer.
+    pub(super) fn top(self: &Arc<Self>) -> Arc<Self> {
+        let mut at = self.clone();
+        loop {
+            let above = match &*at.place.read() {
+                Place::At(parent, _) => parent.clone(),
+                Place::Pinned(_) | Place::Nowhere => break,
+            };
+            at = above;
+        }
+        at
+    }
+
+    fn make(
+        fds: Arc<FdCache>,
+        place: Place,
+        id: ObjectId,
+        overrides: Option<Form>,
+        links: Option<Arc<LinkIndex>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             fds,
             place: RwLock::new(place),
@@ -190,6 +222,7 @@ impl DirHandle {
             fd: Mutex::new(None),
             used: AtomicBool::new(false),
             facts: Default::default(),
+            links,
         })
     }
 

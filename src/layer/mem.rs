@@ -88,7 +88,7 @@ impl MemLayer {
 
 impl Layer for MemLayer {
     fn root(&self) -> Result<Obj> {
-        Ok(self.root.clone())
+        Ok(self.root.clone().into())
     }
 
     fn label(&self) -> String {
@@ -270,7 +270,7 @@ impl Object for MemObject {
         Ok(match names.get(name.as_bytes()) {
             None => Seen::Miss,
             Some(None) => Seen::Whiteout,
-            Some(Some(object)) => Seen::Found(object.clone(), object.stat),
+            Some(Some(object)) => Seen::Found(object.clone().into(), object.stat),
         })
     }
 

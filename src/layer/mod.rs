@@ -15,6 +15,7 @@ pub mod error;
 pub mod handle;
 pub mod marks;
 pub mod mem;
+mod obj;
 pub mod override_stat;
 pub mod pack;
 pub mod sheets;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 pub use content::Content;
 pub use error::Error;
 pub use error::Result;
+pub use obj::Obj;
 
 use crate::digest::Digest;
 use crate::path::Name;
@@ -33,9 +35,6 @@ use crate::path::RelPath;
 use crate::sys::attr::FsStat;
 use crate::sys::attr::Kind;
 use crate::sys::attr::Stat;
-
-/// An object of some layer, shared.
-pub type Obj = Arc<dyn Object>;
 
 /// One read-only sheet of a union.
 pub trait Layer: Send + Sync + Debug {
@@ -135,6 +134,22 @@ pub trait Object: Send + Sync + Debug {
     /// # Errors
     /// When the layer cannot be read.
     fn xattrs(&self) -> Result<Vec<Vec<u8>>>;
+
+    /// [`Object::xattr`] of a regular file whose content is open already.
+    ///
+    /// # Errors
+    /// When the layer cannot be read.
+    fn xattr_of_open(&self, _open: &Content, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.xattr(name)
+    }
+
+    /// [`Object::xattrs`] of a regular file whose content is open already.
+    ///
+    /// # Errors
+    /// When the layer cannot be read.
+    fn xattrs_of_open(&self, _open: &Content) -> Result<Vec<Vec<u8>>> {
+        self.xattrs()
+    }
 
     /// Forgets what is remembered of the object: the layer may have been changed from outside.
     fn refresh(&self) {}

@@ -71,7 +71,7 @@ impl Sheets {
 
 impl Layer for Sheets {
     fn root(&self) -> Result<Obj> {
-        Ok(Arc::new(Top { sheets: self.sheets.clone() }))
+        Ok(Obj::new(Top { sheets: self.sheets.clone() }))
     }
 
     fn label(&self) -> String {
@@ -163,7 +163,7 @@ struct Inner {
 }
 
 fn sheet_object(number: u64, object: Obj) -> Obj {
-    Arc::new(Inner { number, object })
+    Obj::new(Inner { number, object })
 }
 
 impl Inner {
@@ -202,7 +202,7 @@ impl Object for Inner {
     fn lookup(&self, name: Name<'_>) -> Result<Seen> {
         let object: Obj = match self.object.lookup(name)? {
             Seen::Miss => return Ok(Seen::Miss),
-            Seen::Whiteout => Arc::new(self.whiteout(name)),
+            Seen::Whiteout => Obj::new(self.whiteout(name)),
             Seen::Found(object, _) => sheet_object(self.number, object),
         };
         let stat = object.stat()?;

@@ -177,8 +177,8 @@ pub fn serve(union: Arc<Union>, options: &MountOptions, serving: Serving<'_>) ->
         xattrs: !options.no_xattrs,
         max_write: options.max_write.unwrap_or(fuse::Config::default().max_write),
         unopened: (options.io != Io::Cache).then(open_files),
-        lend: options.io == Io::Passthrough,
         title: serving.recorder.target().display().to_string(),
+        lend: options.io == Io::Passthrough,
     };
     let (counted, stacked) = (union.clone(), union.clone());
     serving.statistics.on_signal(move || log::info!("{} nodes known", counted.table().len()));

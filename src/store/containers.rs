@@ -13,6 +13,7 @@ use super::Result;
 use super::Store;
 use super::file;
 use super::fixed;
+use super::record;
 use crate::image::Digest;
 use crate::path::Name;
 use crate::path::NameBuf;
@@ -131,7 +132,7 @@ impl Store {
         for name in DIRS {
             sys::name::mkdir(&dir, fixed(name)?, 0o755)?;
         }
-        file::write_json(&dir, fixed(RECORD)?, record)?;
+        record::write(&dir, fixed(RECORD)?, record)?;
         let id = dir_name(&record.id)?;
         sys::name::rename(&self.containers, temporary.as_name(), &self.containers, id.as_name(), RenameMode::Replace)?;
         sys::data::sync_dir(&self.containers)?;
@@ -194,7 +195,7 @@ impl Store {
     ) -> Result<ContainerRecord> {
         let mut record = self.read_record(dir_name(id)?.as_name())?.ok_or_else(|| not_found(id))?;
         change(&mut record);
-        file::write_json(self.container_dir(id)?.fd(), fixed(RECORD)?, &record)?;
+        record::write(self.container_dir(id)?.fd(), fixed(RECORD)?, &record)?;
         Ok(record)
     }
 
@@ -255,7 +256,7 @@ impl Store {
             Err(e) if super::is_absent(&e) => return Ok(None),
             Err(e) => return Err(e.into()),
         };
-        let record: Option<ContainerRecord> = file::read_json(&dir, fixed(RECORD)?, LIMIT)?;
+        let record: Option<ContainerRecord> = record::read(&dir, fixed(RECORD)?, LIMIT)?;
         match record {
             Some(record) if record.id.as_bytes() == name.as_bytes() => Ok(Some(record)),
             Some(record) => Err(Error::Damaged {

@@ -37,6 +37,9 @@ pub struct Images {
 pub struct ImageEntry {
     /// When it came to the store, in seconds since 1970.
     pub added: i64,
+    /// When a name was last given to it, in seconds since 1970; unknown for what was named before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tagged: Option<i64>,
     /// The manifest by which it came, if it came with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Digest>,
@@ -97,8 +100,11 @@ impl Images {
 
     /// Adds an image, or gives one that is there more names. A name that meant another image means this one now.
     pub fn add(&mut self, id: Digest, manifest: Option<Digest>, names: &[Reference], now: i64) {
-        let entry = self.images.entry(id).or_insert(ImageEntry { added: now, manifest });
+        let entry = self.images.entry(id).or_insert(ImageEntry { added: now, tagged: None, manifest });
         entry.manifest = manifest.or(entry.manifest);
+        if !names.is_empty() {
+            entry.tagged = Some(now);
+        }
         self.names.extend(names.iter().map(|name| (name.clone(), id)));
     }
 }

@@ -24,8 +24,8 @@
 //! | I2 | `engine::damage_tests::every_stored_file_harmed_in_every_way_is_found_and_brought_back` |
 //! | I3, I4 | `engine::tests::a_load_that_fails_at_any_step_leaves_nothing_to_see`, `a_removal_that_fails_at_any_step_..`; `crash store_commands_killed` |
 //! | I5 | `engine::tests::an_image_in_use_is_not_removed`, `damage_tests::a_container_record_in_doubt_stops_every_removal` |
-//! | I6, I8 | `damage_tests::leftovers_are_told_of_and_removed`, `a_collection_or_repair_cut_at_any_step_..`; `cli side_by_side` |
-//! | I7 | `store::tests::containers_have_unique_names_and_pin_their_image` |
+//! | I6, I8 | `damage_tests::leftovers_are_told_of_and_removed`, `a_collection_or_repair_cut_at_any_step_..`; `cli side_by_side`, `crash store_commands_killed` |
+//! | I7 | `store::tests::containers_have_unique_names_and_pin_their_image`; what records say: `store::record::tests::every_flipped_bit_of_a_record_is_found` |
 //! | I9 | `damage_tests::a_load_brings_back_what_is_missing_or_cut_without_a_repair`, `cli check::damage_is_named_and_repaired` |
 //!
 //! - **I1** A file with its final name is complete and never changes in place: it was written under a temporary name, synced, and
@@ -62,6 +62,7 @@ pub mod known;
 pub mod layers;
 mod lock;
 pub mod mounts;
+mod record;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use super::Error;
 use super::Result;
 use super::Store;
 use super::file;
+use super::record;
 use crate::image::Digest;
 use crate::path::NameBuf;
 use crate::sys;
@@ -51,7 +52,7 @@ impl Store {
     /// # Errors
     /// The kernel's.
     pub fn put_mount(&self, record: &MountRecord) -> Result<()> {
-        file::write_json(&self.mounts, file_name(&record.id)?.as_name(), record)
+        record::write(&self.mounts, file_name(&record.id)?.as_name(), record)
     }
 
     /// All mounts, also those whose process is gone.
@@ -81,7 +82,7 @@ impl Store {
     }
 
     pub(super) fn read_mount(&self, name: &NameBuf) -> Result<Option<MountRecord>> {
-        file::read_json(&self.mounts, name.as_name(), LIMIT)
+        record::read(&self.mounts, name.as_name(), LIMIT)
     }
 
     pub(super) fn mounts_dir(&self) -> &OwnedFd {

@@ -66,6 +66,47 @@ pub fn write_all_at(fd: impl AsFd, buf: &[u8], offset: u64) -> Result<()> {
     }
 }
 
+/// Writes a file from its beginning on, each write through the gate; `std`'s would pass it by.
+#[derive(Debug)]
+pub struct Appender<F> {
+    fd: F,
+    at: u64,
+}
+
+impl<F: AsFd> Appender<F> {
+    /// Writes to the new, empty file `fd`.
+    pub fn new(fd: F) -> Self {
+        Self { fd, at: 0 }
+    }
+
+    /// How many bytes were written.
+    pub fn len(&self) -> u64 {
+        self.at
+    }
+
+    /// Whether none were.
+    pub fn is_empty(&self) -> bool {
+        self.at == 0
+    }
+
+    /// The file.
+    pub fn into_inner(self) -> F {
+        self.fd
+    }
+}
+
+impl<F: AsFd> std::io::Write for Appender<F> {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        let n = write_at(&self.fd, buf, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Sets the size of a file; a longer one gets a hole.
 ///
 /// # Errors

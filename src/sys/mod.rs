@@ -15,6 +15,8 @@ pub mod capability;
 pub mod channel;
 pub mod child;
 pub mod control;
+#[cfg(test)]
+pub mod counted;
 pub mod daemon;
 pub mod data;
 pub mod device;

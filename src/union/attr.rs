@@ -121,7 +121,7 @@ impl Union {
 
     /// The attributes as the union shows them: its own number, and its own count of names.
     pub(super) fn show(&self, node: &Node, stat: Stat) -> Stat {
-        let data = node.body.read().data.clone();
+        let data = node.body.read().rare().data.clone();
         // A copy of the attributes alone has no blocks of its own.
         let blocks = data.and_then(|d| d.obj.stat().ok()).map_or(stat.blocks, |s| s.blocks);
         let body = node.body.read();
@@ -129,7 +129,7 @@ impl Union {
             Real::Dir(_) if body.place.is_none() && node.ino != super::node::ROOT => 0,
             // As the kernel's overlayfs: the number of subdirectories of a merged directory is not counted.
             Real::Dir(dirs) if usize::from(dirs.upper.is_some()) + dirs.lowers.len() > 1 => 1,
-            _ => u32::try_from((i64::from(stat.nlink) + body.nlink_shift).max(0)).unwrap_or(u32::MAX),
+            _ => u32::try_from((i64::from(stat.nlink) + body.rare().nlink_shift).max(0)).unwrap_or(u32::MAX),
         };
         self.owned(Stat { ino: node.ino, dev: 0, nlink, blocks, ..stat })
     }
@@ -138,7 +138,7 @@ impl Union {
         for _ in 0..RETRIES {
             let (real, io) = {
                 let body = node.body.read();
-                (body.real.clone(), body.io.clone())
+                (body.real.clone(), body.rare().io.clone())
             };
             match real {
                 Real::Dir(dirs) => {
@@ -173,11 +173,15 @@ impl Union {
         Ok((handle, name))
     }
 
-    /// An `O_PATH` descriptor of a node's object in upper, whether it has a name or not. A name that moves meanwhile is looked
+    /// A descriptor of a node's object in upper, whether it has a name or not: that of its open backing file, else an `O_PATH` one. A name that moves meanwhile is looked
     /// for again.
     pub(super) fn hold(&self, node: &Node) -> Result<Arc<OwnedFd>> {
         for _ in 0..RETRIES {
-            let id = match &node.body.read().real {
+            let body = node.body.read();
+            if let Some(Io::Upper(fd, _)) = &body.rare().io {
+                return Ok(fd.clone());
+            }
+            let id = match &body.real {
                 Real::Dir(dirs) => match &dirs.upper {
                     Some(handle) => Err(handle.clone()),
                     None => return refused(Errno::ROFS),
@@ -186,6 +190,7 @@ impl Union {
                 Real::Upper { id, held: None } => Ok(*id),
                 Real::Lower(_) => return refused(Errno::ROFS),
             };
+            drop(body);
             let id = match id {
                 Ok(id) => id,
                 Err(handle) => return Ok(handle.fd()?),

@@ -20,6 +20,7 @@ use super::lookup::Lower;
 use super::lookup::face;
 use super::node::Io;
 use super::node::Node;
+use super::node::OpenFor;
 use super::node::Real;
 use super::plan;
 use super::plan::What;
@@ -27,6 +28,7 @@ use super::work::Upper;
 use super::xattr;
 use crate::layer::Obj;
 use crate::layer::ObjectId;
+use crate::layer::PACK_DEV;
 use crate::layer::dir;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::Probe;
@@ -99,23 +101,35 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Copies everything into `made`, an object in work: for a file open for writing, else `O_PATH`. Tells whether the copy carries
+    /// Copies everything into `made`, a new object in work with the attributes `own`: for a file open for writing, else `O_PATH`. Tells whether the copy carries
     /// a record of its origin.
-    pub(super) fn fill(&self, made: &OwnedFd, upper: &Upper) -> Result<bool> {
+    pub(super) fn fill(&self, made: &OwnedFd, own: &Stat, upper: &Upper) -> Result<bool> {
         let s = &self.stat;
+        let (mut open, mut data) = (None, false);
         match (s.kind(), self.copy) {
             (Kind::File, Copy::Attributes) => {
                 sys::data::set_len(made, s.size)?;
                 let mark = upper.mark_name(METACOPY).ok_or(Error::Refused(Errno::OPNOTSUPP))?;
                 sys::xattr::set(made, &mark, b"", SetMode::Any)?;
+                // Opened for its attributes and flags only; a pack has both in its index.
+                let on_disk = self.content.id() == self.obj.id() && self.obj.id().dev != PACK_DEV;
+                open = on_disk.then(|| self.content.open()).transpose()?;
             }
-            (Kind::File, Copy::All) => self.content.open()?.copy_to(made, u64::MAX)?,
-            (Kind::File, Copy::Prefix(len)) => self.content.open()?.copy_to(made, len)?,
+            (Kind::File, Copy::All | Copy::Prefix(_)) => {
+                let len = if let Copy::Prefix(len) = self.copy { len } else { u64::MAX };
+                let content = self.content.open()?;
+                data = len.min(content.len()) > 0;
+                if data {
+                    content.copy_to(made, len)?;
+                }
+                // Opened once for all that is asked of it, unless the content is another object's.
+                open = Some(content).filter(|_| self.content.id() == self.obj.id());
+            }
             _ => {}
         }
-        upper.dress(made, s)?;
-        xattr::copy(self.obj, made, upper)?;
-        inode_flags::carry(self.obj, made)?;
+        upper.dress(made, s, own)?;
+        xattr::copy(self.obj, open.as_ref(), made, upper)?;
+        inode_flags::carry(self.obj, open.as_ref(), made)?;
         let mut recorded = false;
         if let (Some(origin), Some(name)) = (&self.origin, upper.mark_name(ORIGIN)) {
             // A filesystem may refuse user xattrs on symlinks and devices: then the number does not outlive the mount.
@@ -125,7 +139,9 @@ impl Source<'_> {
             }
         }
         sys::attr::set_times(made, SetTime::At(s.atime), SetTime::At(s.mtime))?;
-        if s.kind() == Kind::File && !upper.volatile {
+        // As the kernel's overlayfs: without data there is nothing that could be written after the name. Changes of attributes and
+        // names reach the disk in their order.
+        if data && !upper.volatile {
             sys::data::sync(made, true)?;
         }
         Ok(recorded)
@@ -178,13 +194,13 @@ impl Union {
     fn complete(&self, node: &Arc<Node>, copy: Copy) -> Result<()> {
         let done = {
             let body = node.body.read();
-            body.data.is_none() || matches!(body.real, Real::Lower(_))
+            body.rare().data.is_none() || matches!(body.real, Real::Lower(_))
         };
         if done {
             return Ok(());
         }
         let _copying = node.copy.lock();
-        let Some(lower) = node.body.read().data.clone() else { return Ok(()) };
+        let Some(lower) = node.body.read().rare().data.clone() else { return Ok(()) };
         self.copies.counted(node, Some(lower.layer), || self.copy_content(node, &lower, copy))
     }
 
@@ -209,10 +225,10 @@ impl Union {
             sys::xattr::remove(&fd, &mark)?;
         }
         let mut body = node.body.write();
-        body.data = None;
-        if matches!(body.io, Some(Io::Lower(_))) {
-            body.io = None;
-        }
+        body.change(|rare| {
+            rare.data = None;
+            rare.io.take_if(|io| matches!(io, Io::Lower(_)));
+        });
         Ok(copy.bytes(&before))
     }
 
@@ -251,15 +267,15 @@ impl Union {
         let obj = &lower.obj;
         let source = Source { obj, content: obj, stat: obj.stat()?, copy: Copy::All, origin: None };
         let (parent, name) = node.body.read().place.clone().ok_or(Error::Refused(Errno::NOENT))?;
-        let _names = parent.names.write();
+        let _names = parent.names()?.write();
         let site = self.site_of(node)?.ok_or(Error::Refused(Errno::NOENT))?;
         let id = self.publish(&source, What::Dir, &site)?.1;
         let handle = site.dir.child(name.as_name(), id);
         {
             let mut body = node.body.write();
-            body.fresh = true;
             body.real = Real::Dir(Dirs { upper: Some(handle), ..dirs });
         }
+        node.mark_fresh();
         [parent.ino, node.ino].into_iter().for_each(|ino| self.tell_aside(ino));
         Ok(())
     }
@@ -279,7 +295,7 @@ impl Union {
         let copy = if copy == Copy::Attributes && !attributes { Copy::All } else { copy };
         let bytes = copy.bytes(&stat);
         // The lower file may itself be a copy of attributes, made by another union.
-        let content = node.body.read().data.clone().unwrap_or_else(|| lower.clone());
+        let content = node.body.read().rare().data.clone().unwrap_or_else(|| lower.clone());
         let data = attributes.then(|| content.clone());
         let source = Source { obj: &lower.obj, content: &content.obj, stat, copy, origin };
         let upper = self.upper()?;
@@ -290,7 +306,7 @@ impl Union {
         let Some((parent, _)) = place else {
             return self.adopt_orphan(node, &mut built, stat, data).map(|()| bytes);
         };
-        let locked = parent.names.write();
+        let locked = parent.names()?.write();
         let Some(site) = self.site_of(node)?.filter(|_| still_there(node, &parent)) else {
             drop(locked);
             return self.adopt_orphan(node, &mut built, stat, data).map(|()| bytes);
@@ -302,9 +318,13 @@ impl Union {
         built.publish(&site)?;
         restore_times(&site, &times);
         self.take_over(node, built.id, None, stat, data);
+        if let (What::File, false, true) = (what, attributes, upper.form().is_none()) {
+            // Who copies up is about to write, or to change attributes: the copy is open for both.
+            self.keep_open(node, Io::Upper(built.made.clone(), OpenFor::Writing));
+        }
         if names.is_some() {
             // Every name that shows is one of the copy now, and the filesystem counts them.
-            node.body.write().nlink_shift = 0;
+            node.body.write().change(|rare| rare.nlink_shift = 0);
         }
         [parent.ino, node.ino].into_iter().for_each(|ino| self.tell_aside(ino));
         Ok(bytes)
@@ -332,8 +352,8 @@ impl Union {
 
     /// The file lost its last name while it was copied: the copy lives on without one.
     fn adopt_orphan(&self, node: &Node, built: &mut Built<'_>, stat: Stat, data: Option<Lower>) -> Result<()> {
-        let fd = built.keep_without_name()?;
-        self.take_over(node, built.id, Some(Arc::new(fd)), stat, data);
+        let fd = built.keep_without_name();
+        self.take_over(node, built.id, Some(fd), stat, data);
         Ok(())
     }
 
@@ -342,14 +362,16 @@ impl Union {
         self.table().note_copy(id, node.ino);
         let mut body = node.body.write();
         // The lower file's other names keep showing this node while it is known.
-        body.nlink_shift += i64::from(lower.nlink) - i64::from(held.is_none());
-        body.fresh = true;
+        body.change(|rare| {
+            rare.nlink_shift += i64::from(lower.nlink) - i64::from(held.is_none());
+            // The next read or write opens the copy; handles are the node's, so they all see it.
+            if data.is_none() {
+                rare.io.take_if(|io| matches!(io, Io::Lower(_)));
+            }
+            rare.data = data;
+        });
         body.real = Real::Upper { id, held };
-        body.data = data;
-        // The next read or write opens the copy; handles are the node's, so they all see it.
-        if body.data.is_none() && matches!(body.io, Some(Io::Lower(_))) {
-            body.io = None;
-        }
+        node.mark_fresh();
     }
 }
 
@@ -374,7 +396,7 @@ pub(super) struct Built<'a> {
     upper: &'a Upper,
     /// Its name in work, until it is published.
     pub(super) name: Option<NameBuf>,
-    made: OwnedFd,
+    made: Arc<OwnedFd>,
     id: ObjectId,
     /// The copy carries a record of its origin.
     pub(super) recorded: bool,
@@ -398,8 +420,8 @@ impl<'a> Built<'a> {
         };
         let stat = sys::attr::fstat(&made)?;
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
-        let mut built = Self { upper, name: Some(name), made, id, recorded: false };
-        built.recorded = source.fill(&built.made, upper)?;
+        let mut built = Self { upper, name: Some(name), made: Arc::new(made), id, recorded: false };
+        built.recorded = source.fill(&built.made, &stat, upper)?;
         Ok(built)
     }
 
@@ -412,10 +434,9 @@ impl<'a> Built<'a> {
         Ok(())
     }
 
-    fn keep_without_name(&mut self) -> Result<OwnedFd> {
-        let fd = sys::open::duplicate(&self.made)?;
+    fn keep_without_name(&mut self) -> Arc<OwnedFd> {
         self.remove();
-        Ok(fd)
+        self.made.clone()
     }
 
     fn remove(&mut self) {
@@ -441,3 +462,6 @@ pub(super) fn inherit(parent: &Stat, gid: u32, mode: u32, is_dir: bool) -> (u32,
         (true, true) => (parent.gid, mode | S_ISGID),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,8 +86,11 @@ impl Union {
             self.backing(node)?
         };
         let mut body = node.body.write();
-        let before = if is_better(&io, &body) { body.io.replace(io) } else { None };
-        body.opens += 1;
+        let better = is_better(&io, &body);
+        let before = body.change(|rare| {
+            rare.opens += 1;
+            if better { rare.io.replace(io) } else { None }
+        });
         drop(body);
         drop(before);
         Ok(())
@@ -103,9 +106,10 @@ impl Union {
     /// Takes back one open handle; the last one closes the backing file.
     pub fn release(&self, node: &Node) {
         let last = {
-            let mut body = node.body.write();
-            body.opens = body.opens.saturating_sub(1);
-            if body.opens == 0 { body.io.take() } else { None }
+            node.body.write().change(|rare| {
+                rare.opens = rare.opens.saturating_sub(1);
+                if rare.opens == 0 { rare.io.take() } else { None }
+            })
         };
         // The file is closed with nothing locked: the next open of it may be waiting.
         drop(last);
@@ -170,17 +174,16 @@ impl Union {
         let mut at = node.clone();
         loop {
             let place = {
-                let mut body = at.body.write();
-                if !std::mem::take(&mut body.fresh) {
+                if !at.take_fresh() {
                     return Ok(());
                 }
-                body.place.clone()
+                at.body.read().place.clone()
             };
             let Some((parent, _)) = place else { return Ok(()) };
             if let Some(handle) = parent.dirs().and_then(|d| d.upper)
                 && let Err(e) = handle.fd().map_err(Error::from).and_then(|fd| Ok(sys::data::sync_dir(&*fd)?))
             {
-                at.body.write().fresh = true;
+                at.mark_fresh();
                 return Err(e);
             }
             at = parent;
@@ -237,19 +240,25 @@ impl Union {
     }
 
     fn open_writable(&self, node: &Arc<Node>) -> Result<(Arc<OwnedFd>, OpenFor)> {
-        {
+        let known = || {
             let body = node.body.read();
-            if let (Some(Io::Upper(fd, how)), true) = (&body.io, body.seen.is_empty())
-                && how.writing()
-            {
-                node.queued.touch();
-                return Ok((fd.clone(), *how));
+            match (&body.rare().io, body.rare().seen.is_empty()) {
+                (Some(Io::Upper(fd, how)), true) if how.writing() => Some((fd.clone(), *how)),
+                _ => None,
             }
+        };
+        if let Some(known) = known() {
+            node.queued.touch();
+            return Ok(known);
         }
         if node.kind != Kind::File {
             return refused(Errno::INVAL);
         }
         self.copy_up(node, Copy::All)?;
+        // A copy-up leaves the copy open.
+        if let Some(known) = known() {
+            return Ok(known);
+        }
         let (fd, how) = super::inode_flags::open_to_write(&*self.hold(node)?)?;
         let fd = Arc::new(fd);
         self.keep_open(node, Io::Upper(fd.clone(), how));
@@ -260,10 +269,10 @@ impl Union {
     pub(super) fn keep_open(&self, node: &Arc<Node>, io: Io) {
         let uncounted = self.files.are_uncounted();
         let mut body = node.body.write();
-        if (body.opens == 0 && !uncounted) || !is_better(&io, &body) {
+        if (body.rare().opens == 0 && !uncounted) || !is_better(&io, &body) {
             return;
         }
-        let before = body.io.replace(io);
+        let before = body.change(|rare| rare.io.replace(io));
         drop(body);
         drop(before);
         if uncounted {
@@ -275,11 +284,11 @@ impl Union {
     pub(super) fn backing(&self, node: &Arc<Node>) -> Result<Io> {
         let (real, data) = {
             let body = node.body.read();
-            if let Some(io) = &body.io {
+            if let Some(io) = &body.rare().io {
                 node.queued.touch();
                 return Ok(io.clone());
             }
-            (body.real.clone(), body.data.clone())
+            (body.real.clone(), body.rare().data.clone())
         };
         let io = match real {
             _ if data.is_some() => Io::Lower(data.map_or_else(|| refused(Errno::IO), |d| Ok(d.obj.open()?))?),
@@ -301,7 +310,7 @@ impl Union {
 /// never replaced by one that cannot. And a copy-up that finished meanwhile made a lower file the old one: the next read opens the
 /// copy.
 fn is_better(io: &Io, body: &Body) -> bool {
-    let outdated = matches!((io, &body.real, &body.data), (Io::Lower(_), Real::Upper { .. }, None));
+    let outdated = matches!((io, &body.real, &body.rare().data), (Io::Lower(_), Real::Upper { .. }, None));
     let writes = |io: &Io| matches!(io, Io::Upper(_, how) if how.writing());
-    !outdated && (body.io.is_none() || writes(io))
+    !outdated && (body.rare().io.is_none() || writes(io))
 }

@@ -121,7 +121,7 @@ impl<'a> Exec<'a> {
             Step::Dress => self.put_on(),
             Step::Fill => {
                 let (Some(source), Some(made)) = (self.source, &self.made) else { return Err(misplaced()) };
-                source.fill(made, self.upper).map(drop)
+                source.fill(made, &sys::attr::fstat(made)?, self.upper).map(drop)
             }
             Step::Opaque(at) => self.mark_opaque(at),
             Step::Empty(at) => {
@@ -269,7 +269,8 @@ pub(super) fn put_on(upper: &Upper, dress: &Dress, made: &OwnedFd, kind: Kind, r
             sys::xattr::set(made, acl::DEFAULT, default, SetMode::Any)?;
         }
     }
-    Ok(upper.dress(made, &Stat { uid, gid, mode: kind.mode_bits() | mode, rdev, ..Stat::default() })?)
+    let own = sys::attr::fstat(made)?;
+    Ok(upper.dress(made, &Stat { uid, gid, mode: kind.mode_bits() | mode, rdev, ..Stat::default() }, &own)?)
 }
 
 /// Renames. Where the kernel or the filesystem has no `RENAME_NOREPLACE` (Linux 3.10, and many a network filesystem) the target is

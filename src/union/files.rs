@@ -80,7 +80,7 @@ impl Files {
         }
         // Closed, and nodes dropped, with nothing locked. A request that is using a file has a share of its descriptor.
         for node in closed {
-            let io = node.body.write().io.take();
+            let io = node.body.write().change(|rare| rare.io.take());
             drop(io);
         }
     }

@@ -17,6 +17,7 @@ use super::lookup::face;
 use super::node::Node;
 use super::node::OpenFor;
 use super::node::Real;
+use crate::layer::Content;
 use crate::layer::Obj;
 use crate::layer::PACK_DEV;
 use crate::sys;
@@ -29,14 +30,17 @@ use crate::sys::open::Access;
 /// `FS_SYNC_FL` and `FS_NOATIME_FL`.
 const CARRIED: u32 = 0x08 | 0x80;
 
-/// Gives `made`, a copy of `from` in work, the flags that a copy keeps; for a file it is open for writing, else `O_PATH`.
+/// Gives `made`, a copy of `from` in work, whose content may be open already, the flags that a copy keeps; for a file it is open for writing, else `O_PATH`.
 ///
 /// # Errors
 /// Those of opening either. A filesystem that has no flags, or not these, is no error.
-pub(super) fn carry(from: &Obj, made: &OwnedFd) -> Result<()> {
+pub(super) fn carry(from: &Obj, open: Option<&Content>, made: &OwnedFd) -> Result<()> {
     let source = match from.kind() {
         _ if from.id().dev == PACK_DEV => None,
-        Kind::File => from.open()?.whole_file().cloned(),
+        Kind::File => match open {
+            Some(open) => open.whole_file().cloned(),
+            None => from.open()?.whole_file().cloned(),
+        },
         Kind::Dir => from.listable()?,
         _ => None,
     };
@@ -139,7 +143,7 @@ impl Union {
     /// Where nobody says when a file is opened, the next write finds out what the flags allow: that opens the file again.
     fn reopen_unless_counted(&self, node: &Node) {
         if self.files.are_uncounted() {
-            let io = node.body.write().io.take();
+            let io = node.body.write().change(|rare| rare.io.take());
             drop(io);
         }
     }

@@ -66,12 +66,11 @@ impl Upper {
         }
     }
 
-    /// Gives a new object of the work directory all that `stat` says of owner, mode, type and device.
+    /// Gives a new object of the work directory, whose attributes are `made`, all that `stat` says of owner, mode, type and device.
     ///
     /// # Errors
     /// The kernel's.
-    pub(super) fn dress(&self, fd: &OwnedFd, stat: &Stat) -> sys::Result<()> {
-        let made = sys::attr::fstat(fd)?;
+    pub(super) fn dress(&self, fd: &OwnedFd, stat: &Stat, made: &Stat) -> sys::Result<()> {
         if let Some(form) = self.form().filter(|_| override_stat::carries(made.kind())) {
             sys::attr::chmod(fd, INODE_MODE)?;
             return store(form, fd, &Override::of(stat));

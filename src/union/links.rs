@@ -56,7 +56,7 @@ impl Union {
                 continue;
             }
             self.copy_up(parent, Copy::All)?;
-            let _names = parent.names.write();
+            let _names = parent.names()?.write();
             // Somebody may have changed the name before it was locked.
             if !self.shows_lower(parent, name, lower)? {
                 continue;
@@ -74,10 +74,10 @@ impl Union {
     /// # Durability
     /// The names are on disk, unless the mount is volatile.
     pub(super) fn link_seen(&self, node: &Arc<Node>) -> Result<()> {
-        if node.body.read().seen.is_empty() || node.kind == Kind::Dir {
+        if node.body.read().rare().seen.is_empty() || node.kind == Kind::Dir {
             return Ok(());
         }
-        let mut seen = std::mem::take(&mut node.body.write().seen);
+        let mut seen = node.body.write().change(|rare| std::mem::take(&mut rare.seen));
         while let Some(one) = seen.pop() {
             if let Err(e) = self.link_seen_at(node, &one) {
                 // As many links as the filesystem can hold: this name keeps what is below.
@@ -86,7 +86,7 @@ impl Union {
                     continue;
                 }
                 seen.push(one);
-                node.body.write().seen.append(&mut seen);
+                node.body.write().change(|rare| rare.seen.append(&mut seen));
                 return Err(e);
             }
         }
@@ -99,7 +99,7 @@ impl Union {
             return Ok(());
         }
         self.copy_up(parent, Copy::All)?;
-        let names = parent.names.write();
+        let names = parent.names()?.write();
         // Somebody may have changed the name before it was locked.
         if super::is_removed(parent) || !self.shows_lower(parent, name.as_name(), lower)? {
             return Ok(());
@@ -113,10 +113,8 @@ impl Union {
         let times = sys::attr::fstat(&*spot.site.dir.fd()?)?;
         self.link_to(node, &fd, &spot)?;
         copy_up::restore_times(&spot.site, &times);
-        let mut body = node.body.write();
-        body.nlink_shift -= 1;
-        body.fresh = true;
-        drop(body);
+        node.body.write().change(|rare| rare.nlink_shift -= 1);
+        node.mark_fresh();
         changed(parent);
         self.tell_aside(parent.ino);
         drop(names);

@@ -67,6 +67,8 @@ pub struct Target {
 pub enum InUpper {
     /// A directory.
     Dir(Arc<DirHandle>),
+    /// Anything else, just made: it is a copy of nothing.
+    New,
     /// Anything else; the flag tells that only its attributes are here and its data below.
     Other(bool),
 }

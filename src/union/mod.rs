@@ -172,7 +172,7 @@ impl Union {
     /// # Errors
     /// `ENOTDIR`; errors of the layers.
     pub fn lookup(&self, parent: &Arc<Node>, name: Name<'_>) -> Result<Option<Entry>> {
-        let _names = parent.names.read();
+        let _names = parent.names()?.read();
         self.lookup_locked(parent, name)
     }
 
@@ -226,6 +226,7 @@ impl Union {
                     .map_or_else(|| self.origin_of(&self.dirs_of(parent)?, name), |ino| Ok(Some(ino)));
                 (None, known?.or(self.stack.upper_ino(own)))
             }
+            (Some(InUpper::New), _) => (None, self.stack.upper_ino(own)),
             (Some(InUpper::Dir(_)), None) => (None, self.table.copy_of(own).or(self.stack.upper_ino(own))),
             (None, Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (None, None) => return refused(Errno::IO),
@@ -241,7 +242,7 @@ impl Union {
         let kind = target.kind();
         let real = match target.upper {
             Some(InUpper::Dir(handle)) => Real::Dir(Dirs { upper: Some(handle), lowers: target.lowers.into() }),
-            Some(InUpper::Other(_)) => Real::Upper { id: own, held: None },
+            Some(InUpper::Other(_) | InUpper::New) => Real::Upper { id: own, held: None },
             None if kind == Kind::Dir => Real::Dir(Dirs { upper: None, lowers: target.lowers.into() }),
             None => match target.lowers.into_iter().next() {
                 Some(lower) => Real::Lower(lower),
@@ -249,7 +250,12 @@ impl Union {
             },
         };
         let fits = |node: &Node| adopt(node, kind, &real, &stat, parent, name) && self.renew(node, &real);
-        let place = || Some((parent.clone(), name.to_buf()));
+        // The name is shared with the object, where that has it.
+        let own_name = match &real {
+            Real::Lower(lower) => lower.obj.own_name().filter(|own| own.as_name() == name).cloned(),
+            _ => None,
+        };
+        let place = || Some((parent.clone(), own_name.clone().unwrap_or_else(|| name.to_buf())));
         let make = |ino| Node::new(ino, kind, place(), real.clone()).with_data(data.clone());
         let node = match key.and_then(|ino| self.table.intern(ino, fits, || make(ino))) {
             Some(node) => node,

@@ -97,7 +97,7 @@ impl Union {
             MakeKind::Node(kind, rdev) => (What::Node(kind, rdev), &b""[..]),
         };
         self.copy_up(parent, Copy::All)?;
-        let _names = parent.names.write();
+        let _names = parent.names()?.write();
         let spot = self.spot(parent, name)?;
         if spot.target.is_some() {
             return refused(Errno::EXIST);
@@ -111,21 +111,21 @@ impl Union {
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
         let upper = match what {
             What::Dir => lookup::InUpper::Dir(spot.site.dir.child(name, id)),
-            _ => lookup::InUpper::Other(false),
+            _ => lookup::InUpper::New,
         };
         changed(parent);
         // Nothing lies below what was just made: a whiteout or an opaque mark saw to that.
         let entry = self.intern(parent, name, Target { stat, upper: Some(upper), lowers: Vec::new() })?;
-        let mut body = entry.node.body.write();
-        body.fresh = true;
+        entry.node.mark_fresh();
         if let (What::File, Ok(ticket)) = (what, entry.node.no_caps.ask()) {
             // Nobody knows it yet, so nobody has given it any.
             entry.node.no_caps.note(ticket);
         }
         let file = made.filter(|_| what == What::File && open);
-        body.opens += u32::from(file.is_some() && !self.files.are_uncounted());
-        drop(body);
         if let Some(fd) = file {
+            if !self.files.are_uncounted() {
+                entry.node.body.write().change(|rare| rare.opens += 1);
+            }
             self.keep_open(&entry.node, Io::Upper(Arc::new(fd), OpenFor::Writing));
         }
         Ok(entry)
@@ -158,7 +158,7 @@ impl Union {
         }
         self.copy_up(node, Copy::All)?;
         self.copy_up(parent, Copy::All)?;
-        let _names = parent.names.write();
+        let _names = parent.names()?.write();
         let spot = self.spot(parent, name)?;
         if spot.target.is_some() {
             return refused(Errno::EXIST);
@@ -173,7 +173,7 @@ impl Union {
         let stat = self.upper()?.stat(&fd)?;
         {
             let mut body = node.body.write();
-            body.fresh = true;
+            node.mark_fresh();
             if body.place.is_none() {
                 body.place = Some((parent.clone(), name.to_buf()));
                 if let Real::Upper { held, .. } = &mut body.real {
@@ -247,18 +247,19 @@ impl Union {
         let upper = self.upper()?;
         if !parent.in_upper() {
             // Looked at before the copy-up of the parent, so that a failed removal changes nothing.
-            let _names = parent.names.read();
+            let _names = parent.names()?.read();
             let dirs = self.dirs_of(parent)?;
             removable(lookup::walk(&dirs, &self.stack().roots, name, &mut ())?, want_dir)?;
         }
         self.copy_up(parent, Copy::All)?;
-        let _names = parent.names.write();
+        let _names = parent.names()?.write();
         let Spot { site, seen, target } = self.spot(parent, name)?;
         let target = removable(target, want_dir)?;
         let held = Held::new(self, self.intern(parent, name, target)?);
         let victim = held.node()?;
         // Nobody may make a name in a directory that is about to go.
-        let _inside = want_dir.then(|| victim.names.write());
+        let inside = want_dir.then(|| victim.names()).transpose()?;
+        let _inside = inside.map(|names| names.write());
         if want_dir && !self.shows_nothing(&self.dirs_of(victim)?)? {
             return refused(Errno::NOTEMPTY);
         }
@@ -311,7 +312,7 @@ impl Union {
         // In upper the filesystem counts the names; of a lower object, and of a lower name of a copied one, we do.
         let counted = matches!(body.real, Real::Upper { .. }) && here;
         if !counted {
-            body.nlink_shift -= 1;
+            body.change(|rare| rare.nlink_shift -= 1);
         }
         if here {
             body.place = None;
@@ -395,7 +396,9 @@ fn removable(target: Option<Target>, want_dir: bool) -> Result<Target> {
 
 /// The names of a directory changed: a listing that was cached is out of date.
 pub(super) fn changed(dir: &Node) {
-    if let Some(listing) = &*dir.listing.lock() {
+    if let Ok(listing) = dir.listing()
+        && let Some(listing) = &*listing.lock()
+    {
         listing.outdate();
     }
 }

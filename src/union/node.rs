@@ -3,17 +3,24 @@
 //! A node is an identity, not a name (the design's decision 4): a lower object, or an upper one, or a lower one that was copied
 //! up, which stays the same node. It lives until the kernel forgets it.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 
+use super::error::Error;
+use super::error::Result;
 use super::files::Queued;
 use super::lookup::Dirs;
 use super::lookup::Lower;
@@ -23,35 +30,46 @@ use crate::layer::Content;
 use crate::layer::ObjectId;
 use crate::path::Name;
 use crate::path::NameBuf;
+use crate::sys::Errno;
 use crate::sys::attr::Kind;
 
 /// The number of the root, fixed by the FUSE protocol.
 pub const ROOT: u64 = 1;
 
-/// An inode of the union.
+/// An inode of the union. One is kept for every inode that the kernel knows, so its size counts: a test below holds it.
 #[derive(Debug)]
 pub struct Node {
     /// Its number, for the kernel and for `stat`.
     pub ino: u64,
     /// Its type; never changes.
     pub kind: Kind,
-    /// References the kernel holds.
-    lookups: AtomicU64,
+    /// References the kernel holds. At the largest number it stays: such a node is kept for good.
+    lookups: AtomicU32,
     /// Whether it waits in [`Table::zombies`].
     waits: AtomicBool,
     pub(super) body: RwLock<Body>,
     /// Held over this node's own copy-up, also while data is copied; never together with another node's, except an
     /// ancestor's. See the lock order in [`super`].
     pub(super) copy: Mutex<()>,
-    /// Directories: held for writing while names here change, for reading while they are looked up.
-    pub(super) names: RwLock<()>,
-    /// Directories: the merged listing, while it is being read.
-    pub(super) listing: Mutex<Option<Arc<Listing>>>,
+    /// Of directories only.
+    inside: Option<Box<Inside>>,
+    /// Names above this object that may not be durable yet; a sync of the file must write them, too. Of a node that was just
+    /// looked up nobody knows: its names may have been made before it was forgotten. Set behind a change of the place.
+    fresh: AtomicBool,
     /// Layers may have changed since this node was looked up.
     pub(super) outdated: AtomicBool,
     pub(super) no_caps: NoCaps,
     /// Its place among the backing files that are open without a handle.
     pub(super) queued: Queued,
+}
+
+/// What only a directory has.
+#[derive(Debug, Default)]
+struct Inside {
+    /// Held for writing while names here change, for reading while they are looked up.
+    names: RwLock<()>,
+    /// The merged listing, while it is being read.
+    listing: Mutex<Option<Arc<Listing>>>,
 }
 
 /// The parts of a node that change.
@@ -60,6 +78,12 @@ pub(super) struct Body {
     /// One name under which the object is found; `None` for the root and for what has no name any more.
     pub place: Option<(Arc<Node>, NameBuf)>,
     pub real: Real,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few nodes have at a time.
+#[derive(Debug)]
+pub(super) struct Rare {
     /// The open backing file, shared by all handles of the node.
     pub io: Option<Io>,
     /// Where the content of a file in upper lies as long as only its attributes were copied up.
@@ -69,9 +93,6 @@ pub(super) struct Body {
     /// What the union's link count is more, or less, than the object's own: names of a hard-linked lower file that still
     /// show, or were deleted.
     pub nlink_shift: i64,
-    /// Names above this object that may not be durable yet; a sync of the file must write them, too. Of a node that was just
-    /// looked up nobody knows: its names may have been made before it was forgotten.
-    pub fresh: bool,
     /// Other names of a hard-linked lower file under which it was seen; its copy takes them over before its next change.
     pub seen: Vec<SeenName>,
 }
@@ -87,12 +108,53 @@ pub(super) struct SeenName {
 /// The most names that are remembered of one file: a bound on memory.
 const MAX_SEEN: usize = 1024;
 
+/// What a node has of it that has nothing.
+static NOTHING_RARE: Rare = Rare::new();
+
+impl Rare {
+    const fn new() -> Self {
+        Self { io: None, data: None, opens: 0, nlink_shift: 0, seen: Vec::new() }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.io.is_none() && self.data.is_none() && self.opens == 0 && self.nlink_shift == 0 && self.seen.is_empty()
+    }
+}
+
 impl Body {
+    /// What few nodes have.
+    pub fn rare(&self) -> &Rare {
+        self.rare.as_deref().unwrap_or(&NOTHING_RARE)
+    }
+
+    /// Changes what few nodes have; memory is taken for it only as long as there is something.
+    pub fn change<T>(&mut self, change: impl FnOnce(&mut Rare) -> T) -> T {
+        match &mut self.rare {
+            Some(rare) => {
+                let answer = change(rare);
+                if rare.is_nothing() {
+                    self.rare = None;
+                }
+                answer
+            }
+            None => {
+                let mut rare = Rare::new();
+                let answer = change(&mut rare);
+                if !rare.is_nothing() {
+                    self.rare = Some(Box::new(rare));
+                }
+                answer
+            }
+        }
+    }
+
     /// Remembers one more name of a lower file.
     pub fn saw(&mut self, parent: &Arc<Node>, name: Name<'_>, lower: &Lower) {
         let known = |s: &SeenName| Arc::ptr_eq(&s.parent, parent) && s.name.as_name() == name;
-        if self.seen.len() < MAX_SEEN && !self.seen.iter().any(known) {
-            self.seen.push(SeenName { parent: parent.clone(), name: name.to_buf(), lower: lower.clone() });
+        let seen = &self.rare().seen;
+        if seen.len() < MAX_SEEN && !seen.iter().any(known) {
+            let one = SeenName { parent: parent.clone(), name: name.to_buf(), lower: lower.clone() };
+            self.change(|rare| rare.seen.push(one));
         }
     }
 }
@@ -139,21 +201,12 @@ impl Node {
         Self {
             ino,
             kind,
-            lookups: AtomicU64::new(0),
+            lookups: AtomicU32::new(0),
             waits: AtomicBool::new(false),
-            body: RwLock::new(Body {
-                place,
-                real,
-                io: None,
-                data: None,
-                opens: 0,
-                nlink_shift: 0,
-                fresh: true,
-                seen: Vec::new(),
-            }),
+            body: RwLock::new(Body { place, real, rare: None }),
             copy: Mutex::new(()),
-            names: RwLock::new(()),
-            listing: Mutex::new(None),
+            inside: (kind == Kind::Dir).then(Box::default),
+            fresh: AtomicBool::new(true),
             outdated: AtomicBool::new(false),
             no_caps: NoCaps::default(),
             queued: Queued::default(),
@@ -162,8 +215,38 @@ impl Node {
 
     /// A node of a file in upper whose content lies below.
     pub(super) fn with_data(mut self, data: Option<Lower>) -> Self {
-        self.body.get_mut().data = data;
+        self.body.get_mut().change(|rare| rare.data = data);
         self
+    }
+
+    /// The lock of a directory's names: held for writing while they change, for reading while they are looked up.
+    ///
+    /// # Errors
+    /// `ENOTDIR` for anything else.
+    pub(super) fn names(&self) -> Result<&RwLock<()>> {
+        Ok(&self.inside()?.names)
+    }
+
+    /// A directory's merged listing, while it is being read.
+    ///
+    /// # Errors
+    /// `ENOTDIR` for anything else.
+    pub(super) fn listing(&self) -> Result<&Mutex<Option<Arc<Listing>>>> {
+        Ok(&self.inside()?.listing)
+    }
+
+    fn inside(&self) -> Result<&Inside> {
+        self.inside.as_deref().ok_or(Error::Refused(Errno::NOTDIR))
+    }
+
+    /// Its names may not be durable any more; said behind a change of its place.
+    pub(super) fn mark_fresh(&self) {
+        self.fresh.store(true, Ordering::Release);
+    }
+
+    /// Whether its names may not be durable; they will be made so now.
+    pub(super) fn take_fresh(&self) -> bool {
+        self.fresh.swap(false, Ordering::AcqRel)
     }
 
     /// The directories this one is merged of; `None` for anything else.
@@ -190,7 +273,19 @@ impl Node {
 
     /// References the kernel holds.
     pub fn lookups(&self) -> u64 {
-        self.lookups.load(Ordering::Relaxed)
+        self.lookups.load(Ordering::Relaxed).into()
+    }
+
+    fn add_lookup(&self) {
+        // Never fails: the closure always gives a number.
+        let _ = self.lookups.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_add(1)));
+    }
+
+    /// Whether none is left.
+    fn take_lookups(&self, count: u64) -> bool {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let less = |n: u32| if n == u32::MAX { n } else { n.saturating_sub(count) };
+        self.lookups.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(less(n))).is_ok_and(|n| less(n) == 0)
     }
 }
 
@@ -207,10 +302,36 @@ impl Drop for Node {
 
 const SHARDS: usize = 64;
 
+/// Nodes by number; a set, since the number is in the node.
+type Shard = FxHashSet<ByNumber>;
+
+#[derive(Debug)]
+struct ByNumber(Arc<Node>);
+
+impl Borrow<u64> for ByNumber {
+    fn borrow(&self) -> &u64 {
+        &self.0.ino
+    }
+}
+
+impl Hash for ByNumber {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.ino.hash(state);
+    }
+}
+
+impl PartialEq for ByNumber {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ino == other.0.ino
+    }
+}
+
+impl Eq for ByNumber {}
+
 /// The nodes that the kernel, or a child of theirs, refers to.
 #[derive(Debug)]
 pub struct Table {
-    shards: [Mutex<FxHashMap<u64, Arc<Node>>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     /// Numbers given out to objects that have none of their own, by what tells them apart.
     dynamic: Mutex<Dynamic>,
     next_dynamic: AtomicU64,
@@ -241,18 +362,21 @@ impl Default for Table {
 
 impl Table {
     #[allow(clippy::indexing_slicing, reason = "the remainder is below the length")]
-    fn shard(&self, ino: u64) -> &Mutex<FxHashMap<u64, Arc<Node>>> {
+    fn shard(&self, ino: u64) -> &Mutex<Shard> {
         &self.shards[(ino % SHARDS as u64) as usize]
     }
 
     /// The node of a number.
     pub fn get(&self, ino: u64) -> Option<Arc<Node>> {
-        self.shard(ino).lock().get(&ino).cloned()
+        self.shard(ino).lock().get(&ino).map(|known| known.0.clone())
     }
 
     /// All nodes there are now.
     pub(super) fn all(&self) -> Vec<Arc<Node>> {
-        self.shards.iter().flat_map(|shard| shard.lock().values().cloned().collect::<Vec<_>>()).collect()
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.lock().iter().map(|known| known.0.clone()).collect::<Vec<_>>())
+            .collect()
     }
 
     /// How many nodes there are.
@@ -267,7 +391,7 @@ impl Table {
 
     pub(super) fn insert_root(&self, root: Arc<Node>) {
         root.lookups.store(1, Ordering::Relaxed);
-        self.shard(root.ino).lock().insert(root.ino, root);
+        self.shard(root.ino).lock().insert(ByNumber(root));
     }
 
     /// The node `ino` with one more reference: the known one if `fits` agrees that it is the same object (and brings it up to
@@ -280,15 +404,15 @@ impl Table {
     ) -> Option<Arc<Node>> {
         let mut shard = self.shard(ino).lock();
         let node = match shard.get(&ino) {
-            Some(node) if fits(node) => node.clone(),
+            Some(known) if fits(&known.0) => known.0.clone(),
             Some(_) => return None,
             None => {
                 let node = Arc::new(make());
-                shard.insert(ino, node.clone());
+                shard.insert(ByNumber(node.clone()));
                 node
             }
         };
-        node.lookups.fetch_add(1, Ordering::Relaxed);
+        node.add_lookup();
         Some(node)
     }
 
@@ -323,10 +447,9 @@ impl Table {
             return;
         }
         if let Some(node) = self.get(ino) {
-            let before =
-                node.lookups.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(count)));
+            let none_left = node.take_lookups(count);
             drop(node);
-            if before.is_ok_and(|n| n <= count) {
+            if none_left {
                 self.sweep(ino);
             }
         }
@@ -346,7 +469,7 @@ impl Table {
                 copies.remove(&id);
             }
         }
-        let seen = body.seen.iter().map(|seen| seen.parent.ino);
+        let seen = body.rare().seen.iter().map(|seen| seen.parent.ino);
         seen.chain(body.place.as_ref().map(|(parent, _)| parent.ino)).collect()
     }
 
@@ -374,7 +497,7 @@ impl Table {
         }
         while let Some(ino) = queue.pop() {
             let mut shard = self.shard(ino).lock();
-            let Some(node) = shard.get(&ino) else { continue };
+            let Some(ByNumber(node)) = shard.get(&ino) else { continue };
             if node.lookups() > 0 || ino == ROOT {
                 continue;
             }
@@ -386,9 +509,10 @@ impl Table {
                 }
                 continue;
             }
-            let node = shard.remove(&ino);
+            let node = shard.take(&ino);
+            give_back(&mut shard);
             drop(shard);
-            if let Some(node) = node {
+            if let Some(ByNumber(node)) = node {
                 if ino >= super::stack::DYNAMIC {
                     let Dynamic { numbers, objects } = &mut *self.dynamic.lock();
                     objects.remove(&ino).and_then(|object| numbers.remove(&object));
@@ -400,3 +524,13 @@ impl Table {
         }
     }
 }
+
+/// Gives memory back when most of a shard is empty: after all was forgotten, all of it.
+fn give_back(shard: &mut Shard) {
+    if shard.capacity() > 28 && shard.len() * 4 < shard.capacity() {
+        shard.shrink_to(shard.len() * 2);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -71,35 +71,34 @@ impl Union {
     /// # Errors
     /// `ENOTDIR`; those of the layers: a directory that cannot be read in one layer is not shown without it.
     pub fn list(&self, node: &Arc<Node>, cookie: u64) -> Result<Arc<Listing>> {
-        let known = node.listing.lock().clone();
+        let known = node.listing()?.lock().clone();
         if let Some(listing) = &known
             && (cookie > 0 || !(self.manners.unsteady || listing.outdated.load(Ordering::Relaxed)))
         {
             return Ok(listing.clone());
         }
-        let _names = node.names.read();
+        let _names = node.names()?.read();
         let dirs = self.dirs_of(node)?;
         let fresh =
             if super::is_removed(node) { Listing::default() } else { self.merge(node, &dirs, known.as_deref())? };
         let fresh = Arc::new(fresh);
-        *node.listing.lock() = Some(fresh.clone());
+        *node.listing()?.lock() = Some(fresh.clone());
         Ok(fresh)
     }
 
     /// Counts one more reader of a directory.
     pub fn open_dir(&self, node: &Node) {
-        node.body.write().opens += 1;
+        node.body.write().change(|rare| rare.opens += 1);
     }
 
     /// Takes back one reader; with the last one the cached listing goes.
     pub fn close_dir(&self, node: &Node) {
-        let readers = {
-            let mut body = node.body.write();
-            body.opens = body.opens.saturating_sub(1);
-            body.opens
-        };
-        if readers == 0 {
-            *node.listing.lock() = None;
+        let readers = node.body.write().change(|rare| {
+            rare.opens = rare.opens.saturating_sub(1);
+            rare.opens
+        });
+        if let (0, Ok(listing)) = (readers, node.listing()) {
+            *listing.lock() = None;
         }
     }
 

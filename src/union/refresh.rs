@@ -60,8 +60,8 @@ impl Union {
             let Ok(listing) = self.list(node, 0) else { continue };
             let unknown = listing.entries.iter().map(|e| (node.ino, e.name.clone())).filter(|at| !named.contains(at));
             notices.extend(unknown.map(|(ino, name)| Notice::Entry(ino, name)));
-            if node.body.read().opens == 0 {
-                *node.listing.lock() = None;
+            if node.body.read().rare().opens == 0 {
+                *node.listing()?.lock() = None;
             }
         }
         Ok(notices)
@@ -90,7 +90,9 @@ impl Union {
         if let Some(dirs) = node.dirs() {
             forget_facts(&dirs);
         }
-        if let Some(listing) = &*node.listing.lock() {
+        if let Ok(listing) = node.listing()
+            && let Some(listing) = &*listing.lock()
+        {
             listing.outdate();
         }
     }

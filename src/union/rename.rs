@@ -126,7 +126,7 @@ impl Union {
             return refused(Errno::XDEV);
         }
         self.link_to(node, &fd, spot)?;
-        node.body.write().nlink_shift -= 1;
+        node.body.write().change(|rare| rare.nlink_shift -= 1);
         let name = spot.site.name.clone();
         *spot = self.spot(parent, name.as_name())?;
         Ok(())
@@ -180,7 +180,8 @@ impl Union {
         (new, replaced, to): (&Arc<Node>, Option<&Arc<Node>>, &Spot),
     ) -> Result<()> {
         let upper = self.upper()?;
-        let inside = replaced.filter(|r| r.kind == Kind::Dir).map(|r| r.names.write());
+        let inside = replaced.filter(|r| r.kind == Kind::Dir).map(|r| r.names()).transpose()?;
+        let inside = inside.map(|names| names.write());
         if let Some(replaced) = replaced {
             if replaced.kind == Kind::Dir && !self.shows_nothing(&self.dirs_of(replaced)?)? {
                 return refused(Errno::NOTEMPTY);
@@ -306,7 +307,7 @@ impl Union {
     fn placed(&self, node: &Arc<Node>, parent: &Arc<Node>, at: &Spot, moved: Move, over_lower: bool) {
         let mut body = node.body.write();
         body.place = Some((parent.clone(), at.site.name.clone()));
-        body.fresh = true;
+        node.mark_fresh();
         match &mut body.real {
             Real::Dir(dirs) => {
                 if let Some(handle) = &dirs.upper {
@@ -337,12 +338,12 @@ fn is_at_or_above(dir: &Arc<Node>, node: &Arc<Node>) -> bool {
 type NamesGuard<'a> = parking_lot::RwLockWriteGuard<'a, ()>;
 
 /// Locks the names of two directories for writing: an ancestor first, else the one with the smaller number.
-fn lock_two<'a>(a: &'a Arc<Node>, b: &'a Arc<Node>) -> (NamesGuard<'a>, Option<NamesGuard<'a>>) {
+fn lock_two<'a>(a: &'a Arc<Node>, b: &'a Arc<Node>) -> Result<(NamesGuard<'a>, Option<NamesGuard<'a>>)> {
     if Arc::ptr_eq(a, b) {
-        return (a.names.write(), None);
+        return Ok((a.names()?.write(), None));
     }
     let a_first = is_at_or_above(a, b) || (!is_at_or_above(b, a) && a.ino < b.ino);
     let (first, second) = if a_first { (a, b) } else { (b, a) };
-    let guard = first.names.write();
-    (guard, Some(second.names.write()))
+    let guard = first.names()?.write();
+    Ok((guard, Some(second.names()?.write())))
 }

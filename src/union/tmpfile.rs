@@ -53,10 +53,10 @@ impl Union {
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
         let make = |ino| {
             let node = Node::new(ino, Kind::File, None, Real::Upper { id, held: Some(fd.clone()) });
-            let mut body = node.body.write();
-            body.io = Some(Io::Upper(fd.clone(), OpenFor::Writing));
-            body.opens = u32::from(!self.files.are_uncounted());
-            drop(body);
+            node.body.write().change(|rare| {
+                rare.io = Some(Io::Upper(fd.clone(), OpenFor::Writing));
+                rare.opens = u32::from(!self.files.are_uncounted());
+            });
             node
         };
         // No node that is known can be this one: it is new, and has no name.

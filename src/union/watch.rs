@@ -168,10 +168,11 @@ impl Union {
         for node in self.table.all() {
             held.nodes += 1;
             held.references += node.lookups();
-            held.listings += u64::from(node.listing.try_lock().is_none_or(|listing| listing.is_some()));
+            let listed = |kept: &parking_lot::Mutex<Option<_>>| kept.try_lock().is_none_or(|listing| listing.is_some());
+            held.listings += u64::from(node.listing().is_ok_and(listed));
             let body = node.body.read();
-            held.open_handles += u64::from(body.opens);
-            held.open_files += u64::from(body.io.is_some());
+            held.open_handles += u64::from(body.rare().opens);
+            held.open_files += u64::from(body.rare().io.is_some());
         }
         held
     }
@@ -186,7 +187,7 @@ impl Union {
         name: Name<'_>,
         observer: &mut impl Observer,
     ) -> Result<Option<Entry>> {
-        let _names = parent.names.read();
+        let _names = parent.names()?.read();
         self.lookup_heard(parent, name, observer)
     }
 
@@ -195,7 +196,7 @@ impl Union {
         let sheet = node.sheet()?;
         let (real, data, place) = {
             let body = node.body.read();
-            (body.real.clone(), body.data.clone(), body.place.clone())
+            (body.real.clone(), body.rare().data.clone(), body.place.clone())
         };
         let content = data.map(|lower| (lower.layer, lower.obj.location()));
         let location = match real {
@@ -228,7 +229,7 @@ impl Union {
                 number: None,
             }));
         }
-        let data = node.body.read().data.clone();
+        let data = node.body.read().rare().data.clone();
         if let Some(lower) = data {
             let ObjectId { ino, .. } = lower.obj.id();
             return Ok(Some(Origin { layer: lower.layer, location: Some(lower.obj.location()), number: Some(ino) }));
@@ -291,6 +292,6 @@ impl Node {
 
     /// Open handles of it.
     pub fn open_handles(&self) -> u32 {
-        self.body.read().opens
+        self.body.read().rare().opens
     }
 }

@@ -16,6 +16,7 @@ use super::no_caps;
 use super::node::Node;
 use super::node::Real;
 use super::work::Upper;
+use crate::layer::Content;
 use crate::layer::Obj;
 use crate::layer::handle::Probe;
 use crate::layer::marks::is_private_xattr;
@@ -47,13 +48,15 @@ fn shown(name: &[u8]) -> Option<Cow<'_, [u8]>> {
     (!is_private_xattr(name)).then_some(Cow::Borrowed(name))
 }
 
-/// Copies the attributes of a lower object to a copy of it, but for a union's own marks.
-pub(super) fn copy(from: &Obj, to: &OwnedFd, upper: &Upper) -> Result<()> {
-    let mut names: Vec<_> = from.xattrs()?.into_iter().filter(|n| shown(n).is_some()).collect();
+/// Copies the attributes of a lower object, whose content may be open already, to a copy of it, but for a union's own marks.
+pub(super) fn copy(from: &Obj, open: Option<&Content>, to: &OwnedFd, upper: &Upper) -> Result<()> {
+    let names = open.map_or_else(|| from.xattrs(), |open| from.xattrs_of_open(open))?;
+    let mut names: Vec<_> = names.into_iter().filter(|n| shown(n).is_some()).collect();
     // A change of anything else may drop the capabilities: they come last.
     names.sort_by_key(|n| n == b"security.capability");
     for name in names {
-        let Some(value) = from.xattr(&name)? else { continue };
+        let value = open.map_or_else(|| from.xattr(&name), |open| from.xattr_of_open(open, &name))?;
+        let Some(value) = value else { continue };
         match sys::xattr::set(to, &upper.stored_xattr(&name), &value, SetMode::Any) {
             // A filesystem without this kind of attribute, or a label that only the system sets.
             Err(e) if matches!(e.errno(), Errno::OPNOTSUPP | Errno::INVAL) || is_label(&name, e.errno()) => {

@@ -104,3 +104,33 @@ fn a_repair_needs_the_store_for_itself() {
     assert!(said.contains("another mica is at work"), "{said}");
     assert!(area.ok(["system", "check"]).contains("another mica is at work"), "a check goes on beside it");
 }
+
+#[test]
+fn an_upper_is_checked_against_its_layers() {
+    require_root!();
+    let area = Area::new("check-upper");
+    let (upper, low) = (area.new_dir("upper"), area.new_dir("low"));
+    fs::write(low.join("there"), "x").expect("written");
+    let whiteout = |name: &str| {
+        let made = std::process::Command::new("mknod").arg(upper.join(name)).args(["c", "0", "0"]).status();
+        assert!(made.expect("mknod").success());
+    };
+    let options = format!("lowerdir={}", low.display());
+    let check = ["check", "upper", "-o", &options];
+    whiteout("there");
+    assert_eq!(area.ok(check), "upper is whole\n", "a whiteout of something that is there");
+    whiteout("stray");
+    assert_eq!(area.ok(["check", "upper"]), "upper is whole\n", "without the layers nobody can know");
+    let said = area.ok(check);
+    let first = "/stray: a whiteout over a name that no layer given shows: ";
+    assert!(said.starts_with(first) && said.lines().count() == 2, "harmless, but told: {said}");
+    // A copy of attributes alone, whose content is nowhere: that is harm.
+    fs::write(upper.join("empty"), "").expect("written");
+    let set = std::process::Command::new("setfattr")
+        .args(["-n", "trusted.overlay.metacopy"])
+        .arg(upper.join("empty"))
+        .status();
+    assert!(set.expect("setfattr").success());
+    let said = area.said(check);
+    assert!(said.code() == 1 && said.out.contains("/empty: "), "{said:?}");
+}

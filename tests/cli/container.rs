@@ -263,3 +263,76 @@ fn diff_and_commit_of_a_running_container() {
     mica.finish();
     nothing_is_left(&area);
 }
+
+#[test]
+fn a_running_container_is_exported_as_it_shows() {
+    require_root!();
+    let fixture = require_fixture!("busybox");
+    let (area, image) = busybox("export-running", &fixture);
+    let running = start(&area, "busy", &image, "echo new >/root/new; rm /etc/group; ln -s new /root/link");
+    area.ok(["export", "-o", "one.tar", "busy"]);
+    area.ok(["container", "export", "-o", "two.tar", "busy"]);
+    assert_eq!(ps(&area, "busy", "{{.State}}").as_deref(), Some("running"), "it goes on");
+    for tar in ["one.tar", "two.tar"] {
+        let mut archive = tar::Archive::new(fs::File::open(area.join(tar)).unwrap());
+        let mut files = std::collections::BTreeMap::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().to_string_lossy().into_owned();
+            let mut text = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut text).unwrap();
+            files.insert(path, text);
+        }
+        assert_eq!(files.get("root/new").map(Vec::as_slice), Some(&b"new\n"[..]), "{tar}");
+        assert!(files.contains_key("root/link") && files.contains_key("etc/passwd"), "{tar}: {:?}", files.keys());
+        assert!(!files.contains_key("etc/group"), "{tar}");
+    }
+    area.ok(["rm", "-f", "busy"]);
+    drop(running);
+}
+
+#[test]
+fn commit_prints_the_id_and_applies_changes() {
+    require_root!();
+    let fixture = require_fixture!("busybox");
+    let (area, image) = busybox("commit-change", &fixture);
+    area.ok(["run", "--name", "done", &image, "sh", "-c", "echo x >/x"]);
+    let changes = ["-c", "CMD [\"cat\", \"/x\"]", "--change", "ENV GREETING=hi", "-c", "WORKDIR /root"];
+    let commit = [&["commit", "-p=false", "-m", "why", "-a", "who"][..], &changes, &["done", "app:2"]].concat();
+    let out = area.ok(&commit);
+    let hex = out.strip_prefix("sha256:").and_then(|rest| rest.strip_suffix('\n')).expect("docker's form");
+    assert!(hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()), "{out}");
+    let format = "{{.Id}} {{json .Config.Cmd}} {{.Config.WorkingDir}} {{.Author}} {{json .Config.Env}}";
+    let said = area.ok(["image", "inspect", "-f", format, "app:2"]);
+    assert!(
+        said.starts_with(&format!("sha256:{hex} [\"cat\",\"/x\"] /root who ")) && said.contains("GREETING=hi"),
+        "{said}"
+    );
+    assert_eq!(area.ok(["run", "--rm", "app:2"]), "x\n");
+    let images = area.ok(["images", "-q"]);
+    let err = area.fails(["commit", "-c", "FROM scratch", "done", "app:3"], 1);
+    assert!(err.contains("FROM is not a valid change command"), "{err}");
+    assert_eq!(area.ok(["images", "-q"]), images, "nothing was made");
+}
+
+#[test]
+fn inspect_knows_when_a_command_was_started() {
+    require_root!();
+    let fixture = require_fixture!("busybox");
+    let (area, image) = busybox("started", &fixture);
+    let times = |name: &str| {
+        let format = "{{.Created}} {{.State.StartedAt}} {{.State.FinishedAt}}";
+        let said = area.ok(["container", "inspect", "-f", format, name]);
+        let times: Vec<jiff::Timestamp> = said.split_whitespace().map(|time| time.parse().expect("a time")).collect();
+        (times[0], times[1], times[2])
+    };
+    area.ok(["run", "--name", "done", &image, "true"]);
+    let (created, started, finished) = times("done");
+    assert!(created < started, "made at {created}, started at {started}");
+    // The end is kept in full seconds.
+    assert!(started.as_second() <= finished.as_second(), "{started} {finished}");
+    area.new_dir("mnt");
+    area.ok(["mount", "--rw", "--name", "never", &image, "mnt"]);
+    assert_eq!(times("never").1.as_second(), -62_135_596_800, "docker's year 1");
+    area.ok(["umount", "mnt"]);
+}

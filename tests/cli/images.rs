@@ -251,3 +251,40 @@ fn a_second_load_says_that_layers_are_there() {
         said.err
     );
 }
+
+#[test]
+fn a_filter_without_a_value_is_refused_in_dockers_words() {
+    let area = Area::new("filter");
+    for command in [&["ps"][..], &["images"], &["image", "prune"], &["container", "ls"]] {
+        let err = area.fails([command, &["--filter", "foo"]].concat(), 125);
+        let line = "invalid argument \"foo\" for \"-f, --filter\" flag: bad format of filter (expected name=value)";
+        assert!(err.lines().next().is_some_and(|first| first.ends_with(line)), "{command:?}: {err}");
+    }
+}
+
+#[test]
+fn groups_have_the_commands_of_their_kind() {
+    require_root!();
+    let fixture = require_fixture!("busybox");
+    let (area, image) = two_images("groups", &fixture);
+    area.ok(["image", "import", &fixture.file("rootfs.tar").display().to_string(), "imported:1"]);
+    let compared = area.ok(["image", "diff", &image, "made:1"]);
+    assert_eq!(compared, area.ok(["diff", &image, "made:1"]));
+    assert!(compared.lines().any(|line| line == "A /made"), "{compared}");
+}
+
+#[test]
+fn inspect_knows_when_a_name_was_given_last() {
+    let fixture = require_fixture!("busybox");
+    let area = Area::with("tagged", &fixture);
+    let time = || {
+        let said = area.ok(["image", "inspect", "-f", "{{.Metadata.LastTagTime}}", &fixture.image()]);
+        said.trim().parse::<jiff::Timestamp>().expect("a time")
+    };
+    let loaded = time();
+    assert!(loaded.as_second() > 1_700_000_000, "a load names it: {loaded}");
+    crate::area::until("a second has passed", || {
+        area.ok(["tag", &fixture.image(), "again:1"]);
+        time() > loaded
+    });
+}

@@ -17,6 +17,7 @@ mod crash;
 mod images;
 mod install;
 mod load;
+mod looking;
 mod mounted;
 mod side_by_side;
 mod terminal;

@@ -87,7 +87,7 @@ pub fn tar_of(entries: &[Entry<'_>]) -> Vec<u8> {
 
 /// The layers, lowest first.
 fn layers() -> Vec<Vec<u8>> {
-    let big = "b".repeat(100_000);
+    let big = "b".repeat(200_000);
     vec![
         tar_of(&[
             Entry::Dir("etc"),

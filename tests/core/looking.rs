@@ -41,14 +41,14 @@ use crate::support::bin::run_ok;
 use crate::support::require_fixture;
 use crate::support::require_root;
 
-const IMAGE: &str = "localhost/crafted:1";
+pub const IMAGE: &str = "localhost/crafted:1";
 /// A private key that nobody has.
 const KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\nbm90aGluZw==\n-----END OPENSSH PRIVATE KEY-----\n";
 /// `cap_net_raw+ep`.
 const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn image_layers() -> Vec<Vec<u8>> {
-    let big = "b".repeat(100_000);
+    let big = "b".repeat(200_000);
     let lists = "Package: x\n".repeat(8_000);
     vec![
         tar_of(&[
@@ -101,13 +101,13 @@ fn image_layers() -> Vec<Vec<u8>> {
 }
 
 /// A store with the image, and the archive that it came out of.
-struct Crafted {
+pub struct Crafted {
     dir: TempDir,
     archive: PathBuf,
 }
 
 impl Crafted {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = TempDir::new("looking");
         let history = serde_json::json!([
             { "created_by": "ADD rootfs.tar /", "created": "2026-01-01T00:00:00Z", "author": "Ann \u{1b}[31m<a@example.org>" },
@@ -124,8 +124,13 @@ impl Crafted {
         self.dir.join("store")
     }
 
+    /// A place beside the store, where commands run.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     /// What a command prints on standard output, on standard error, and its exit code.
-    fn said<A: AsRef<OsStr>>(&self, arguments: &[A]) -> (Vec<u8>, String, i32) {
+    pub fn said<A: AsRef<OsStr>>(&self, arguments: &[A]) -> (Vec<u8>, String, i32) {
         let mut command = mica_command(&self.store(), arguments);
         let out = output(command.current_dir(self.dir.path()).env("TMPDIR", self.dir.path()));
         let err = String::from_utf8_lossy(&out.stderr).into_owned();

@@ -14,6 +14,7 @@ mod layers;
 mod looking;
 mod model;
 mod ops;
+mod pages;
 mod regress;
 mod semantics;
 mod snap;

@@ -1,5 +1,5 @@
-//! `kill -9` at the calls by which load, rmi, save and a repair change the store: the check finds nothing but unreferenced data and
-//! leftovers, and the next try succeeds.
+//! `kill -9` at the calls by which load, rmi, save, a prune and a repair change the store: the check finds nothing but unreferenced data
+//! and leftovers, and the next try succeeds.
 //!
 //! Every step of these is cut within one process in `src/engine`; here it is the program, and the kernel that ends it.
 
@@ -15,8 +15,21 @@ use crate::support::bin;
 use crate::support::fixture;
 
 /// What changes the names and bytes of a store.
-const CHANGING: &str =
-    "?renameat,?renameat2,?unlinkat,?mkdirat,fsync,fdatasync,?syncfs,pwrite64,?pwritev,write,ftruncate,fchmod";
+const CHANGING: [&str; 13] = [
+    "?renameat",
+    "?renameat2",
+    "?linkat",
+    "?unlinkat",
+    "?mkdirat",
+    "fsync",
+    "fdatasync",
+    "?syncfs",
+    "pwrite64",
+    "?pwritev",
+    "write",
+    "ftruncate",
+    "fchmod",
+];
 /// No command has so many calls of one name.
 const CALLS_MAX: usize = 400;
 
@@ -45,11 +58,11 @@ impl Bench {
         assert!(out.status.success() && text.contains("the store is whole"), "{what}: {text}");
     }
 
-    /// Runs `mica WORDS` and kills it at the `n`th of its calls, counted for each name and thread; whether it came so far.
-    fn killed(&self, words: &[OsString], n: usize) -> bool {
+    /// Runs `mica WORDS` and kills it at the `n`th of its calls of one name, counted for each thread; whether it came so far.
+    fn killed(&self, words: &[OsString], call: &str, n: usize) -> bool {
         let mut command = Command::new("strace");
-        command.args(["-f", "-q", "-o", "/dev/null", "-e", &format!("trace={CHANGING}")]);
-        command.args(["-e", &format!("inject={CHANGING}:signal=KILL:when={n}")]);
+        command.args(["-f", "-q", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        command.args(["-e", &format!("inject={call}:signal=KILL:when={n}")]);
         command.arg(bin::mica()).arg("--root").arg(self.dir.join("store")).args(words);
         let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().expect("strace");
         // strace ends as the program did; a repair that ends by itself may say 1.
@@ -57,7 +70,7 @@ impl Bench {
     }
 }
 
-/// Kills each command at its calls, every third of them, or all with `MICA_CRASH_ALL`.
+/// Kills each command at its calls: the first of each name and every fifth, or all with `MICA_CRASH_ALL`.
 pub fn killed() -> Outcome {
     if let Some(why) = missing(&["strace"]) {
         return Outcome::Skipped(why);
@@ -70,29 +83,37 @@ pub fn killed() -> Outcome {
     let bench = Bench { dir: TempDir::new("kill-store"), image: fixture.image(), archive };
     let step = if std::env::var_os("MICA_CRASH_ALL").is_some() { 1 } else { 5 };
     let word = OsString::from;
-    let commands: [(&str, Vec<OsString>); 4] = [
+    let commands: [(&str, Vec<OsString>); 5] = [
         ("load", vec![word("load"), word("-q"), word("-i"), bench.archive.clone()]),
         ("rmi", vec![word("rmi"), word(&bench.image)]),
         ("save", vec![word("save"), word("-o"), bench.dir.join("out.tar").into_os_string(), word(&bench.image)]),
+        ("prune", vec![word("system"), word("prune"), word("-a"), word("-f")]),
         ("repair", vec![word("system"), word("check"), word("--repair")]),
     ];
     let mut figures = Vec::new();
     for (name, words) in &commands {
-        let mut deaths = 0;
-        for n in (1..CALLS_MAX).step_by(step) {
-            prepare(&bench, name);
-            if !bench.killed(words, n) {
-                break;
+        // A repair makes few calls of each name.
+        let step = if *name == "repair" { step.min(2) } else { step };
+        let (mut deaths, mut kinds) = (0, 0);
+        for call in CHANGING {
+            let before = deaths;
+            for n in (1..CALLS_MAX).step_by(step) {
+                prepare(&bench, name);
+                if !bench.killed(words, call, n) {
+                    break;
+                }
+                deaths += 1;
+                let what = format!("{name} killed at {call} {n}");
+                if *name != "repair" {
+                    bench.whole(&what);
+                }
+                again(&bench, name, &what);
             }
-            deaths += 1;
-            let what = format!("{name} killed at call {n}");
-            if *name != "repair" {
-                bench.whole(&what);
-            }
-            again(&bench, name, &what);
+            kinds += usize::from(deaths > before);
         }
-        assert!(deaths > 0, "{name} was never killed");
-        figures.push(format!("{name} {deaths}"));
+        // A save changes only what it writes; the others make or take away names, and wait for the disk.
+        assert!(kinds >= 3, "{name} was killed at calls of {kinds} names only");
+        figures.push(format!("{name} {deaths} ({kinds} calls)"));
     }
     bench.load();
     bin::run_ok(&mut bench.mica(&["system", "check", "--repair"]));
@@ -115,10 +136,23 @@ fn prepare(bench: &Bench, name: &str) {
             bytes[0] ^= 1;
             std::fs::remove_file(&object).expect("removed");
             std::fs::write(&object, bytes).expect("written");
+            // And a record that has to be made anew, what a killed process left, and a document that is none.
+            for (path, bytes) in
+                [("images.json", &b"{"[..]), ("tmp/left", b"half"), (".tmp-left", b"half"), (BLOB, b"x")]
+            {
+                std::fs::write(bench.dir.join("store").join(path), bytes).expect("written");
+            }
+        }
+        "prune" => {
+            bench.load();
+            std::fs::write(bench.dir.join("store/tmp/left"), b"half").expect("written");
         }
         _ => bench.load(),
     }
 }
+
+/// A document whose bytes do not have this digest.
+const BLOB: &str = "blobs/sha256/0000000000000000000000000000000000000000000000000000000000000000";
 
 fn first_file(dir: &Path) -> Option<std::path::PathBuf> {
     std::fs::read_dir(dir)
@@ -134,6 +168,12 @@ fn again(bench: &Bench, name: &str, what: &str) {
         "load" => bench.load(),
         "rmi" if bench.has_image() => drop(bin::run_ok(&mut bench.mica(&["rmi", &bench.image]))),
         "rmi" => {}
+        "prune" => {
+            bin::run_ok(&mut bench.mica(&["system", "prune", "-a", "-f"]));
+            assert!(!bench.has_image(), "{what}: the image is still there");
+            let left = std::fs::read_dir(bench.dir.join("store/packs")).expect("the store").count();
+            assert_eq!(left, 0, "{what}: packs are left");
+        }
         "save" => {
             let out = bench.dir.join("out.tar");
             bin::run_ok(bench.mica(&["save", "-o"]).arg(&out).arg(&bench.image));
@@ -142,6 +182,7 @@ fn again(bench: &Bench, name: &str, what: &str) {
             // What was damaged has to be loaded again, which is what the exit code says.
             bin::output(&mut bench.mica(&["system", "check", "--repair"]));
             bench.load();
+            assert!(!bench.dir.join("store").join(BLOB).exists(), "{what}: a bad document is left");
         }
     }
     bench.whole(what);

@@ -191,7 +191,7 @@ fn what_never_got_a_name_is_gone_after_a_kill() {
 }
 
 #[test]
-fn a_filesystem_that_cannot_says_so() {
+fn only_a_directory_takes_a_file_without_a_name() {
     let Some(p) = place("tmpro") else { return };
     chmod(&p.at("lower"), 0o555);
     assert_errno!(tmpfile(&p.at("merged/high"), OFlags::empty(), 0o600), NOTDIR);

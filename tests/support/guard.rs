@@ -30,10 +30,16 @@ impl TempDir {
     /// When it cannot be made.
     pub fn new(label: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("mica-{label}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).unwrap_or_else(|e| panic!("mkdir {}: {e}", path.display()));
-        Self { path }
+        // In a process namespace of its own a test program has the number of one before, which may have been killed.
+        loop {
+            let name = format!("mica-{label}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+            let path = std::env::temp_dir().join(name);
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Self { path },
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => panic!("mkdir {}: {e}", path.display()),
+            }
+        }
     }
 
     /// Where it is.

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "every test binary uses another part of it")]
 
 pub mod bin;
+pub mod browser;
 pub mod fixture;
 pub mod guard;
 pub mod tree;

@@ -18,6 +18,13 @@ pub struct Args {
     /// What was changed
     #[arg(short, long, value_name = "TEXT", default_value = "")]
     message: String,
+    /// Apply a Dockerfile instruction, such as 'CMD ["sh"]': CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
+    /// STOPSIGNAL, USER, VOLUME, WORKDIR. May be given several times
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    change: Vec<String>,
+    /// Taken for docker's sake and without effect: a container is not paused while it is committed
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_default_value = true)]
+    pause: Option<bool>,
     /// Print only the id
     #[arg(short, long)]
     quiet: bool,
@@ -33,8 +40,13 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         |name: &String| Reference::parse(name).map_err(|source| engine::Error::Name { name: name.clone(), source });
     let name = args.image.as_ref().map(parse).transpose()?;
     let store = context.store()?;
-    let request =
-        Request { container: args.container.clone(), name, message: args.message.clone(), author: args.author.clone() };
+    let request = Request {
+        container: args.container.clone(),
+        name,
+        message: args.message.clone(),
+        author: args.author.clone(),
+        changes: args.change.clone(),
+    };
     let id = commit(&store, &request)?;
     writeln!(context.out, "{id}")?;
     Ok(())

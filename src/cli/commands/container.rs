@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::commit;
 use super::diff;
+use super::export;
 use super::inspect;
 use super::prune;
 use super::ps;
@@ -37,6 +38,8 @@ enum Command {
     Diff(diff::Args),
     /// Make an image of a container's changes
     Commit(commit::Args),
+    /// Write all that a container shows as a tar
+    Export(export::Args),
 }
 
 pub fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
@@ -48,5 +51,6 @@ pub fn run(args: Args, context: &mut Context) -> Result<(), CliError> {
         Command::Run(args) => run::run(*args, context).map_err(CliError::in_run),
         Command::Diff(args) => diff::run(&args, context),
         Command::Commit(args) => commit::run(&args, context),
+        Command::Export(args) => export::run(&args, context),
     }
 }

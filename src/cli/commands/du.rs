@@ -1,6 +1,7 @@
 //! `mica du`
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
@@ -11,6 +12,7 @@ use crate::cli::table::Table;
 use crate::engine;
 use crate::explain::Outcome;
 use crate::explain::documents;
+use crate::explain::html;
 use crate::explain::usage::Usage;
 use crate::explain::usage::usage;
 use crate::path::RelPath;
@@ -19,15 +21,15 @@ use crate::path::RelPath;
 #[derive(Debug, clap::Args)]
 #[command(after_help = concat!(
     "TOTAL is SHOWN (what the union shows) and WASTED (what upper layers delete or replace, and the image still holds). ",
-    "SHARED is held more than once with the same content, as far as indexes know (files of 32 kB and more); UNIQUE is the rest.\n\n",
+    "SHARED is held more than once with the same content, as far as indexes know (files of 131 kB and more); UNIQUE is the rest.\n\n",
     "Exit code: 0 the union shows the path, 1 it is hidden, 2 no layer has it, 125 mica failed."
 ))]
 pub struct Args {
     #[command(flatten)]
     asking: Asking,
-    /// How deep directories are listed
-    #[arg(short, long, value_name = "DEPTH", default_value_t = 1)]
-    depth: usize,
+    /// How deep directories are listed; 1, and 3 on a page
+    #[arg(short, long, value_name = "DEPTH")]
+    depth: Option<usize>,
     /// What directories are sorted by
     #[arg(long, value_enum, default_value_t = Sort::Total)]
     sort: Sort,
@@ -40,6 +42,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write a page for a browser to FILE instead: layers and directories as large as they are
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    html: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -71,9 +76,17 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if !matches!(explanation.outcome, Outcome::Found | Outcome::Hidden { .. }) {
         return Err(looking::not_shown(&explanation));
     }
-    let report = usage(&target.subject, &explanation.resolved(), args.depth).map_err(engine::Error::from)?;
+    let at = explanation.resolved();
+    let depth = args.depth.unwrap_or(if args.html.is_some() { 3 } else { 1 });
+    let report = usage(&target.subject, &at, depth).map_err(engine::Error::from)?;
     let mut dirs: Vec<(&RelPath, &Usage)> = report.dirs.iter().collect();
     dirs.sort_by_key(|(_, usage)| std::cmp::Reverse(args.sort.key(usage)));
+    if let Some(file) = &args.html {
+        let size = if args.bytes { |bytes: u64| bytes.to_string() } else { format::size };
+        let style = html::space::Style { size, top: args.top };
+        looking::page(context, file, &html::space::document(&target.subject, &at, &report, &dirs, style))?;
+        return looking::ended(context, &explanation.outcome);
+    }
     dirs.truncate(args.top.unwrap_or(usize::MAX));
     if args.json {
         writeln!(context.out, "{:#}", documents::usage(&target.subject, &target.path, &report, &dirs))?;

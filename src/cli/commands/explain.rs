@@ -1,6 +1,7 @@
 //! `mica explain`
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
@@ -9,8 +10,10 @@ use crate::cli::looking::Asking;
 use crate::engine;
 use crate::explain::Explanation;
 use crate::explain::explain;
+use crate::explain::html;
 use crate::explain::json;
 use crate::explain::text;
+use crate::explain::versions::versions;
 use crate::live::stats::Known;
 
 /// Arguments of `mica explain`.
@@ -25,6 +28,9 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write a page for a browser to FILE instead: the stack as a picture, the versions, the walk
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    html: Option<PathBuf>,
     /// A line for every layer, and commands in full
     #[arg(short, long)]
     verbose: bool,
@@ -32,6 +38,11 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let target = args.asking.open(context)?;
+    if let Some(file) = &args.html {
+        let found = versions(&target.subject, &target.path, args.follow).map_err(engine::Error::from)?;
+        looking::page(context, file, &html::path::document(&found, args.verbose))?;
+        return looking::ended(context, &found.explanation.outcome);
+    }
     let explanation = explain(&target.subject, &target.path, args.follow).map_err(engine::Error::from)?;
     let known = known(args, &explanation);
     if args.json {

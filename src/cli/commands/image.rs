@@ -2,8 +2,10 @@
 
 use clap::Subcommand;
 
+use super::diff;
 use super::history;
 use super::images;
+use super::import;
 use super::inspect;
 use super::load;
 use super::mount;
@@ -45,6 +47,10 @@ enum Command {
     Load(load::Args),
     /// Save images to an archive
     Save(save::Args),
+    /// Make an image of the tar of a root filesystem
+    Import(import::Args),
+    /// List what is different in two images or layers
+    Diff(diff::Args),
     /// Mount an image as a directory
     Mount(mount::Args),
     /// Take a mount away
@@ -63,6 +69,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         Command::Tag(args) => tag::run(args, context),
         Command::Load(args) => load::run(args, context).map_err(CliError::in_run),
         Command::Save(args) => save::run(args, context),
+        Command::Import(args) => import::run(args, context),
+        Command::Diff(args) => diff::run(args, context),
         Command::Mount(args) => mount::run(args, context),
         Command::Umount(args) => umount::run(args, context),
     }

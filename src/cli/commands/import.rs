@@ -27,6 +27,9 @@ pub struct Args {
     /// The machine that the image is for [default: this one]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = super::platform)]
     platform: Option<Platform>,
+    /// Raise or lower what the tar may ask of this machine: see mica load --help
+    #[arg(long, value_name = "NAME=VALUE", value_parser = super::load::limit)]
+    limit: Vec<(String, u64)>,
     /// Print only the id
     #[arg(short, long)]
     quiet: bool,
@@ -44,8 +47,13 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let name = args.image.as_ref().map(parse).transpose()?;
     let input = input(&args.source, args.image.as_deref().unwrap_or("NAME"))?;
     let store = context.store()?;
-    let request =
-        Request { name, message: args.message.clone(), changes: args.change.clone(), platform: args.platform.clone() };
+    let request = Request {
+        name,
+        message: args.message.clone(),
+        changes: args.change.clone(),
+        platform: args.platform.clone(),
+        limits: super::load::limits(&args.limit),
+    };
     let id = import(&store, input, &request, &*progress::choose(args.quiet, false))?;
     writeln!(context.out, "{id}")?;
     Ok(())

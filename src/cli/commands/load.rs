@@ -37,7 +37,7 @@ pub struct Args {
 }
 
 /// `NAME=VALUE` of a limit; the value may end in k, m or g (1024, and so on).
-fn limit(text: &str) -> Result<(String, u64), String> {
+pub(super) fn limit(text: &str) -> Result<(String, u64), String> {
     let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
     if !Limits::names().contains(&name) {
         return Err(format!("there is no limit of that name, only {}", Limits::names().join(", ")));
@@ -53,7 +53,8 @@ fn limit(text: &str) -> Result<(String, u64), String> {
     Ok((name.to_owned(), number.checked_mul(1 << shift).ok_or_else(bad)?))
 }
 
-fn limits(given: &[(String, u64)]) -> Limits {
+/// The limits with what the user said of them.
+pub(super) fn limits(given: &[(String, u64)]) -> Limits {
     let mut limits = Limits::default();
     // The names were checked when they were parsed.
     for (name, value) in given {
@@ -63,8 +64,7 @@ fn limits(given: &[(String, u64)]) -> Limits {
 }
 
 fn limits_help() -> String {
-    let mut text =
-        "Limits for one layer, against images that would fill memory or disk (--limit NAME=VALUE):\n".to_owned();
+    let mut text = "Limits, against images that would fill memory or disk (--limit NAME=VALUE):\n".to_owned();
     for (name, value, what) in Limits::default().described() {
         text.push_str(&format!("  {name:<12} {value:>14}  {what}\n"));
     }

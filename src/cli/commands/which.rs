@@ -10,16 +10,12 @@ use crate::cli::table::Table;
 use crate::engine;
 use crate::explain::LayerInfo;
 use crate::explain::documents;
-use crate::explain::layers::Has;
-use crate::explain::layers::State;
-use crate::explain::layers::Version;
+use crate::explain::rows::Words;
+use crate::explain::rows::words;
 use crate::explain::text;
 use crate::explain::text::Style;
-use crate::explain::trace::Cut;
-use crate::explain::trace::How;
 use crate::explain::versions::Row;
 use crate::explain::versions::versions;
-use crate::sys::attr::Kind;
 
 /// Arguments of `mica which`.
 #[derive(Debug, clap::Args)]
@@ -61,59 +57,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 fn cells(row: &Row, layers: &[LayerInfo], style: Style) -> Vec<String> {
     let info = layers.get(row.layer());
     let (tag, digest) = looking::layer(info);
-    let by = looking::made_by(info, style);
-    match row {
-        Row::Above(cut) => {
-            let note = format!("hides what is below by {}", what(cut));
-            vec![
-                tag,
-                digest,
-                cut.how.word().to_owned(),
-                String::new(),
-                String::new(),
-                String::new(),
-                String::new(),
-                by,
-                note,
-            ]
-        }
-        Row::Version { version, digest: content, hides } => {
-            let (mode, owner, size) = attributes(version);
-            let content = content
-                .map_or_else(String::new, |content| if style.verbose { content.to_string() } else { content.short() });
-            let state = documents::state_word(&version.state).to_owned();
-            vec![tag, digest, state, mode, owner, size, content, by, note(version, *hides, layers)]
-        }
-    }
-}
-
-fn what(cut: &Cut) -> String {
-    match cut.how {
-        How::Whiteout => format!("the whiteout of {}", cut.path),
-        How::Opaque => format!("the opaque directory {}", cut.path),
-        How::Covered => format!("its own {}", cut.path),
-    }
-}
-
-fn attributes(version: &Version) -> (String, String, String) {
-    match &version.has {
-        Has::Whiteout => ("whiteout".to_owned(), String::new(), String::new()),
-        Has::Object { stat, .. } => {
-            let size = if stat.kind() == Kind::File { stat.size.to_string() } else { String::new() };
-            (text::mode(stat), format!("{}:{}", stat.uid, stat.gid), size)
-        }
-    }
-}
-
-fn note(version: &Version, hides: bool, layers: &[LayerInfo]) -> String {
-    let mut notes = Vec::new();
-    if let Has::Object { marks, .. } = &version.has {
-        text::mark_notes(marks, &mut notes);
-    }
-    match &version.state {
-        State::Hidden(Some(cut)) => notes.push(format!("hidden: {}", text::reason(cut, layers))),
-        _ if hides && notes.is_empty() => notes.push("hides what is below".to_owned()),
-        _ => {}
-    }
-    notes.join("; ")
+    let Words { state, mode, owner, size, content, note } = words(row, layers);
+    let content =
+        content.map_or_else(String::new, |content| if style.verbose { content.to_string() } else { content.short() });
+    vec![tag, digest, state.to_owned(), mode, owner, size, content, looking::made_by(info, style), note]
 }

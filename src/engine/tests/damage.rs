@@ -7,14 +7,18 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::load::Input;
 use super::load::load;
-use super::remove::remove;
+use super::save::Compress;
+use super::save::Request;
 use super::save::save;
+use super::save::save_dir;
 use super::tests::Scratch;
 use super::tests::at_every_step;
 use super::tests::container_of;
 use super::tests::files_below;
 use super::*;
+use crate::image::archive::write::Shape;
 use crate::store::Store;
 use crate::store::check::Fault;
 use crate::store::check::Outcome;
@@ -283,15 +287,44 @@ fn a_collection_or_repair_cut_at_any_step_leaves_a_store_that_the_next_one_settl
         assert_eq!(places(&store.check(&()).unwrap()), [] as [String; 0], "after {result:?}");
         result.is_ok()
     });
-    let saving = at_every_step(true, |with_fault| {
-        let (scratch, store) = loaded();
-        let result = with_fault(&mut || save(&store, &["x:1".to_owned()], &mut Vec::new()));
-        let report = scratch.store().check(&()).unwrap();
-        assert_eq!(places(&report), [] as [String; 0]);
-        save(&store, &["x:1".to_owned()], &mut Vec::new()).unwrap();
-        remove(&store, "x:1", false).unwrap();
-        result.is_ok()
-    });
-    println!("cut at {collecting} steps of a collection, {repairing} of a repair, {saving} of a save");
+    println!("cut at {collecting} steps of a collection, {repairing} of a repair");
     assert!(collecting > 5 && repairing > 5);
+}
+
+#[test]
+fn a_save_cut_at_any_step_leaves_the_old_file_or_the_new_one() {
+    const OLD: &[u8] = b"what was there before";
+    let words = ["x:1".to_owned()];
+    for killed in [false, true] {
+        let (scratch, store) = loaded();
+        let mut expected = Vec::new();
+        save(&store, &words, &mut expected).unwrap();
+        let out = scratch.path.join("out");
+        let steps = at_every_step(killed, |with_fault| {
+            fs::create_dir(&out).unwrap();
+            fs::write(out.join("x.tar"), OLD).unwrap();
+            let result = with_fault(&mut || {
+                output::file(&out.join("new.tar"), |to| save(&store, &words, to))?;
+                output::file(&out.join("x.tar"), |to| save(&store, &words, to))?;
+                let request = Request { words: &words, shape: Shape::Oci, compress: Some(Compress::Gzip) };
+                output::directory(&out.join("layout"), |dir| save_dir(&store, &request, dir))
+            });
+            for name in fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()) {
+                let whole = match name.to_str().unwrap() {
+                    "x.tar" => [OLD, &expected].contains(&&*fs::read(out.join("x.tar")).unwrap()),
+                    "new.tar" => fs::read(out.join("new.tar")).unwrap() == expected,
+                    "layout" => load(&scratch.store(), Input::open(&out.join("layout")).unwrap(), &Quiet).is_ok(),
+                    // Who was killed leaves it; who is told of an error takes it away.
+                    hidden => killed && hidden.starts_with(".mica-"),
+                };
+                assert!(whole, "{name:?} after {result:?}");
+            }
+            assert_eq!(places(&scratch.store().check(&()).unwrap()), [] as [String; 0]);
+            fs::remove_dir_all(&out).unwrap();
+            result.is_ok()
+        });
+        println!("cut at {steps} steps of a save, killed: {killed}");
+        // Three outputs, each made, written, synced and named; the layout with five files.
+        assert!(steps > 30, "{steps}");
+    }
 }

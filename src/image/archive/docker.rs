@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::Documents;
 use super::Error;
+use super::IMAGES_MAX;
 use super::ImagePlan;
 use super::LayerPlan;
 use super::check_count;
@@ -40,6 +41,10 @@ pub fn resolve<D: Documents + ?Sized>(documents: &D) -> Result<Option<Vec<ImageP
         from_json("the list of images", &bytes).map_err(|source| Error::Document { name: MANIFEST.into(), source })?;
     if items.is_empty() {
         return Err(Error::NotAnImage("its manifest.json lists no image".to_owned()));
+    }
+    if items.len() > IMAGES_MAX {
+        let why = format!("its manifest.json lists {} images, more than {IMAGES_MAX}", items.len());
+        return Err(Error::NotAnImage(why));
     }
     items.iter().map(|item| image(documents, item)).collect::<Result<_, _>>().map(Some)
 }

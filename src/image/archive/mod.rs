@@ -20,6 +20,7 @@ pub mod write;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::io::Read;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
@@ -29,11 +30,18 @@ use parking_lot::Mutex;
 
 use super::Digest;
 use super::config::ImageConfig;
+use super::limits::Exceeded;
 use super::manifest::BadDocument;
 use super::manifest::Platform;
 use super::reference::BadReference;
 use super::reference::Reference;
 use source::Blobs;
+
+/// The most that may be read of documents for the plans of an archive, in bytes. A real image's take some tens of KiB; parsed, a hostile
+/// one takes 16 times its size.
+const RESOLVED_MAX: u64 = 32 << 20;
+/// The most images one archive may hold.
+const IMAGES_MAX: usize = 256;
 
 /// An error of another part of mica, of whatever type it is.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -60,7 +68,15 @@ impl From<Cause> for ImportError {
 pub enum Error {
     /// The archive cannot be read.
     #[error("cannot read it: {0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
+    /// It grows too much when it is decompressed.
+    #[error("{}{source}", if .entry.is_empty() { String::new() } else { format!("entry {entry:?}: ") })]
+    Limit {
+        /// The entry at which it was met; empty when none is known.
+        entry: String,
+        /// The limit.
+        source: Exceeded,
+    },
     /// A system call failed.
     #[error(transparent)]
     Sys(#[from] crate::sys::Error),
@@ -143,6 +159,15 @@ pub enum Error {
     /// Another worker failed first; never reported.
     #[error("stopped")]
     Stopped,
+}
+
+impl From<std::io::Error> for Error {
+    fn from(e: std::io::Error) -> Self {
+        match e.get_ref().and_then(|inner| inner.downcast_ref::<Exceeded>()) {
+            Some(limit) => Error::Limit { entry: String::new(), source: limit.clone() },
+            None => Error::Io(e),
+        }
+    }
 }
 
 /// A layer as an image's documents describe it.
@@ -408,11 +433,33 @@ pub trait Documents {
     fn document(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error>;
 }
 
+/// Documents, until too much of them was read: one config of some megabytes may be named by as many images as a manifest has
+/// room for, and each would hold it.
+struct Budget<'a, D: ?Sized> {
+    documents: &'a D,
+    left: Cell<u64>,
+}
+
+impl<D: Documents + ?Sized> Documents for Budget<'_, D> {
+    fn document(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let found = self.documents.document(name, limit)?;
+        let len = found.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        match self.left.get().checked_sub(len) {
+            Some(left) => self.left.set(left),
+            None => {
+                return Err(Error::NotAnImage(format!("its documents take more than {} MiB", RESOLVED_MAX >> 20)));
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// The images that the documents describe.
 ///
 /// # Errors
 /// [`Error`], also when there is neither `manifest.json` nor `index.json`.
 pub fn resolve<D: Documents + ?Sized>(documents: &D, machine: &Machine) -> Result<Vec<ImagePlan>, Error> {
+    let documents = &Budget { documents, left: Cell::new(RESOLVED_MAX) };
     let images = match docker::resolve(documents)? {
         Some(images) => images,
         None => oci::resolve(documents, machine)?.ok_or(Error::NoDocuments)?,

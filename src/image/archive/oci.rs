@@ -4,6 +4,7 @@
 
 use super::Documents;
 use super::Error;
+use super::IMAGES_MAX;
 use super::ImagePlan;
 use super::LayerPlan;
 use super::Machine;
@@ -23,8 +24,6 @@ use crate::image::reference::Reference;
 pub const INDEX: &str = "index.json";
 /// How deep indexes may point to indexes; an index that points to itself ends here.
 const DEPTH_MAX: usize = 4;
-/// The most images one layout may hold.
-const IMAGES_MAX: usize = 256;
 /// The annotations that name an image, the better one first: containerd's has the full name, OCI's may be only a tag.
 const NAME_ANNOTATIONS: [&str; 2] = [CONTAINERD_NAME, REF_NAME];
 /// containerd's annotation: the whole name.

@@ -143,7 +143,15 @@ impl<R: Skim> Outer<R> {
         if e.kind() == std::io::ErrorKind::UnexpectedEof {
             Error::Truncated(format!("it ends inside {:?}", self.current))
         } else {
-            Error::Io(e)
+            self.at_entry(e.into())
+        }
+    }
+
+    /// An error, with the entry at which it happened.
+    fn at_entry(&self, e: Error) -> Error {
+        match e {
+            Error::Limit { source, .. } => Error::Limit { entry: self.current.clone(), source },
+            e => e,
         }
     }
 
@@ -153,7 +161,12 @@ impl<R: Skim> Outer<R> {
         let mut want = 512;
         loop {
             let missing = want - self.header.len();
-            let got = self.input.by_ref().take(missing as u64).read_to_end(&mut self.header)?;
+            let got = self
+                .input
+                .by_ref()
+                .take(missing as u64)
+                .read_to_end(&mut self.header)
+                .map_err(|e| self.at_entry(e.into()))?;
             self.position += got as u64;
             match (got < missing, self.header.len()) {
                 // Some writers leave out the end mark, and some write only half of it.

@@ -31,6 +31,8 @@ use crate::image::Digest;
 use crate::image::compression::Compression;
 use crate::image::compression::Decoder;
 use crate::image::config::CONFIG_MAX;
+use crate::image::limits;
+use crate::image::limits::Limits;
 use crate::image::manifest::BadDocument;
 
 /// The most that all documents of an archive may take in memory, in bytes.
@@ -42,17 +44,56 @@ pub fn is_compressed(start: &[u8]) -> bool {
     Compression::of(start) != Ok(Compression::None)
 }
 
-/// The archive in `input` without the compression around it.
-fn decompressed<R: BufRead + Send>(mut input: R) -> Result<Decoder<R>, Error> {
+/// The archive in `input` without the compression around it, which may not grow it beyond the limits.
+fn decompressed<R: Read + Send>(input: R, limits: &Limits) -> Result<Inflating<'_, R>, Error> {
+    let mut input = BufReader::with_capacity(256 << 10, Counted { input, bytes: 0 });
     let start = input.fill_buf()?;
     if start.is_empty() {
         return Err(Error::NotAnImage("it is empty".to_owned()));
     }
     let compression = Compression::of(start).map_err(|e| Error::NotAnImage(e.to_string()))?;
-    Ok(Decoder::new(compression, input)?)
+    let limits = (compression != Compression::None).then_some(limits);
+    Ok(Inflating { decoder: Decoder::new(compression, input)?, bytes: 0, limits })
 }
 
-/// Reads all images of a pipe.
+/// Counts what is read.
+struct Counted<R> {
+    input: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.input.read(buf)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+}
+
+/// Decompresses, and fails as soon as too much came out: an archive may hold entries that no image asks for and no other limit
+/// sees.
+struct Inflating<'a, R: Read> {
+    decoder: Decoder<BufReader<Counted<R>>>,
+    bytes: u64,
+    /// `None` when nothing is compressed.
+    limits: Option<&'a Limits>,
+}
+
+impl<R: Read> Read for Inflating<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        if let Some(limits) = self.limits {
+            let from = self.decoder.get_ref().get_ref().bytes;
+            limits::check("archive-size", limits.archive_size, self.bytes)
+                .and_then(|()| limits::check_ratio(limits, from, self.bytes))
+                .map_err(std::io::Error::other)?;
+        }
+        let n = self.decoder.read(buf)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+}
+
+/// Reads all images of a pipe, which may be compressed and then grow only within `limits`.
 ///
 /// # Errors
 /// [`Error`]; no layer that was taken is published then.
@@ -60,8 +101,9 @@ pub fn load<I: Importer>(
     input: impl Read + Send,
     importer: &I,
     machine: &Machine,
+    limits: &Limits,
 ) -> Result<Contents<I::Layer>, Error> {
-    let input = decompressed(BufReader::with_capacity(256 << 10, input))?;
+    let input = decompressed(input, limits)?;
     let mut outer = Outer::new(Pipe(input));
     let mut found =
         Found { documents: FxHashMap::default(), held: 0, layers: FxHashMap::default(), links: FxHashMap::default() };

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::source::TarFile;
 use super::*;
+use crate::image::limits::Limits;
 use crate::path::Name;
 
 /// Takes plain layers; the layer's bytes are its diff id and its blob.
@@ -86,7 +87,7 @@ fn file_of(bytes: &[u8]) -> OwnedFd {
 fn read(bytes: &[u8]) -> Result<Contents<u64>, Error> {
     let as_file = |threads| load(&TarFile::open(file_of(bytes), 0)?, &Fake::default(), &Machine::Host, threads);
     let (one, two) = (as_file(1), as_file(2));
-    let pipe = stream::load(Cursor::new(bytes), &Fake::default(), &Machine::Host);
+    let pipe = stream::load(Cursor::new(bytes), &Fake::default(), &Machine::Host, &Limits::default());
     let ids = |result: &Result<Contents<u64>, Error>| {
         result.as_ref().ok().map(|contents| {
             let mut layers: Vec<Digest> = contents.layers.iter().map(|layer| layer.diff_id).collect();
@@ -155,11 +156,13 @@ fn compressed_archives_are_read() {
     let zstd = zstd::encode_all(&plain[..], 1).unwrap();
     for packed in [gzip.finish().unwrap(), zstd, bzip2.finish().unwrap(), xz.finish().unwrap()] {
         assert!(stream::is_compressed(&packed));
-        let contents = stream::load(Cursor::new(&packed), &Fake::default(), &Machine::Host).unwrap();
+        let contents =
+            stream::load(Cursor::new(&packed), &Fake::default(), &Machine::Host, &Limits::default()).unwrap();
         assert!(contents.images[0].names.is_empty());
         for cut in [packed.len() / 4, packed.len() / 2, packed.len() - 1] {
             assert!(
-                stream::load(Cursor::new(&packed[..cut]), &Fake::default(), &Machine::Host).is_err(),
+                stream::load(Cursor::new(&packed[..cut]), &Fake::default(), &Machine::Host, &Limits::default())
+                    .is_err(),
                 "cut at {cut}"
             );
         }
@@ -191,7 +194,7 @@ fn a_layer_that_is_there_is_not_read() {
     assert!(load(&TarFile::open(file_of(&bytes), 0).unwrap(), &file, &Machine::Host, 1).unwrap().layers.is_empty());
     assert_eq!(*file.skipped.lock(), std::slice::from_ref(&name));
     let pipe = fake();
-    assert!(stream::load(Cursor::new(&bytes), &pipe, &Machine::Host).unwrap().layers.is_empty());
+    assert!(stream::load(Cursor::new(&bytes), &pipe, &Machine::Host, &Limits::default()).unwrap().layers.is_empty());
     assert_eq!(pipe.skipped.into_inner(), [name]);
 }
 
@@ -356,7 +359,13 @@ fn what_is_no_archive_is_refused() {
         error(bytes);
     }
     for magic in [&b"PK\x03\x04.."[..], b"LZIP\x01."] {
-        let e = stream::load(Cursor::new([magic, &[0; 600]].concat()), &Fake::default(), &Machine::Host).unwrap_err();
+        let e = stream::load(
+            Cursor::new([magic, &[0; 600]].concat()),
+            &Fake::default(),
+            &Machine::Host,
+            &Limits::default(),
+        )
+        .unwrap_err();
         assert!(e.to_string().contains("not supported"), "{e}");
     }
 }
@@ -379,5 +388,8 @@ fn a_failed_store_ends_the_load() {
     }
     // Nothing behind the layer is needed to know that the load has failed.
     let bytes = archive(&[File("l.tar", LAYER)]);
-    assert!(matches!(stream::load(Cursor::new(&bytes), &Full, &Machine::Host), Err(Error::Store(_))));
+    assert!(matches!(
+        stream::load(Cursor::new(&bytes), &Full, &Machine::Host, &Limits::default()),
+        Err(Error::Store(_))
+    ));
 }

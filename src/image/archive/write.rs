@@ -10,7 +10,7 @@
 //! specification v1.2".
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::io::BufWriter;
 use std::io::Read;
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -32,6 +32,10 @@ use crate::image::manifest::media_type;
 use crate::image::reference::Reference;
 use crate::path::Name;
 use crate::sys;
+use crate::sys::data::Appender;
+
+/// How much is written at a time, in bytes.
+const BUFFER: usize = 256 << 10;
 
 /// The file that says which version of the layout it is.
 const LAYOUT: (&str, &[u8]) = ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
@@ -199,9 +203,10 @@ impl Sink for DirSink<'_> {
 
     fn file(&mut self, name: &str, _: u64, content: &mut dyn Read) -> Result<(), WriteError> {
         let (dir, last) = self.parent(name)?;
-        let mut file = File::from(sys::open::create_at(dir, last, 0o644)?);
-        std::io::copy(content, &mut file).map_err(WriteError::Write)?;
-        Ok(sys::data::sync(&file, true)?)
+        let fd = sys::open::create_at(dir, last, 0o644)?;
+        let mut out = BufWriter::with_capacity(BUFFER, Appender::new(&fd));
+        std::io::copy(content, &mut out).and_then(|_| out.flush()).map_err(WriteError::Write)?;
+        Ok(sys::data::sync(&fd, true)?)
     }
 
     fn finish(self) -> Result<(), WriteError> {

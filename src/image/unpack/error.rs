@@ -101,9 +101,7 @@ impl std::error::Error for Error {
 impl From<TreeError> for What {
     fn from(e: TreeError) -> Self {
         match e {
-            TreeError::Steps { limit } => {
-                What::Limit(Exceeded { name: "steps", limit, found: limit.saturating_add(1) })
-            }
+            TreeError::Limit { name, limit } => What::Limit(Exceeded { name, limit, found: limit.saturating_add(1) }),
             e => What::Tree(e),
         }
     }

@@ -124,6 +124,14 @@ fn xattr_name(name: &[u8]) -> Box<[u8]> {
     out.into()
 }
 
+/// Of several values with one name the last. Sorted and not searched: a header may hold tens of thousands.
+fn last_of_each(mut xattrs: Vec<Xattr>) -> Vec<Xattr> {
+    xattrs.reverse();
+    xattrs.sort_by(|(a, _), (b, _)| a.cmp(b));
+    xattrs.dedup_by(|(later, _), (kept, _)| later == kept);
+    xattrs
+}
+
 impl Pax {
     /// Reads all records; of several with one key the last one counts.
     pub(super) fn parse(mut data: &[u8], max_runs: u64) -> Result<Self, What> {
@@ -132,6 +140,7 @@ impl Pax {
             pax.take(key, value, max_runs)?;
             data = rest;
         }
+        pax.xattrs = last_of_each(std::mem::take(&mut pax.xattrs));
         Ok(pax)
     }
 
@@ -174,10 +183,7 @@ impl Pax {
         if name.is_empty() || name.len() > 255 || name.contains(&0) {
             return Err(bad("a bad name of an extended attribute"));
         }
-        match self.xattrs.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => *known = value.into(),
-            None => self.xattrs.push((name, value.into())),
-        }
+        self.xattrs.push((name, value.into()));
         Ok(())
     }
 
@@ -218,6 +224,15 @@ mod tests {
         let pax = Pax::parse(b"33 SCHILY.xattr.user.a%3Db=x\n=\ny\n12 mtime=-1\n", 9).unwrap();
         assert_eq!(*pax.xattrs, [(b"user.a=b"[..].into(), b"x\n=\ny"[..].into())]);
         assert_eq!(pax.mtime, Some(Time { secs: -1, nanos: 0 }));
+    }
+
+    #[test]
+    fn of_several_values_the_last_one_counts() {
+        let record =
+            |name: &str, value: &str| format!("{} SCHILY.xattr.{name}={value}\n", name.len() + value.len() + 18);
+        let text = [record("a", "1"), record("b", "2"), record("a", "3")].concat();
+        let pax = Pax::parse(text.as_bytes(), 9).unwrap();
+        assert_eq!(*pax.xattrs, [(b"a"[..].into(), b"3"[..].into()), (b"b"[..].into(), b"2"[..].into())]);
     }
 
     #[test]

@@ -18,8 +18,10 @@ use super::pax::Pax;
 use super::pax::Version;
 use super::source::Source;
 use crate::digest::Mismatch;
+use crate::image::limits::Inflated;
 use crate::image::limits::Limits;
 use crate::image::limits::check;
+use crate::image::limits::check_ratio;
 use crate::layer::marks::AUFS_OPAQUE;
 use crate::layer::marks::AUFS_PREFIX;
 use crate::layer::pack::Attrs;
@@ -28,6 +30,7 @@ use crate::layer::pack::PackWriter;
 use crate::layer::pack::SparseRun;
 use crate::layer::pack::Tree;
 use crate::layer::pack::TreeItem;
+use crate::layer::pack::TreeLimits;
 use crate::path::Name;
 use crate::path::RelPath;
 use crate::sys::attr::Kind;
@@ -55,9 +58,19 @@ pub(super) fn read(stream: impl Read, store: &PackStore, options: &ImportOptions
             .map_err(|e| fail(What::Read(e)))?;
         let blob = source.is_compressed().then_some(&seen);
         let chunks = Chunks::new(source, out, back);
-        let tree = Tree::new(options.limits.steps);
-        let mut reader =
-            Reader { chunks, writer, tree, limits: &options.limits, blob, entries: 0, xattr_bytes: 0, name: None };
+        let mut reader = Reader {
+            chunks,
+            writer,
+            tree: Tree::new(tree_limits(&options.limits)),
+            limits: &options.limits,
+            blob,
+            inflated: options.inflated,
+            told: Cell::new((0, 0)),
+            entries: 0,
+            held: 0,
+            xattr_bytes: 0,
+            name: None,
+        };
         if let Err(what) = reader.archive() {
             return Err(fail(what).at(reader.name.as_deref(), reader.chunks.consumed()));
         }
@@ -74,6 +87,14 @@ pub(super) fn read(stream: impl Read, store: &PackStore, options: &ImportOptions
     })
 }
 
+/// After how many bytes of tar all layers together are looked at.
+const TELL: u64 = 1 << 20;
+
+/// What of the limits is about the tree.
+fn tree_limits(limits: &Limits) -> TreeLimits {
+    TreeLimits { steps: limits.steps, nodes: limits.entries, depth: limits.depth, path: limits.path }
+}
+
 struct Reader<'a, R: Read> {
     chunks: Chunks<Source<'a, R>>,
     writer: PackWriter,
@@ -81,7 +102,12 @@ struct Reader<'a, R: Read> {
     limits: &'a Limits,
     /// Bytes of the compressed blob that were read, if it is compressed.
     blob: Option<&'a Cell<u64>>,
+    inflated: Option<&'a Inflated>,
+    /// How much of blob and tar `inflated` knows of.
+    told: Cell<(u64, u64)>,
     entries: u64,
+    /// Bytes of names, link targets and maps.
+    held: u64,
     xattr_bytes: u64,
     /// The entry that is being read.
     name: Option<Vec<u8>>,
@@ -142,7 +168,8 @@ impl<R: Read> Reader<'_, R> {
             return Err(What::Truncated);
         }
         // What stands behind the end is part of the diff id.
-        self.skip(u64::MAX).map(drop)
+        self.skip(u64::MAX)?;
+        self.tell()
     }
 
     /// The next block, which goes to the pack file; `None` at the end of the stream.
@@ -173,10 +200,25 @@ impl<R: Read> Reader<'_, R> {
     fn grown(&self) -> Result<(), What> {
         let size = self.chunks.read_ahead();
         check("tar-size", self.limits.tar_size, size)?;
-        if let Some(blob) = self.blob.filter(|_| size > self.limits.ratio_from) {
-            check("ratio", self.limits.ratio, size / blob.get().max(1))?;
+        if let Some(blob) = self.blob {
+            check_ratio(self.limits, blob.get(), size)?;
         }
-        Ok(())
+        if size - self.told.get().1 < TELL { Ok(()) } else { self.tell() }
+    }
+
+    /// Adds what came since to what all layers together have grown to.
+    fn tell(&self) -> Result<(), What> {
+        let Some(inflated) = self.inflated else { return Ok(()) };
+        let to = self.chunks.read_ahead();
+        let from = self.blob.map_or(to, Cell::get);
+        let (old_from, old_to) = self.told.replace((from, to));
+        Ok(inflated.add(self.limits, from - old_from, to - old_to)?)
+    }
+
+    /// Counts what has to be held in memory of a layer until its end.
+    fn hold(&mut self, bytes: usize) -> Result<(), What> {
+        self.held += bytes as u64;
+        Ok(check("index-size", self.limits.index_size, self.held)?)
     }
 
     /// Passes the next `len` bytes to the pack file; fewer only at the end of the stream. How many they were.
@@ -228,6 +270,7 @@ impl<R: Read> Reader<'_, R> {
         self.name = Some(path.clone());
         self.entries += 1;
         check("entries", self.limits.entries, self.entries)?;
+        self.hold(path.len() + link.len())?;
         let place = self.place(&path)?;
         let size = pax.size.map_or_else(|| block.size(), Ok)?;
         let attrs = self.attrs(block, &mut pax)?;
@@ -364,6 +407,7 @@ impl<R: Read> Reader<'_, R> {
         };
         if sparse {
             check_sparse(&runs, body, real_size)?;
+            self.hold(runs.len() * size_of::<SparseRun>())?;
         }
         i64::try_from(real_size).map_err(|_| What::Header("the size of the file is too large".into()))?;
         let padding = padded(body)? - body;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::collections::HashSet;
 
+use super::format::BLOCK;
 use super::format::CHECKSUM_LEN;
+use super::format::COMPAT_BLOCK_SUMS;
 use super::format::COMPAT_BODY_SUMS;
 use super::format::ENTRY_WHITEOUT;
 use super::format::HEADER_LEN;
@@ -12,10 +14,12 @@ use super::format::NODE_IMPLIED;
 use super::format::NODE_OPAQUE;
 use super::format::ObjectRef;
 use super::format::Place;
+use super::format::SUMS_AT;
 use super::format::Splice;
 use super::format::TABLES_AT;
 use super::format::Table;
 use super::format::VERSION;
+use super::format::block_sums;
 use super::tree::Attrs;
 use super::tree::Item;
 use super::tree::NodeId;
@@ -248,16 +252,19 @@ impl Encoder {
             put64(&mut objects, object.len);
         }
         let tables = [self.nodes, self.entries, self.extents, splices, objects, self.xattrs, self.text];
-        let total = HEADER_LEN + tables.iter().map(Vec::len).sum::<usize>() + CHECKSUM_LEN;
+        let covered = HEADER_LEN + tables.iter().map(Vec::len).sum::<usize>();
+        let total = covered + covered.div_ceil(BLOCK) * 4 + CHECKSUM_LEN;
         let mut out = Vec::with_capacity(total);
         out.extend_from_slice(&MAGIC);
         put32(&mut out, VERSION);
         put32(&mut out, HEADER_LEN as u32);
         // Features: compatible, compatible for readers, incompatible.
-        for n in [COMPAT_BODY_SUMS, 0, 0, total as u64, frame.pack_len, frame.tar_size] {
+        for n in [COMPAT_BODY_SUMS | COMPAT_BLOCK_SUMS, 0, 0, total as u64, frame.pack_len, frame.tar_size] {
             put64(&mut out, n);
         }
         out.extend_from_slice(frame.diff_id.as_bytes());
+        out.resize(SUMS_AT, 0);
+        put64(&mut out, covered as u64);
         out.resize(TABLES_AT, 0);
         let mut offset = HEADER_LEN;
         for (bytes, table) in tables.iter().zip(Table::ALL) {
@@ -268,6 +275,8 @@ impl Encoder {
         for bytes in &tables {
             out.extend_from_slice(bytes);
         }
+        let sums: Vec<u32> = block_sums(&out).collect();
+        sums.into_iter().for_each(|sum| put32(&mut out, sum));
         let checksum = Digest::of(&out);
         out.extend_from_slice(checksum.as_bytes());
         out

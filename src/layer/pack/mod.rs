@@ -41,6 +41,7 @@ pub use tree::Item as TreeItem;
 pub use tree::SparseRun;
 pub use tree::Tree;
 pub use tree::TreeError;
+pub use tree::TreeLimits;
 pub use tree::Xattr;
 pub use verify::BadObjects;
 pub use verify::Damage;
@@ -108,7 +109,7 @@ impl PackLayer {
 
 impl Layer for PackLayer {
     fn root(&self) -> Result<Obj> {
-        Ok(Arc::new(PackObject::new(&self.open, 0)?))
+        Ok(PackObject::new(&self.open, 0)?.0.into())
     }
 
     fn label(&self) -> String {
@@ -124,23 +125,30 @@ impl Layer for PackLayer {
     }
 }
 
-/// One inode of a pack. Its number is its position in the index plus one, so hardlinked names share it.
+/// One inode of a pack. Its number is its position in the index plus one, so hardlinked names share it. What else is to be known of
+/// it is read from the index each time: one of these is kept for every inode that the kernel knows.
 #[derive(Debug, Clone)]
 pub struct PackObject {
     open: Arc<Open>,
     position: u32,
-    node: Node,
+    kind: Kind,
+    implied: bool,
 }
 
 impl PackObject {
-    fn new(open: &Arc<Open>, position: u32) -> Result<Self> {
+    fn new(open: &Arc<Open>, position: u32) -> Result<(Self, Node)> {
         let node = open.index.node(position)?;
         open.index.must_be_readable()?;
-        Ok(Self { open: open.clone(), position, node })
+        let (kind, implied) = (node.kind().unwrap_or(Kind::File), node.flags & NODE_IMPLIED != 0);
+        Ok((Self { open: open.clone(), position, kind, implied }, node))
     }
 
-    fn stat_of(&self) -> Stat {
-        let n = &self.node;
+    fn node(&self) -> Result<Node> {
+        let node = self.open.index.node(self.position)?;
+        self.open.index.must_be_readable().map(|()| node)
+    }
+
+    fn stat_of(&self, n: &Node) -> Stat {
         let id = self.id();
         Stat {
             dev: id.dev,
@@ -167,7 +175,8 @@ impl PackObject {
     /// The position of `name` among this directory's entries.
     fn find(&self, name: Name<'_>) -> Result<Option<u32>> {
         let index = &self.open.index;
-        let (mut low, mut high) = (self.node.first, self.end()?);
+        let node = self.node()?;
+        let (mut low, mut high) = (node.first, self.end(&node)?);
         while low < high {
             let middle = low + (high - low) / 2;
             match index.entry(middle)?.name.cmp(name.as_bytes()) {
@@ -181,21 +190,21 @@ impl PackObject {
     }
 
     /// Behind the last of this node's entries or extents.
-    fn end(&self) -> Result<u32> {
-        let end = self.node.first.checked_add(self.node.count);
+    fn end(&self, node: &Node) -> Result<u32> {
+        let end = node.first.checked_add(node.count);
         end.ok_or_else(|| self.open.index.damaged(format!("node {} has too many parts", self.position)))
     }
 
     /// The runs of a sparse file over a body that starts at `base` in its file.
-    fn extents(&self, base: u64) -> Result<Arc<[Extent]>> {
+    fn extents(&self, node: &Node, base: u64) -> Result<Arc<[Extent]>> {
         let index = &self.open.index;
         let bad = || index.damaged(format!("node {} has a bad extent", self.position));
         let mut last = 0;
         let mut extents = Vec::new();
-        for position in self.node.first..self.end()? {
+        for position in node.first..self.end(node)? {
             let (at, offset, len) = index.extent(position)?;
-            let end = at.checked_add(len).filter(|&end| at >= last && end <= self.node.size).ok_or_else(bad)?;
-            offset.checked_add(len).filter(|&end| end <= self.node.stored).ok_or_else(bad)?;
+            let end = at.checked_add(len).filter(|&end| at >= last && end <= node.size).ok_or_else(bad)?;
+            offset.checked_add(len).filter(|&end| end <= node.stored).ok_or_else(bad)?;
             extents.push(Extent { at, offset: base.checked_add(offset).ok_or_else(bad)?, len });
             last = end;
         }
@@ -211,40 +220,41 @@ impl Object for PackObject {
 
     /// The layer's tar has no entry for this directory: its attributes are made up.
     fn is_implied(&self) -> bool {
-        self.node.flags & NODE_IMPLIED != 0
+        self.implied
     }
 
     fn kind(&self) -> Kind {
-        self.node.kind().unwrap_or(Kind::File)
+        self.kind
     }
 
     fn stat(&self) -> Result<Stat> {
-        Ok(self.stat_of())
+        Ok(self.stat_of(&self.node()?))
     }
 
     fn lookup(&self, name: Name<'_>) -> Result<Seen> {
         self.want(Kind::Dir, Errno::NOTDIR)?;
         let Some(position) = self.find(name)? else { return Ok(Seen::Miss) };
         let Some(node) = self.open.index.entry(position)?.node else { return Ok(Seen::Whiteout) };
-        let object = Self::new(&self.open, node)?;
-        let stat = object.stat_of();
-        Ok(Seen::Found(Arc::new(object), stat))
+        let (object, node) = Self::new(&self.open, node)?;
+        let stat = object.stat_of(&node);
+        Ok(Seen::Found(object.into(), stat))
     }
 
     fn marks(&self) -> Result<Marks> {
-        Ok(Marks { opaque: self.node.flags & NODE_OPAQUE != 0, ..Marks::default() })
+        Ok(Marks { opaque: self.node()?.flags & NODE_OPAQUE != 0, ..Marks::default() })
     }
 
     fn list(&self, each: &mut dyn FnMut(Item<'_>) -> Result<()>) -> Result<()> {
         self.want(Kind::Dir, Errno::NOTDIR)?;
         let index = &self.open.index;
-        for position in self.node.first..self.end()? {
+        let node = self.node()?;
+        for position in node.first..self.end(&node)? {
             let entry = index.entry(position)?;
             let name = Name::new(entry.name).map_err(|e| index.damaged(format!("entry {position}: {e}")))?;
             let what = match entry.node {
                 None => ItemKind::Whiteout,
                 Some(node) => {
-                    let object = Self::new(&self.open, node)?;
+                    let object = Self::new(&self.open, node)?.0;
                     ItemKind::Object(object.id(), object.kind())
                 }
             };
@@ -256,7 +266,7 @@ impl Object for PackObject {
 
     fn open(&self) -> Result<Content> {
         self.want(Kind::File, Errno::INVAL)?;
-        let (node, index) = (&self.node, &self.open.index);
+        let (node, index) = (&self.node()?, &self.open.index);
         let bad = |what: &str| index.damaged(format!("node {}: {what}", self.position));
         if !node.sparse && node.stored != node.size {
             return Err(bad("its size is not that of its content"));
@@ -268,7 +278,7 @@ impl Object for PackObject {
                 let end = offset.checked_add(node.stored).filter(|&end| end <= index.pack_len);
                 end.ok_or_else(|| bad("its content lies outside of the pack file"))?;
                 match node.sparse {
-                    true => Ok(Content::sparse(self.open.pack.clone(), self.extents(offset)?, node.size)),
+                    true => Ok(Content::sparse(self.open.pack.clone(), self.extents(node, offset)?, node.size)),
                     false => Ok(Content::slice(self.open.pack.clone(), offset, node.size)),
                 }
             }
@@ -279,7 +289,7 @@ impl Object for PackObject {
                     return Err(bad(&format!("object {} has {len} bytes instead of {}", object.digest, node.stored)));
                 }
                 match node.sparse {
-                    true => Ok(Content::sparse(Arc::new(fd), self.extents(0)?, node.size)),
+                    true => Ok(Content::sparse(Arc::new(fd), self.extents(node, 0)?, node.size)),
                     false => Ok(Content::whole(Arc::new(fd), len)),
                 }
             }
@@ -288,7 +298,8 @@ impl Object for PackObject {
 
     fn readlink(&self) -> Result<Vec<u8>> {
         self.want(Kind::Symlink, Errno::INVAL)?;
-        let text = self.open.index.text(self.node.first, self.node.count)?.to_vec();
+        let node = self.node()?;
+        let text = self.open.index.text(node.first, node.count)?.to_vec();
         self.open.index.must_be_readable().map(|()| text)
     }
 
@@ -321,17 +332,22 @@ impl Object for PackObject {
 
     /// Known of what is kept as an object, which is named by it; of a sparse one only the stored bytes' is.
     fn digest(&self) -> Result<Option<Digest>> {
-        match self.node.place {
-            Place::Object(position) if !self.node.sparse => Ok(Some(self.open.index.object(position)?.digest)),
+        let node = self.node()?;
+        match node.place {
+            Place::Object(position) if !node.sparse => Ok(Some(self.open.index.object(position)?.digest)),
             _ => Ok(None),
         }
     }
 
     fn location(&self) -> String {
         let layer = self.open.index.label();
-        match self.node.place {
+        let node = match self.node() {
+            Ok(node) => node,
+            Err(e) => return format!("pack {layer}, {e}"),
+        };
+        match node.place {
             Place::Empty => format!("pack {layer}, index only"),
-            Place::Pack(offset) => format!("pack {layer}, {} bytes at {offset}", self.node.stored),
+            Place::Pack(offset) => format!("pack {layer}, {} bytes at {offset}", node.stored),
             Place::Object(position) => match self.open.index.object(position) {
                 Ok(object) => format!("pack {layer}, object {}", object.digest),
                 Err(e) => format!("pack {layer}, {e}"),
@@ -342,8 +358,9 @@ impl Object for PackObject {
 
 impl PackObject {
     fn xattr_positions(&self) -> Result<std::ops::Range<u32>> {
-        let first = self.node.xattr_first;
-        let end = first.checked_add(self.node.xattr_count);
+        let node = self.node()?;
+        let first = node.xattr_first;
+        let end = first.checked_add(node.xattr_count);
         let end = end.ok_or_else(|| self.open.index.damaged(format!("node {} has too many xattrs", self.position)))?;
         Ok(first..end)
     }

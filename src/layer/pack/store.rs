@@ -17,6 +17,9 @@ use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::Weak;
+
+use parking_lot::Mutex;
 
 use super::PackLayer;
 use super::format::Bytes;
@@ -43,6 +46,8 @@ pub(super) struct Dirs {
     packs: OwnedFd,
     objects: OwnedFd,
     pub(super) tmp: OwnedFd,
+    /// The shared lock on `tmp/`, while any pack is being written or waits to be published.
+    writing: Mutex<Weak<OwnedFd>>,
 }
 
 /// The packs of a store.
@@ -101,6 +106,18 @@ fn fixed_name(name: &[u8]) -> Result<NameBuf> {
 }
 
 impl Dirs {
+    /// The shared lock of all writers of this store: a thousand layers that wait to be published hold one descriptor.
+    fn writing(&self) -> Result<Arc<OwnedFd>> {
+        let mut writing = self.writing.lock();
+        if let Some(lock) = writing.upgrade() {
+            return Ok(lock);
+        }
+        let lock = Arc::new(sys::open::list_dir(&self.tmp)?);
+        sys::lock::lock(&*lock, LockKind::Shared)?;
+        *writing = Arc::downgrade(&lock);
+        Ok(lock)
+    }
+
     fn pack_name(id: &Digest, suffix: &str) -> Result<NameBuf> {
         fixed_name(format!("{}.{suffix}", id.hex()).as_bytes())
     }
@@ -225,8 +242,12 @@ impl PackStore {
     /// # Errors
     /// The kernel's.
     pub fn open_at(root: &OwnedFd) -> Result<Self> {
-        let dirs =
-            Dirs { packs: subdir(root, b"packs")?, objects: subdir(root, b"objects")?, tmp: subdir(root, b"tmp")? };
+        let dirs = Dirs {
+            packs: subdir(root, b"packs")?,
+            objects: subdir(root, b"objects")?,
+            tmp: subdir(root, b"tmp")?,
+            writing: Mutex::default(),
+        };
         Ok(Self { dirs: Arc::new(dirs) })
     }
 
@@ -252,6 +273,7 @@ impl PackStore {
     fn looks_whole(&self, diff_id: &Digest) -> Result<bool> {
         let pack = self.open(diff_id)?;
         let index = &pack.open.index;
+        index.must_be_whole()?;
         for position in index.positions(Table::Objects) {
             let object = index.object(position)?;
             if self.dirs.object_len(&object.digest)? != Some(object.len) {
@@ -316,9 +338,7 @@ impl PackStore {
     /// # Errors
     /// The kernel's.
     pub fn writer(&self) -> Result<PackWriter> {
-        let lock = sys::open::list_dir(&self.dirs.tmp)?;
-        sys::lock::lock(&lock, LockKind::Shared)?;
-        PackWriter::new(self.dirs.clone(), lock)
+        PackWriter::new(self.dirs.clone(), self.dirs.writing()?)
     }
 
     /// Makes prepared packs be there: all of them durable before the first is seen.
@@ -533,7 +553,8 @@ impl PackStore {
     fn drop_packs(&self, keep: &BTreeSet<Digest>, done: &mut Collected) -> Result<()> {
         let names = names_in(&self.dirs.packs)?;
         for name in &names {
-            if digest_of_name(name, ".idx").is_some_and(|id| !keep.contains(&id)) {
+            let unneeded = digest_of_name(name, ".idx").filter(|id| !keep.contains(id));
+            if unneeded.is_some_and(|id| !self.is_newer(&id)) {
                 done.bytes += drop_file(&self.dirs.packs, name)?;
                 done.packs += 1;
             }
@@ -546,6 +567,12 @@ impl PackStore {
             }
         }
         Ok(())
+    }
+
+    /// Whether a newer mica made the pack, in a way that this one may not judge. One that is damaged is not.
+    fn is_newer(&self, diff_id: &Digest) -> bool {
+        let known = self.dirs.open_index(diff_id).and_then(|index| index.must_be_known());
+        matches!(known, Err(Error::Newer { .. }))
     }
 
     fn drop_objects(&self, done: &mut Collected) -> Result<()> {

@@ -103,15 +103,31 @@ pub enum TreeError {
     /// The target of a hardlink is a directory.
     #[error("the target '{0}' of the hardlink is a directory")]
     DirectoryTarget(RelPath),
-    /// Paths of this layer take too many steps to resolve: `limit` is the number of steps that were granted.
-    #[error("the paths of the layer take more than {limit} steps to resolve")]
-    Steps {
-        /// The limit.
+    /// The tree is larger than one of [`TreeLimits`].
+    #[error("more than the limit {name}={limit}")]
+    Limit {
+        /// Which one.
+        name: &'static str,
+        /// Its value.
         limit: u64,
     },
     /// More inodes than can be numbered.
     #[error("more entries than an index can number")]
     TooMany,
+}
+
+/// What a tree may grow to. The names of an entry say little about it: one symlink can stand for many directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeLimits {
+    /// Steps from one directory to the next for all paths together: an entry costs as many as its name has components, so only
+    /// a layer made to waste time (long chains of symlinks) takes more than some per entry.
+    pub steps: u64,
+    /// Inodes, implied and replaced ones too.
+    pub nodes: u64,
+    /// Components of a path, symlinks resolved.
+    pub depth: u64,
+    /// Bytes of a path, symlinks resolved.
+    pub path: u64,
 }
 
 pub(super) type NodeId = u32;
@@ -122,6 +138,15 @@ pub(super) struct TreeNode {
     pub what: What,
     pub opaque: bool,
     pub implied: bool,
+    /// Where it was put: components and bytes of the path.
+    depth: u32,
+    len: u32,
+}
+
+impl TreeNode {
+    fn new(attrs: Attrs, what: What, implied: bool) -> Self {
+        Self { attrs, what, opaque: false, implied, depth: 0, len: 0 }
+    }
 }
 
 #[derive(Debug)]
@@ -142,7 +167,7 @@ pub(super) struct Slot {
 pub struct Tree {
     pub(super) nodes: Vec<TreeNode>,
     steps_left: u64,
-    steps: u64,
+    limits: TreeLimits,
     /// The parent of the last entry: tars list a directory's entries one after the other.
     last: Option<(RelPath, NodeId)>,
 }
@@ -150,12 +175,10 @@ pub struct Tree {
 pub(super) const ROOT: NodeId = 0;
 
 impl Tree {
-    /// A tree with only an implied root. Resolving the paths of all entries together may take `steps` steps from one
-    /// directory to the next: an entry costs as many as its name has components, so only a layer made to waste time (long
-    /// chains of symlinks) takes more than some per entry.
-    pub fn new(steps: u64) -> Self {
-        let root = TreeNode { attrs: implied(), what: What::Dir(BTreeMap::new()), opaque: false, implied: true };
-        Self { nodes: vec![root], steps_left: steps, steps, last: None }
+    /// A tree with only an implied root.
+    pub fn new(limits: TreeLimits) -> Self {
+        let root = TreeNode::new(implied(), What::Dir(BTreeMap::new()), true);
+        Self { nodes: vec![root], steps_left: limits.steps, limits, last: None }
     }
 
     /// Adds `item` at `path`.
@@ -182,7 +205,7 @@ impl Tree {
             // A directory or a symlink goes; the remembered path may have led through it.
             self.last = None;
         }
-        self.put(dir, name, TreeNode { attrs, what, opaque: false, implied: false })
+        self.put(dir, name, TreeNode::new(attrs, what, false))
     }
 
     /// Gives what `target` names a second name.
@@ -200,6 +223,7 @@ impl Tree {
             return Err(TreeError::DirectoryTarget(target.clone()));
         }
         let dir = self.parent(&parent)?;
+        self.room(dir, name)?;
         self.last = None;
         if let Some(slot) = self.entry(dir, name) {
             slot.node = Some(node);
@@ -214,6 +238,7 @@ impl Tree {
     pub fn whiteout(&mut self, path: &RelPath) -> Result<(), TreeError> {
         let Some((parent, name)) = path.split_last() else { return Err(TreeError::RootKind) };
         let dir = self.parent(&parent)?;
+        self.room(dir, name)?;
         if let Some(slot) = self.entry(dir, name) {
             slot.whiteout = true;
         }
@@ -268,7 +293,20 @@ impl Tree {
         }
     }
 
-    fn put(&mut self, dir: NodeId, name: Name<'_>, node: TreeNode) -> Result<(), TreeError> {
+    /// Components and bytes of the path of `name` in `dir`, which must not be too long.
+    fn room(&self, dir: NodeId, name: Name<'_>) -> Result<(u32, u32), TreeError> {
+        let (depth, len) = self.node(dir).map_or((0, 0), |node| (node.depth, node.len));
+        let bytes = u32::try_from(name.as_bytes().len()).unwrap_or(u32::MAX);
+        let (depth, len) = (depth.saturating_add(1), len.saturating_add(bytes).saturating_add(u32::from(len > 0)));
+        within("depth", self.limits.depth, depth.into())?;
+        within("path", self.limits.path, len.into())?;
+        Ok((depth, len))
+    }
+
+    fn put(&mut self, dir: NodeId, name: Name<'_>, mut node: TreeNode) -> Result<(), TreeError> {
+        (node.depth, node.len) = self.room(dir, name)?;
+        // The root is no entry.
+        within("entries", self.limits.nodes, self.nodes.len() as u64)?;
         let id = NodeId::try_from(self.nodes.len()).map_err(|_| TreeError::TooMany)?;
         self.nodes.push(node);
         if let Some(slot) = self.entry(dir, name) {
@@ -300,7 +338,7 @@ impl Tree {
         let mut stack = vec![ROOT];
         let mut symlinks = 0;
         while let Some(step) = todo.pop() {
-            self.steps_left = self.steps_left.checked_sub(1).ok_or(TreeError::Steps { limit: self.steps })?;
+            self.steps_left = self.steps_left.checked_sub(1).ok_or(over("steps", self.limits.steps))?;
             let name = match step {
                 Step::Up => {
                     stack.truncate(stack.len().saturating_sub(1).max(1));
@@ -313,8 +351,7 @@ impl Tree {
                 if !make {
                     return Ok(None);
                 }
-                let dir = TreeNode { attrs: implied(), what: What::Dir(BTreeMap::new()), opaque: false, implied: true };
-                self.put(here, name.as_name(), dir)?;
+                self.put(here, name.as_name(), TreeNode::new(implied(), What::Dir(BTreeMap::new()), true))?;
                 stack.push(self.slot(here, name.as_name()).node.unwrap_or(ROOT));
                 continue;
             };
@@ -334,6 +371,14 @@ impl Tree {
         }
         Ok(stack.last().copied())
     }
+}
+
+fn over(name: &'static str, limit: u64) -> TreeError {
+    TreeError::Limit { name, limit }
+}
+
+fn within(name: &'static str, limit: u64, found: u64) -> Result<(), TreeError> {
+    if found <= limit { Ok(()) } else { Err(over(name, limit)) }
 }
 
 /// One step of resolving a path.

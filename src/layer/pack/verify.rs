@@ -133,7 +133,8 @@ impl PackStore {
             found.set(true);
             each(Damage { layer: *diff_id, part, why });
         };
-        let index = match self.dirs().open_index(diff_id) {
+        let whole = self.dirs().open_index(diff_id).and_then(|index| index.must_be_whole().map(|()| index));
+        let index = match whole {
             Ok(index) => index,
             Err(e) if is_about_the_machine(&e) => return Err(e),
             Err(e) => {
@@ -200,7 +201,7 @@ fn check_records(layer: &PackLayer) -> Result<()> {
         index.object(position)?;
     }
     for position in index.positions(Table::Nodes) {
-        check_node(&PackObject::new(&layer.open, position)?)?;
+        check_node(&PackObject::new(&layer.open, position)?.0)?;
     }
     Ok(())
 }
@@ -223,12 +224,13 @@ fn check_node(object: &PackObject) -> Result<()> {
         }
         Kind::Symlink => object.readlink().map(drop),
         Kind::File => {
-            if let Place::Object(position) = object.node.place {
+            let node = object.node()?;
+            if let Place::Object(position) = node.place {
                 let len = index.object(position)?.len;
-                if len != object.node.stored {
+                if len != node.stored {
                     return Err(index.damaged(format!("node {} and its object differ in size", object.position)));
                 }
-                return if object.node.sparse { object.extents(0).map(drop) } else { Ok(()) };
+                return if node.sparse { object.extents(&node, 0).map(drop) } else { Ok(()) };
             }
             object.open().map(drop)
         }
@@ -264,15 +266,18 @@ fn check_bodies(layer: &PackLayer, bad: &BadObjects, tell: &mut dyn FnMut(Part, 
         }
     }
     let wanted: FxHashSet<u32> = hit.iter().map(|(position, ..)| *position).collect();
-    let names =
-        if wanted.is_empty() { links::Links::default() } else { links::paths(index, |at, _| wanted.contains(&at))? };
+    let names = if wanted.is_empty() {
+        links::Links::default()
+    } else {
+        links::paths(index, PATHS_MAX, |at, _| wanted.contains(&at))?
+    };
     for (position, object, why) in hit {
         let part = |path| match object {
             Some(object) => Part::Object(object, path),
             None => Part::Body(path),
         };
         match names.get(&position) {
-            Some(paths) => paths.iter().take(PATHS_MAX).for_each(|path| tell(part(Some(path.clone())), why.clone())),
+            Some(paths) => paths.iter().for_each(|path| tell(part(Some(path.clone())), why.clone())),
             None => tell(part(None), why),
         }
     }

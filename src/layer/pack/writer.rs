@@ -119,7 +119,7 @@ enum Open {
 #[derive(Debug)]
 pub struct PackWriter {
     dirs: Arc<Dirs>,
-    lock: OwnedFd,
+    lock: Arc<OwnedFd>,
     pack: Unfinished,
     buffer: Vec<u8>,
     tar_size: u64,
@@ -152,7 +152,7 @@ fn misuse(what: &'static str) -> Error {
 }
 
 impl PackWriter {
-    pub(super) fn new(dirs: Arc<Dirs>, lock: OwnedFd) -> Result<Self> {
+    pub(super) fn new(dirs: Arc<Dirs>, lock: Arc<OwnedFd>) -> Result<Self> {
         let pack = Unfinished::create(&dirs)?;
         let fresh = Fresh { dirs: dirs.clone(), files: Vec::new() };
         Ok(Self {
@@ -351,7 +351,7 @@ pub struct Prepared {
     pub(super) index: NameBuf,
     pub(super) objects: Vec<(Digest, NameBuf)>,
     dirs: Arc<Dirs>,
-    _lock: OwnedFd,
+    _lock: Arc<OwnedFd>,
     published: bool,
 }
 

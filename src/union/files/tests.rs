@@ -26,7 +26,7 @@ fn so_many_files_stay_open_and_no_more() {
     let union = area.union(Manners::default());
     union.stop_counting_handles(8);
     let nodes: Vec<_> = (0..60).map(|i| find(&union, &format!("f{i}")).unwrap()).collect();
-    let open = || nodes.iter().filter(|node| node.body.read().io.is_some()).count();
+    let open = || nodes.iter().filter(|node| node.body.read().rare().io.is_some()).count();
     for (i, node) in nodes.iter().enumerate() {
         assert_eq!(read(&union, node), format!("text {i}").into_bytes());
         if i % 2 == 0 {

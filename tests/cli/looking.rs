@@ -1,0 +1,96 @@
+//! Looking into what is not an image of the store: OCI layouts and archives, live mounts, running containers.
+
+use std::fs;
+
+use crate::area::Area;
+use crate::container::start;
+use crate::support::Fixture;
+use crate::support::require_fixture;
+use crate::support::require_root;
+
+/// The lines of a command that do not name what was looked into.
+fn answer(area: &Area, command: &str, target: &str, path: &str, code: i32) -> Vec<String> {
+    let said = area.said([command, target, path]);
+    assert_eq!((said.code(), said.err.as_str()), (code, ""), "{command} {target} {path}: {}", said.out);
+    said.out.lines().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn an_oci_layout_and_an_oci_archive_answer_as_the_image_does() {
+    let fixture = require_fixture!("busybox");
+    let area = Area::with("look-oci", &fixture);
+    let image = fixture.image();
+    area.ok(["save", "--format", "oci-dir", "-o", "layout", &image]);
+    area.ok(["save", "--format", "oci-archive", "-o", "image.tar", &image]);
+    // From here on the archives are all there is.
+    let wanted: Vec<_> = [("explain", "/bin/sh", 0), ("which", "/bin/sh", 0), ("which", "/no/such", 2)]
+        .map(|(command, path, code)| (command, path, code, answer(&area, command, &image, path, code)))
+        .into();
+    area.ok(["rmi", &image]);
+    for target in ["oci:layout", "oci-archive:image.tar"] {
+        for (command, path, code, lines) in &wanted {
+            assert_eq!(&answer(&area, command, target, path, *code), lines, "{command} {target} {path}");
+            assert_eq!(&answer(&area, command, &format!("{target}:{image}"), path, *code), lines, "{target} by name");
+        }
+    }
+    let err = area.fails(["which", "oci:layout:nobody/else:1", "/bin/sh"], 125);
+    assert!(err.contains("nobody/else"), "{err}");
+    assert_eq!(area.store_files().iter().filter(|path| path.starts_with(area.store().join("packs"))).count(), 0);
+}
+
+/// What all commands say of a union in which `/etc/passwd` was written to, `/etc/group` removed and `/new` made.
+fn assert_changes_are_seen(area: &Area, target: &str) {
+    let which = area.ok(["which", target, "/etc/passwd"]);
+    let states: Vec<_> = which.lines().skip(2).map(|l| l.split_whitespace().take(3).collect::<Vec<_>>()).collect();
+    assert_eq!((states[0][0], states[0][2]), ("upper", "served"), "{which}");
+    assert!(states[1..].iter().any(|row| row[2] == "hidden"), "the image's is below: {which}");
+    let said = area.said(["which", target, "/etc/group"]);
+    assert_eq!(said.code(), 1, "{}", said.out);
+    assert!(said.out.contains("upper deletes /etc/group"), "{}", said.out);
+    let log = area.ok(["log", "--oneline", target, "/etc/passwd"]);
+    assert!(log.lines().next().is_some_and(|line| line.contains("upper")), "newest first: {log}");
+    let blame = area.ok(["blame", target, "/"]);
+    assert!(
+        blame.lines().any(|line| line.starts_with("upper") && line.split_whitespace().any(|word| word == "new")),
+        "{blame}"
+    );
+    let du: serde_json::Value = serde_json::from_str(&area.ok(["du", "--json", target])).expect("JSON");
+    assert_eq!(du["layers"][0]["layer"], "upper", "{du:#}");
+    assert!(du["layers"][0]["total"].as_u64() >= Some(5), "{du:#}");
+    assert!(du["total"]["wasted"].as_u64() > Some(0), "the image's passwd and group: {du:#}");
+}
+
+fn mounted(label: &str, fixture: &Fixture) -> (Area, std::path::PathBuf) {
+    let area = Area::with(label, fixture);
+    let point = area.new_dir("mnt");
+    area.ok(["mount", "--rw", "--name", "live", &fixture.image(), "mnt"]);
+    (area, point)
+}
+
+#[test]
+fn a_live_mount_is_looked_into_by_its_mountpoint() {
+    require_root!();
+    let fixture = require_fixture!("busybox");
+    let (area, point) = mounted("look-live", &fixture);
+    fs::write(point.join("new"), "12345").expect("write");
+    fs::write(point.join("etc/passwd"), "other\n").expect("write");
+    fs::remove_file(point.join("etc/group")).expect("remove");
+    assert_changes_are_seen(&area, &point.display().to_string());
+    assert_changes_are_seen(&area, "live");
+    // A path on the mount says both: where, and what.
+    let which = area.ok(["which", &point.join("etc/passwd").display().to_string()]);
+    assert!(which.contains("served") && which.contains("upper"), "{which}");
+    area.ok(["umount", "mnt"]);
+}
+
+#[test]
+fn a_running_container_is_looked_into_while_it_runs() {
+    require_root!();
+    let fixture = require_fixture!("busybox");
+    let area = Area::with("look-run", &fixture);
+    let script = "echo 12345 >/new; echo other >/etc/passwd; rm /etc/group";
+    let running = start(&area, "busy", &fixture.image(), script);
+    assert_changes_are_seen(&area, "busy");
+    area.ok(["rm", "-f", "busy"]);
+    drop(running);
+}
