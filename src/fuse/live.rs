@@ -28,12 +28,13 @@ pub struct Live {
     union: Arc<Union>,
     agreed: Agreed,
     timeout: Duration,
+    lends: bool,
     since: Instant,
 }
 
 impl Live {
-    pub(super) fn new(hub: Arc<Hub>, union: Arc<Union>, agreed: Agreed, timeout: Duration) -> Self {
-        Self { hub, union, agreed, timeout, since: env::monotonic() }
+    pub(super) fn new(hub: Arc<Hub>, union: Arc<Union>, agreed: Agreed, timeout: Duration, lends: bool) -> Self {
+        Self { hub, union, agreed, timeout, lends, since: env::monotonic() }
     }
 
     /// Where its operations are told.
@@ -111,7 +112,7 @@ impl Live {
             protocol: format!("7.{}", self.agreed.minor),
             abilities: ABILITIES.iter().map(ability).collect(),
             max_write: u64::from(self.agreed.max_write),
-            passthrough: self.agreed.has(PASSTHROUGH),
+            passthrough: self.lends,
             no_open: self.agreed.is_unopened(),
             timeout_seconds: self.timeout(),
         }
@@ -134,8 +135,6 @@ impl Live {
     }
 }
 
-const PASSTHROUGH: u64 = 1 << 37;
-
 /// The protocol's names of the abilities that tell one kernel from another, oldest first.
 const ABILITIES: &[(&str, u64)] = &[
     ("async_read", init::ASYNC_READ),
@@ -151,7 +150,7 @@ const ABILITIES: &[(&str, u64)] = &[
     ("readdirplus_auto", init::READDIRPLUS_AUTO),
     ("async_dio", init::ASYNC_DIO),
     ("writeback_cache", 1 << 16),
-    ("no_open_support", 1 << 17),
+    ("no_open_support", init::NO_OPEN_SUPPORT),
     ("parallel_dirops", init::PARALLEL_DIROPS),
     ("posix_acl", init::POSIX_ACL),
     ("max_pages", init::MAX_PAGES),
@@ -162,7 +161,7 @@ const ABILITIES: &[(&str, u64)] = &[
     ("init_ext", init::INIT_EXT),
     ("create_supp_group", 1 << 34),
     ("has_expire_only", 1 << 35),
-    ("passthrough", PASSTHROUGH),
+    ("passthrough", init::PASSTHROUGH),
     ("no_export_support", 1 << 38),
     ("over_io_uring", 1 << 41),
 ];

@@ -86,8 +86,8 @@ impl Default for Config {
             xattrs: true,
             max_write: 1 << 20,
             unopened: None,
-            title: "this mount".to_owned(),
             lend: false,
+            title: "this mount".to_owned(),
         }
     }
 }
@@ -95,8 +95,8 @@ impl Default for Config {
 /// A mount that answers requests.
 pub struct Session {
     pool: session::Pool,
-    live: Live,
     data: Data,
+    live: Live,
 }
 
 impl std::fmt::Debug for Session {
@@ -135,24 +135,25 @@ impl Session {
                 log::debug!("the kernel was not told of changed attributes: {e}");
             }
         });
-        watch::tell_copy_ups(&server.union, &server.hub);
-        let live = Live::new(server.hub.clone(), server.union.clone(), agreed, server.config.timeout);
         let data = match (&server.lending, agreed.is_unopened()) {
             (Some(_), _) => Data::Lent,
             (None, true) => Data::Unopened,
             (None, false) => Data::Cached,
         };
-        Ok(Self { pool: session::Pool::new(server, max), live, data })
-    }
-
-    /// What the mount can be asked while it serves. It holds the union, so it must go before the layers are to be free.
-    pub fn live(&self) -> Live {
-        self.live.clone()
+        watch::tell_copy_ups(&server.union, &server.hub);
+        let live =
+            Live::new(server.hub.clone(), server.union.clone(), agreed, server.config.timeout, data == Data::Lent);
+        Ok(Self { pool: session::Pool::new(server, max), data, live })
     }
 
     /// What was agreed on about the data of files.
     pub fn data(&self) -> Data {
         self.data
+    }
+
+    /// What the mount can be asked while it serves. It holds the union, so it must go before the layers are to be free.
+    pub fn live(&self) -> Live {
+        self.live.clone()
     }
 
     /// Answers requests until the filesystem is unmounted, or its connection aborted.

@@ -42,10 +42,10 @@ pub(super) struct Server {
     pub(super) agreed: Agreed,
     pub(super) readers: Readers,
     pub(super) notifier: Notifier,
-    pub(super) hub: Arc<Hub>,
     pub(super) nodeids: Arc<Nodeids>,
     /// Where files are lent to the kernel.
     pub(super) lending: Option<Lending>,
+    pub(super) hub: Arc<Hub>,
     refresher: Arc<Refresher>,
 }
 
@@ -61,7 +61,7 @@ impl Server {
         let nodeids = Arc::new(Nodeids::default());
         let notifier = Notifier::new(device.clone(), nodeids.clone());
         let refresher = Arc::new(Refresher::new(notifier.clone()));
-        Self { device, union, config, agreed, readers: Readers::default(), notifier, hub, nodeids, lending, refresher }
+        Self { device, union, config, agreed, readers: Readers::default(), notifier, nodeids, lending, hub, refresher }
     }
 
     /// Answers one message of the kernel's. `buffer` is the thread's own, used again from request to request.

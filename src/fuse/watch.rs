@@ -176,6 +176,7 @@ impl Server {
             Ok(Err(e)) => (code(e.errno()), 0, nodeid),
             Err(_) => (code(Errno::IO), 0, nodeid),
         };
+        let ino = self.nodeids.ino(ino);
         let mut steps = heard.steps;
         if steps.is_empty()
             && let Some(sheet) = self.union.table().get(ino).and_then(|node| node.sheet())
@@ -205,9 +206,8 @@ impl Server {
     fn paths(&self, request: &Request<'_>) -> (Vec<u8>, Vec<u8>, u64) {
         use request::Op as R;
         let at = request.header.nodeid;
-        let node = |nodeid: u64| {
-            self.union.table().get(self.nodeids.ino(nodeid)).and_then(|node| node.path()).unwrap_or_default()
-        };
+        let node =
+            |ino: u64| self.union.table().get(self.nodeids.ino(ino)).and_then(|node| node.path()).unwrap_or_default();
         let below = |parent: u64, name: &[u8]| {
             let mut path = node(parent);
             if path.is_empty() {

@@ -229,7 +229,7 @@ fn mounts_of_one_layer_share_the_pages_of_its_files() {
         let below = places.first().map(|p| p.in_layer(1, ""));
         let fill = |_: &Path, low: &Path| {
             if i == 0 {
-                drop(put(low, "f", large(b'.')))
+                drop(put(low, "f", large(b'.')));
             }
         };
         let Some(mut p) = lending(&format!("lentpages{i}"), fill) else { return };
@@ -257,6 +257,43 @@ fn cached_pages(path: &Path) -> Option<u64> {
         e=ctypes.CDLL(None,use_errno=True).syscall(451,f,r,s,0)\n\
         print(s[0] if e==0 else 'none')";
     sh(Path::new("/"), &format!("python3 -c \"{script}\" {}", path.display())).trim().parse().ok()
+}
+
+/// No opening is refused, whoever reads the layer's file meanwhile, and what shows is what upper holds.
+#[test]
+fn many_threads_open_what_others_have_lent() {
+    let name = |n: usize| format!("f{n}");
+    let fill = |_: &Path, low: &Path| (0..40).for_each(|n| drop(put(low, &name(n), large(b'.'))));
+    let Some(p) = lending("lentmany", fill) else { return };
+    let work = &|seed: usize| {
+        let mut held = std::collections::VecDeque::new();
+        for i in 0..400 {
+            let n = (i * (2 * seed + 1) * 7 + i / 13) % 40;
+            let path = p.at(name(n));
+            match (i + seed) % 5 {
+                0 | 1 => held.push_back(File::open(&path).unwrap_or_else(|e| panic!("{n} for reading: {e}"))),
+                2 => {
+                    let file = OpenOptions::new().read(true).write(true).open(&path);
+                    let file = file.unwrap_or_else(|e| panic!("{n} for writing: {e}"));
+                    file.write_all_at(&[b'a' + seed as u8], (i * 1000) as u64).unwrap();
+                    held.push_back(file);
+                }
+                3 => OpenOptions::new().append(true).open(&path).unwrap().write_all(b"+").unwrap(),
+                _ => assert!(fs::metadata(&path).unwrap().len() >= LEN as u64),
+            }
+            if held.len() > 15 {
+                held.pop_front();
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|seed| drop(scope.spawn(move || work(seed)))));
+    for n in 0..40 {
+        let in_upper = p.in_upper(name(n));
+        let stored = fs::read(&in_upper).unwrap_or_else(|_| large(b'.'));
+        assert!(fs::read(p.at(name(n))).unwrap() == stored, "{n}");
+        assert_eq!(p.stat(name(n)).len(), stored.len() as u64, "{n}");
+        assert_eq!(fs::metadata(p.in_layer(1, name(n))).unwrap().len(), LEN as u64);
+    }
 }
 
 /// Where openings are not told (`io=auto`), it is the first change that is refused; else the opening is. Cutting a file on opening is a

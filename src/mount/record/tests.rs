@@ -82,7 +82,7 @@ fn what_a_stack_is_made_of() {
         root: None,
         work: None,
     };
-    let kept = recorder.keep(&stack, RecordIo::Cache).unwrap();
+    let kept = recorder.keep(&stack, RecordIo::NoOpen).unwrap();
     let expected = Record {
         source: RecordSource::Dirs,
         layers: vec![LayerPlace::Dir(HostPath("/given".into()))],
@@ -93,5 +93,5 @@ fn what_a_stack_is_made_of() {
     drop(kept);
     assert_eq!(all_in(&scratch.0), []);
     let nowhere = Recorder { dirs: Vec::new(), ..recorder };
-    assert!(nowhere.keep(&stack, RecordIo::Cache).is_none());
+    assert!(nowhere.keep(&stack, RecordIo::NoOpen).is_none());
 }
