@@ -526,6 +526,7 @@ impl Table {
 }
 
 /// Gives memory back when most of a shard is empty: after all was forgotten, all of it.
+#[allow(clippy::mutable_key_type, reason = "only the number is hashed and compared, and it never changes")]
 fn give_back(shard: &mut Shard) {
     if shard.capacity() > 28 && shard.len() * 4 < shard.capacity() {
         shard.shrink_to(shard.len() * 2);

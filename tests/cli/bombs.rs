@@ -118,7 +118,9 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// All ways to squeeze zeros, the weakest one first: 229, 1028, 6500 and more to one.
-const SQUEEZERS: [(&str, fn(&[u8]) -> Vec<u8>); 5] =
+type Squeeze = fn(&[u8]) -> Vec<u8>;
+
+const SQUEEZERS: [(&str, Squeeze); 5] =
     [("gzip -1", gzip), ("gzip -9", gzip9), ("xz", xz), ("zstd", zstd), ("bzip2", bzip2)];
 
 /// One file `name` with 10 GiB of zeros as a tar, in some megabytes: members of the compressed stream, one behind the other.
