@@ -33,5 +33,5 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let target = args.asking.open_or_root(context)?;
     let word = args.asking.word().cloned().unwrap_or_else(|| OsString::from("the directories"));
     let session = debug::Session::new(target, word, context.root.clone());
-    if args.plain { debug::plain(session, context) } else { debug::screen(session, args.mouse, context) }
+    if args.plain { debug::plain(session, context) } else { debug::screen(&session, args.mouse) }
 }
