@@ -74,6 +74,17 @@ impl CliError {
         Self { code, ..Self::reported() }
     }
 
+    /// The exit code of a command that ends with this.
+    pub fn exit_code(&self) -> u8 {
+        self.code
+    }
+
+    /// What is said about the failure, on one line; empty when there is nothing more to say.
+    pub fn message(&self) -> String {
+        let hint = self.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        one_line(&format!("{}{hint}", self.what))
+    }
+
     /// Prints the failure without ending the command.
     pub fn print(&self) {
         if self.quiet {

@@ -57,6 +57,11 @@ impl Asking {
         self.open_with(context, true)
     }
 
+    /// The word for the target; `None` when directories are given.
+    pub fn word(&self) -> Option<&OsString> {
+        self.target.as_ref().filter(|_| self.options.is_none())
+    }
+
     fn open_with(&self, context: &Context, root_if_none: bool) -> Result<Target, CliError> {
         let usage = |what: &str| CliError::new(what).hint("see --help");
         if let Some(options) = &self.options {

@@ -1,6 +1,7 @@
 //! The command line: arguments in, text out, exit codes. The only part of mica that prints.
 
 mod commands;
+mod debug;
 mod error;
 mod filter;
 mod format;

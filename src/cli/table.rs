@@ -34,7 +34,7 @@ impl Table {
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+    pub fn print(&self, out: &mut (impl Write + ?Sized)) -> std::io::Result<()> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|column| (width(column).unwrap_or(0) + GAP).max(WIDTH_MIN)).collect();

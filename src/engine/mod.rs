@@ -5,6 +5,7 @@ pub mod containers;
 pub mod diff;
 pub mod error;
 pub mod export;
+pub mod extract;
 pub mod history;
 pub mod images;
 pub mod import;

@@ -55,6 +55,8 @@ pub struct Target {
     pub subject: Subject,
     /// The path in it that was asked for.
     pub path: Vec<u8>,
+    /// The image of the store that it is, without `@N`; `None` for anything else.
+    pub image: Option<String>,
     /// Keeps what was unpacked for the look; it is removed with this.
     _private: Option<PrivateStore>,
 }
@@ -62,7 +64,7 @@ pub struct Target {
 impl Target {
     /// A stack that needs nothing to be kept.
     pub fn new(subject: Subject, path: Vec<u8>) -> Self {
-        Self { subject, path, _private: None }
+        Self { subject, path, image: None, _private: None }
     }
 }
 
@@ -86,7 +88,7 @@ pub struct Asked<'a> {
 /// [`Error::NotInMount`] for a path alone that is on no mount.
 pub fn open(asked: &Asked<'_>, progress: &dyn Progress) -> Result<Target> {
     let path = || asked.path.map_or_else(|| b"/".to_vec(), |path| path.as_bytes().to_vec());
-    let of = |(subject, path): Question| Target { subject, path, _private: None };
+    let of = |(subject, path): Question| Target::new(subject, path);
     if let Some(archive) = Archive::parse(asked.word) {
         if asked.path.is_none() && !asked.root_if_none {
             return Err(Error::NoPath(asked.word.display().to_string()));
@@ -104,7 +106,11 @@ pub fn open(asked: &Asked<'_>, progress: &dyn Progress) -> Result<Target> {
         return Ok(of(question));
     }
     let store = open_store(asked.root)?;
-    Ok(of((stored(&store, as_name(asked.word)?)?, path())))
+    let name = as_name(asked.word)?;
+    let subject = stored(&store, name)?;
+    let (name, _) = split_layers(name);
+    let is_container = store.find_container(name).is_ok();
+    Ok(Target { image: (!is_container).then(|| name.to_owned()), ..of((subject, path())) })
 }
 
 /// `MOUNTPOINT@3`.
@@ -142,7 +148,7 @@ pub fn open_two(
         let all = one(OsStr::new(name))?;
         let part = |count| -> Result<Subject> { Ok(all.subject.first(count)?.titled(format!("{name}@{count}"))) };
         let (a, b) = (part(from)?, part(to)?);
-        let before = Target { subject: a, path: Vec::new(), _private: None };
+        let before = Target::new(a, Vec::new());
         return Ok((before, Target { subject: b, ..all }));
     }
     let word = |count: usize| std::ffi::OsString::from(format!("{name}@{count}"));
@@ -220,7 +226,7 @@ fn open_archive(archive: &Archive<'_>, path: Vec<u8>, progress: &dyn Progress) -
     };
     let subject = of_image(private.store(), &word, first)?;
     let title = first.map(|first| format!("{title}@{first}")).unwrap_or(title);
-    Ok(Target { subject: subject.titled(title), path, _private: Some(private) })
+    Ok(Target { subject: subject.titled(title), path, image: None, _private: Some(private) })
 }
 
 /// Words that can only be meant as paths.

@@ -199,6 +199,12 @@ impl Subject {
         }
     }
 
+    /// The size in bytes of an image layer's tar, by its position; `None` for directories.
+    pub fn tar_size(&self, position: usize) -> Option<u64> {
+        let at = position.checked_sub(usize::from(self.upper.is_some()))?;
+        self.layers.get(at)?.tar_size()
+    }
+
     /// The position in [`Subject::layers`] of a lower layer's number in the view.
     pub fn position(&self, lower: u16) -> usize {
         usize::from(lower) + usize::from(self.upper.is_some())

@@ -67,9 +67,20 @@ struct Counted {
 /// # Errors
 /// When a layer cannot be read.
 pub fn usage(subject: &Subject, at: &RelPath, depth: usize) -> Result<Report> {
+    usage_while(subject, at, depth, &|| true)
+}
+
+/// As [`usage`], for as long as `wanted` says that somebody waits for it.
+///
+/// # Errors
+/// As [`usage`]; [`super::Error::Stopped`].
+pub fn usage_while(subject: &Subject, at: &RelPath, depth: usize, wanted: &dyn Fn() -> bool) -> Result<Report> {
     let mut tally = Tally::new(subject.layers().len(), at);
     let base = at.components().len();
     walk(subject, at, &mut |folder, entry| {
+        if !wanted() {
+            return Err(super::Error::Stopped);
+        }
         let dir = folder_within(&folder.path, base, depth).map_or(0, |path| tally.dir(path));
         let level = (folder.path.components().len() + 1).saturating_sub(base);
         let is_dir = |version: &Version| version.object().is_some_and(|(obj, _)| obj.kind() == Kind::Dir);

@@ -56,6 +56,11 @@ pub trait Layer: Send + Sync + Debug {
     /// # Errors
     /// The kernel's.
     fn fs_stat(&self) -> Result<FsStat>;
+
+    /// The size of an image layer's uncompressed tar in bytes; `None` for what is no image layer.
+    fn tar_size(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The identity of an object, stable as long as the layer is what it is. Two names with the same identity are one file

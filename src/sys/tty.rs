@@ -147,6 +147,22 @@ pub fn poll(watches: &mut [Watch<'_>]) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the other side of a terminal is gone.
+///
+/// # Errors
+/// The kernel's, but for `EINTR`.
+pub fn wait_hangup(terminal: impl AsFd) -> Result<()> {
+    loop {
+        // Nothing is asked for: errors and the end are told anyway.
+        let mut fds = [PollFd::new(&terminal, PollFlags::empty())];
+        match rustix::event::poll(&mut fds, None) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(e) => return Err(Error::bare("poll", e)),
+        }
+    }
+}
+
 /// Makes reads and writes of the descriptor return `EAGAIN` instead of waiting. It concerns all holders of the open
 /// file, so it is for files that we opened.
 ///

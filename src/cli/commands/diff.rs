@@ -119,69 +119,84 @@ fn compare(
         list.end(&mut context.out)?;
         return Ok(());
     }
-    for change in &found {
-        if args.unified {
-            patch(args, change, (before, after), context)?;
+    let how = How { unified: args.unified, context: args.context };
+    print(&found, (before, after), how, &mut context.out)
+}
+
+/// How differences are printed.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// With the lines that differ.
+    pub unified: bool,
+    /// So many lines around each difference.
+    pub context: usize,
+}
+
+/// All changes from the first to the second.
+pub fn print(found: &[Changed], of: (&Subject, &Subject), how: How, out: &mut dyn Write) -> Result<(), CliError> {
+    for change in found {
+        if how.unified {
+            patch(how, change, of, out)?;
         } else {
-            writeln!(context.out, "{} {}", change.change.letter(), change.path)?;
+            writeln!(out, "{} {}", change.change.letter(), change.path)?;
         }
     }
     Ok(())
 }
 
 /// One path as `git diff` shows it.
-fn patch(args: &Args, change: &Changed, of: (&Subject, &Subject), context: &mut Context) -> Result<(), CliError> {
+fn patch(how: How, change: &Changed, of: (&Subject, &Subject), out: &mut dyn Write) -> Result<(), CliError> {
     let is_file = |item: &Option<Item>| item.as_ref().is_some_and(|item| item.stat.kind() == Kind::File);
     if !is_file(&change.before) && !is_file(&change.after) {
         let only_inside = change.before.is_some() && change.after.is_some() && change.differences.is_empty();
         if !only_inside {
-            writeln!(context.out, "{} {}", change.change.letter(), change.path)?;
-            words(change, context)?;
+            writeln!(out, "{} {}", change.change.letter(), change.path)?;
+            words(change, out)?;
         }
         return Ok(());
     }
-    writeln!(context.out, "{} {}", change.change.letter(), change.path)?;
-    words(change, context)?;
+    writeln!(out, "{} {}", change.change.letter(), change.path)?;
+    words(change, out)?;
     let bytes = |item: &Option<Item>| -> Result<Option<Vec<u8>>, CliError> {
         let Some(object) = item.as_ref().and_then(|item| item.content.as_ref()) else { return Ok(Some(Vec::new())) };
         Ok(content::whole(object, unified::UNIFIED_MAX).map_err(engine::Error::from)?)
     };
     let (Some(old), Some(new)) = (bytes(&change.before)?, bytes(&change.after)?) else {
-        writeln!(context.out, "Files are too large to be compared by line")?;
+        writeln!(out, "Files are too large to be compared by line")?;
         return Ok(());
     };
     if old == new {
         return Ok(());
     }
     if unified::is_binary(&old) || unified::is_binary(&new) {
-        writeln!(context.out, "Binary files differ")?;
+        writeln!(out, "Binary files differ")?;
         return Ok(());
     }
     let name = |item: &Option<Item>, subject: &Subject, path: &RelPath| match item {
         Some(_) => format!("{}:{path}", Escaped(subject.title().as_bytes())),
         None => "/dev/null".to_owned(),
     };
-    writeln!(context.out, "--- {}", name(&change.before, of.0, &change.path))?;
-    writeln!(context.out, "+++ {}", name(&change.after, of.1, &change.path))?;
-    let text = unified::unified(&old, &new, args.context);
+    writeln!(out, "--- {}", name(&change.before, of.0, &change.path))?;
+    writeln!(out, "+++ {}", name(&change.after, of.1, &change.path))?;
+    let text = unified::unified(&old, &new, how.context);
     if !std::io::stdout().is_terminal() {
-        context.out.write_all(&text)?;
+        out.write_all(&text)?;
         return Ok(());
     }
     for line in text.split_inclusive(|&b| b == b'\n') {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let shown: Vec<String> = line.split(|&b| b == b'\t').map(|part| Escaped(part).to_string()).collect();
-        writeln!(context.out, "{}", shown.join("\t"))?;
+        writeln!(out, "{}", shown.join("\t"))?;
     }
     Ok(())
 }
 
 /// What differs beside the content.
-fn words(change: &Changed, context: &mut Context) -> Result<(), CliError> {
+fn words(change: &Changed, out: &mut dyn Write) -> Result<(), CliError> {
     for difference in &change.differences {
         let (what, before, after) = difference.words();
         if !matches!(what, "content" | "size") {
-            writeln!(context.out, "  {what} {before} -> {after}")?;
+            writeln!(out, "  {what} {before} -> {after}")?;
         }
     }
     Ok(())

@@ -31,6 +31,22 @@ use crate::sys::attr::Kind;
 pub struct Args {
     #[command(flatten)]
     asking: Asking,
+    #[command(flatten)]
+    filter: Filter,
+    /// Groups of files with the same content, at several paths or in several layers
+    #[arg(long)]
+    dup: bool,
+    /// Only paths, unescaped, each ended by a NUL, for 'xargs -0'
+    #[arg(short = '0', long, conflicts_with_all = ["json", "dup"])]
+    print0: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is searched for.
+#[derive(Debug, clap::Args)]
+pub struct Filter {
     /// The last name matches this pattern (*, ?, [...])
     #[arg(long, value_name = "GLOB")]
     name: Option<OsString>,
@@ -46,15 +62,19 @@ pub struct Args {
     /// What some layer has, but the union does not show
     #[arg(long)]
     deleted: bool,
-    /// Groups of files with the same content, at several paths or in several layers
-    #[arg(long)]
-    dup: bool,
-    /// Only paths, unescaped, each ended by a NUL, for 'xargs -0'
-    #[arg(short = '0', long, conflicts_with_all = ["json", "dup"])]
-    print0: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+}
+
+impl Filter {
+    /// As a query of `subject`.
+    pub fn query(&self, subject: &Subject) -> Result<Query, CliError> {
+        Ok(Query {
+            name: self.name.as_ref().map(|name| name.as_bytes().to_vec()),
+            size: self.size,
+            kinds: self.kind.clone().map(|kinds| kinds.0).unwrap_or_default(),
+            layer: self.layer.as_deref().map(|word| layer(subject, word)).transpose()?,
+            deleted: self.deleted,
+        })
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -105,13 +125,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if !matches!(explanation.outcome, Outcome::Found | Outcome::Hidden { .. }) {
         return Err(looking::not_shown(&explanation));
     }
-    let query = Query {
-        name: args.name.as_ref().map(|name| name.as_bytes().to_vec()),
-        size: args.size,
-        kinds: args.kind.clone().map(|kinds| kinds.0).unwrap_or_default(),
-        layer: args.layer.as_deref().map(|word| layer(&target.subject, word)).transpose()?,
-        deleted: args.deleted,
-    };
+    let query = args.filter.query(&target.subject)?;
     let at = explanation.resolved();
     if args.dup {
         same(args, context, &target, &at, &query)?;
@@ -151,7 +165,8 @@ fn each(args: &Args, context: &mut Context, target: &Target, at: &RelPath, query
     Ok(())
 }
 
-fn line(subject: &Subject, hit: &Hit) -> String {
+/// A line about one thing that was found.
+pub fn line(subject: &Subject, hit: &Hit) -> String {
     let (tag, _) = looking::layer(subject.layers().get(hit.layer));
     let object = match &hit.stat {
         Some(stat) => {

@@ -11,6 +11,7 @@ use crate::explain::LayerInfo;
 use crate::explain::Outcome;
 use crate::explain::compare::Item;
 use crate::explain::documents;
+use crate::explain::log::Log;
 use crate::explain::log::Revision;
 use crate::explain::log::log;
 use crate::explain::text;
@@ -45,18 +46,24 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         let explanation = looking::follow(&target)?;
         return Err(looking::not_shown(&explanation));
     }
+    print(&found, target.subject.layers(), args.oneline, &mut context.out)?;
+    looking::ended(context, &found.outcome)
+}
+
+/// All revisions, newest first.
+pub fn print(found: &Log, layers: &[LayerInfo], short: bool, out: &mut dyn Write) -> std::io::Result<()> {
     for (at, revision) in found.revisions.iter().enumerate() {
-        let info = target.subject.layers().get(revision.layer);
-        if args.oneline {
-            writeln!(context.out, "{}", oneline(revision, info))?;
+        let info = layers.get(revision.layer);
+        if short {
+            writeln!(out, "{}", oneline(revision, info))?;
             continue;
         }
         if at > 0 {
-            writeln!(context.out)?;
+            writeln!(out)?;
         }
-        context.out.write_all(full(revision, info, &found.path.to_string()).as_bytes())?;
+        out.write_all(full(revision, info, &found.path.to_string()).as_bytes())?;
     }
-    looking::ended(context, &found.outcome)
+    Ok(())
 }
 
 fn oneline(revision: &Revision, info: Option<&LayerInfo>) -> String {

@@ -4,11 +4,12 @@ mod blame;
 mod check;
 mod commit;
 mod container;
-mod diff;
+mod debug;
+pub mod diff;
 mod du;
 mod explain;
 mod export;
-mod find;
+pub mod find;
 mod history;
 mod image;
 mod images;
@@ -16,7 +17,7 @@ mod import;
 mod inspect;
 mod lint;
 mod load;
-mod log;
+pub mod log;
 mod mount;
 mod mounts;
 mod prune;
@@ -33,7 +34,7 @@ mod tag;
 mod trace;
 mod tree;
 mod umount;
-mod which;
+pub mod which;
 
 use clap::Subcommand;
 
@@ -77,6 +78,8 @@ pub enum Command {
     Du(du::Args),
     /// Search all layers: by name, size, kind, content, deleted or not
     Find(find::Args),
+    /// Look around in the layers: a screen, or with --plain a shell
+    Debug(debug::Args),
     /// Look for what is wrong with an image: secrets, waste, lost capabilities
     Lint(lint::Args),
     /// Check that the store, or an upper directory, is whole
@@ -132,6 +135,7 @@ impl Command {
             Command::Show(args) => show::run(&args, context).map_err(CliError::in_run),
             Command::Du(args) => du::run(&args, context).map_err(CliError::in_run),
             Command::Find(args) => find::run(&args, context).map_err(CliError::in_run),
+            Command::Debug(args) => debug::run(&args, context).map_err(CliError::in_run),
             Command::Lint(args) => lint::run(&args, context).map_err(CliError::in_run),
             Command::Check(args) => check::run(&args, context),
             Command::Mount(args) => mount::run(&args, context),

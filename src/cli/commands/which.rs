@@ -15,6 +15,7 @@ use crate::explain::rows::words;
 use crate::explain::text;
 use crate::explain::text::Style;
 use crate::explain::versions::Row;
+use crate::explain::versions::Versions;
 use crate::explain::versions::versions;
 
 /// Arguments of `mica which`.
@@ -41,17 +42,21 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         writeln!(context.out, "{:#}", documents::which(&target.subject, &found))?;
         return looking::ended(context, &found.explanation.outcome);
     }
-    let style = looking::style(args.verbose);
-    writeln!(context.out, "{}", text::verdict(&found.explanation))?;
-    if !found.rows.is_empty() {
-        let mut table =
-            Table::new(&["LAYER", "DIGEST", "STATE", "MODE", "OWNER", "SIZE", "CONTENT", "MADE BY", "NOTE"]);
-        for row in &found.rows {
-            table.row(cells(row, target.subject.layers(), style));
-        }
-        table.print(&mut context.out)?;
-    }
+    print(&found, target.subject.layers(), looking::style(args.verbose), &mut context.out)?;
     looking::ended(context, &found.explanation.outcome)
+}
+
+/// The verdict in a line, and a table of the versions.
+pub fn print(found: &Versions, layers: &[LayerInfo], style: Style, mut out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "{}", text::verdict(&found.explanation))?;
+    if found.rows.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&["LAYER", "DIGEST", "STATE", "MODE", "OWNER", "SIZE", "CONTENT", "MADE BY", "NOTE"]);
+    for row in &found.rows {
+        table.row(cells(row, layers, style));
+    }
+    table.print(&mut out)
 }
 
 fn cells(row: &Row, layers: &[LayerInfo], style: Style) -> Vec<String> {

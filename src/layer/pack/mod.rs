@@ -123,6 +123,10 @@ impl Layer for PackLayer {
     fn fs_stat(&self) -> Result<FsStat> {
         Ok(crate::sys::attr::fs_stat(&*self.open.pack)?)
     }
+
+    fn tar_size(&self) -> Option<u64> {
+        Some(self.open.index.tar_size)
+    }
 }
 
 /// One inode of a pack. Its number is its position in the index plus one, so hardlinked names share it. What else is to be known of

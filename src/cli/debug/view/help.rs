@@ -1,0 +1,62 @@
+//! The keys: those that matter now in the last line, all of them over everything.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+use ratatui::text::Span;
+use ratatui::widgets::Clear;
+
+use super::Theme;
+use super::Tone;
+use super::fit;
+use crate::cli::debug::model::Model;
+use crate::cli::debug::model::Pane;
+
+const KEYS: &[(&str, &str)] = &[
+    ("Tab 1..5", "the next pane, or this one"),
+    ("z  Esc", "this pane alone; all of them, the tree"),
+    ("arrows", "move; -> <- Enter unfold and fold"),
+    ("[  ]", "one layer less, one more: back and forth in time"),
+    ("Enter", "on a layer: look at it and those below it"),
+    ("o", "only what the chosen layer has; all again"),
+    ("g", "go to the layer that serves the path"),
+    ("/", "search names in all layers; Enter goes there"),
+    ("w", "list whiteouts and opaque directories"),
+    ("c", "only what the topmost layer changed: A C D"),
+    (".", "what does not show: not at all, or again"),
+    ("s", "the largest first; by name again"),
+    ("p", "play the walk; in its pane up and down step"),
+    ("h  d", "hexdump; differences from the version below"),
+    ("x", "extract the path to a new place"),
+    ("m", "mount the layers that are looked at"),
+    ("t", "operations of the live mount; no longer"),
+    ("q  Ctrl-C", "quit"),
+];
+
+/// The keys that matter now, for the last line.
+pub fn line(model: &Model) -> String {
+    let here = match model.focus {
+        Pane::Layers => "Enter look o only",
+        Pane::Tree if model.list.is_some() => "Enter go Esc tree",
+        Pane::Tree => "Enter open",
+        Pane::Versions => "Enter show",
+        Pane::Walk => "p play",
+        Pane::Preview => "arrows scroll",
+    };
+    format!(" ?help q quit Tab pane {here} /find s size c changes w whiteouts []time g serves x m t h d")
+}
+
+/// All keys, over everything.
+pub fn draw(frame: &mut Frame<'_>, area: Rect, theme: Theme) {
+    let width = area.width.min(64);
+    let height = area.height.min(u16::try_from(KEYS.len()).unwrap_or(18) + 2);
+    let (x, y) = (area.x + (area.width - width) / 2, area.y + (area.height - height) / 2);
+    let popup = Rect { x, y, width, height };
+    frame.render_widget(Clear, popup);
+    let columns = usize::from(width);
+    let head = Line::from(Span::styled(fit(" keys (any key goes on)", columns), theme.style(Tone::Strong)));
+    let keys = KEYS.iter().map(|(key, what)| Line::from(fit(&format!(" {key:<10} {what}"), columns)));
+    for (line, y) in std::iter::once(head).chain(keys).zip(popup.y..popup.bottom()) {
+        frame.render_widget(line, Rect { y, height: 1, ..popup });
+    }
+}
