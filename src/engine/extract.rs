@@ -130,7 +130,9 @@ fn tree(subject: &Subject, top: Folder, stat: Option<Stat>, dir: OwnedFd, done: 
         sys::name::mkdir(&here.dir, name.as_name(), 0o700)?;
         let dir = sys::open::dir_at(&here.dir, name.as_name())?;
         if open.len() >= DEPTH_MAX {
-            return Err(explain::Error::from(crate::layer::Error::from(sys::Error::bare("mkdir", Errno::NAMETOOLONG))).into());
+            return Err(
+                explain::Error::from(crate::layer::Error::from(sys::Error::bare("mkdir", Errno::NAMETOOLONG))).into()
+            );
         }
         let names = folder.names()?.into_iter();
         open.push(Open { folder, names, dir, stat: Some(stat) });

@@ -17,7 +17,7 @@ pub const PATTERN_MAX: usize = 1024;
 pub struct Filter {
     /// Only these operations, as the bits of [`Ops`].
     pub ops: u64,
-    /// Only paths that this pattern matches: see [`matches`].
+    /// Only paths that this pattern matches: see [`matches()`].
     #[serde(default)]
     pub pattern: Option<Vec<u8>>,
     /// Only this path and what is below it; begins with a slash.

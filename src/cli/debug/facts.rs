@@ -53,8 +53,6 @@ pub struct Row {
     pub stat: Option<Stat>,
     /// The layer that they are from, counted from 1, the lowest.
     pub layer: usize,
-    /// How many layers have something under the name.
-    pub versions: usize,
     /// It is an opaque directory in some layer that shows.
     pub opaque: bool,
     /// What the topmost looked-at layer did: A, C or D.
@@ -134,7 +132,6 @@ impl Stacks {
             shine,
             stat,
             layer: self.number(first.layer),
-            versions: entry.versions.len(),
             opaque: entry.versions.iter().filter(wanted).any(opaque),
             change: None,
             is_dir: entry.versions.iter().filter(wanted).any(is_dir),
@@ -143,9 +140,10 @@ impl Stacks {
 
     /// Whether the topmost layer says anything about the entry, by itself or by hiding it.
     fn is_touched(&self, entry: &Entry) -> bool {
-        entry.versions.iter().any(|version| {
-            version.layer == 0 || matches!(&version.state, State::Hidden(Some(cut)) if cut.layer == 0)
-        })
+        entry
+            .versions
+            .iter()
+            .any(|version| version.layer == 0 || matches!(&version.state, State::Hidden(Some(cut)) if cut.layer == 0))
     }
 
     fn change(&self, entry: &Entry, before: Option<&Folder>) -> explain::Result<Option<char>> {
@@ -198,7 +196,14 @@ impl Stacks {
             return vec![text::verdict(explanation)];
         };
         let stat = &served.stat;
-        lines.push(format!("{} {}:{} {} B  {}", text::mode(stat), stat.uid, stat.gid, stat.size, text::time(stat.mtime)));
+        lines.push(format!(
+            "{} {}:{} {} B  {}",
+            text::mode(stat),
+            stat.uid,
+            stat.gid,
+            stat.size,
+            text::time(stat.mtime)
+        ));
         if let Some(info) = self.here.layers().get(served.layer)
             && let Some(command) = &info.made.created_by
         {
@@ -303,7 +308,8 @@ fn preview_text(content: &Obj) -> explain::Result<Vec<String>> {
 
 fn hexdump(bytes: &[u8]) -> Vec<String> {
     let line = |(at, part): (usize, &[u8])| {
-        let hex: String = part.iter().enumerate().map(|(i, b)| format!("{b:02x}{}", if i == 7 { "  " } else { " " })).collect();
+        let hex: String =
+            part.iter().enumerate().map(|(i, b)| format!("{b:02x}{}", if i == 7 { "  " } else { " " })).collect();
         let text: String = part.iter().map(|b| if (32..127).contains(b) { char::from(*b) } else { '.' }).collect();
         format!("{:06x}  {hex:<49} {text}", at * 16)
     };

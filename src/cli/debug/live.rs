@@ -29,5 +29,6 @@ pub trait Feed: Send {
 /// When it is no live mount.
 pub fn open(word: &OsStr) -> Result<Box<dyn Feed>, CliError> {
     let word = crate::path::Escaped(word.as_encoded_bytes()).to_string();
-    Err(CliError::new(format!("{word} tells of no operations")).hint("a live trace needs a mount of mica that is served now"))
+    Err(CliError::new(format!("{word} tells of no operations"))
+        .hint("a live trace needs a mount of mica that is served now"))
 }

@@ -49,7 +49,9 @@ pub fn plain(session: Session, context: &mut Context) -> Result<(), CliError> {
 /// # Errors
 /// Then, with what can be done.
 pub fn screen_is_possible() -> Result<(), CliError> {
-    let no = |why: &str| Err(CliError::new(format!("no screen can be drawn: {why}")).hint("'mica debug --plain' is a shell of lines"));
+    let no = |why: &str| {
+        Err(CliError::new(format!("no screen can be drawn: {why}")).hint("'mica debug --plain' is a shell of lines"))
+    };
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         return no("standard input and output must be a terminal");
     }

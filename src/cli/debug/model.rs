@@ -283,7 +283,7 @@ impl Model {
                     list.done = done;
                 }
             }
-            Found::Event { event, .. } => {
+            Found::Event(event) => {
                 let Some(events) = &mut self.events else { return Vec::new() };
                 events.push(event.line);
                 let over = events.len().saturating_sub(EVENTS_MAX);
@@ -337,7 +337,7 @@ impl Model {
             KeyCode::Char('[') => return self.go(self.count.saturating_sub(1)),
             KeyCode::Char(']') => return self.go(self.count + 1),
             KeyCode::Char('t') => return self.trace(),
-            KeyCode::Char('g') => self.to_served(),
+            KeyCode::Char('g') => self.go_to_served(),
             KeyCode::Char('p') => {
                 self.focus = Pane::Walk;
                 (self.step, self.playing) = (Some(0), true);
@@ -391,7 +391,7 @@ impl Model {
     }
 
     /// Chooses the layer that serves what is looked at.
-    fn to_served(&mut self) {
+    fn go_to_served(&mut self) {
         let served = self.details.as_ref().and_then(|details| details.served);
         match served {
             Some(layer) => {
@@ -524,7 +524,7 @@ impl Model {
     fn enter(&mut self, key: KeyCode) -> Vec<Ask> {
         match self.focus {
             Pane::Layers => self.go(self.layer),
-            Pane::Tree if self.list.is_some() => self.to_hit(),
+            Pane::Tree if self.list.is_some() => self.go_to_hit(),
             Pane::Tree => {
                 let line = self.tree.lines().get(self.cursor).cloned();
                 let found = line.and_then(|line| Some((self.tree.path(&line)?, self.tree.row(&line)?.is_dir)));
@@ -558,7 +558,7 @@ impl Model {
     }
 
     /// Goes to what was found, in the tree.
-    fn to_hit(&mut self) -> Vec<Ask> {
+    fn go_to_hit(&mut self) -> Vec<Ask> {
         let hit = self.list.as_ref().and_then(|list| list.hits.get(list.cursor)).map(|hit| hit.path.clone());
         let Some(path) = hit else { return Vec::new() };
         (self.list, self.rules.changes, self.rules.hidden) = (None, false, true);

@@ -72,7 +72,8 @@ fn piped(mut shell: Shell, context: &mut Context) -> Result<u8, CliError> {
 fn typed(shell: Shell, context: &mut Context) -> Result<u8, CliError> {
     let failed = |e: ReadlineError| CliError::new(format!("cannot read from the terminal: {e}"));
     let config = Config::builder().completion_type(CompletionType::List).auto_add_history(true).build();
-    let mut editor = Editor::<Words, MemHistory>::with_history(config.clone(), MemHistory::with_config(&config)).map_err(failed)?;
+    let mut editor =
+        Editor::<Words, MemHistory>::with_history(config.clone(), MemHistory::with_config(&config)).map_err(failed)?;
     let shell = Rc::new(RefCell::new(shell));
     editor.set_helper(Some(Words(shell.clone())));
     let mut code = 0;

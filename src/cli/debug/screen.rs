@@ -86,8 +86,7 @@ impl Drop for Guard {
 /// With the terminal gone there is nothing to give back, so failures count nothing.
 fn restore(out: &OwnedFd) {
     if let Ok(mut file) = sys::open::duplicate(out).map(File::from) {
-        execute!(file, event::DisableMouseCapture, terminal::LeaveAlternateScreen, cursor::Show)
-            .unwrap_or_default();
+        execute!(file, event::DisableMouseCapture, terminal::LeaveAlternateScreen, cursor::Show).unwrap_or_default();
     }
     terminal::disable_raw_mode().unwrap_or_default();
 }
@@ -111,7 +110,8 @@ pub fn run(session: &Session, mouse: bool, theme: Theme) -> Result<(), CliError>
     let signals = Signals::block().map_err(crate::engine::Error::from)?;
     let (inputs, wakes) = crossbeam_channel::unbounded();
     let (answers, found) = crossbeam_channel::unbounded();
-    let ground = Ground { image: session.image().map(str::to_owned), root: session.root().map(std::path::Path::to_owned) };
+    let ground =
+        Ground { image: session.image().map(str::to_owned), root: session.root().map(std::path::Path::to_owned) };
     let (guard, mut screen) = Guard::enter(mouse)?;
     let work = Work::start(session.full().clone(), session.word().clone(), ground, answers)?;
     listen(signals, &inputs)?;
@@ -207,7 +207,9 @@ impl Loop {
                 }
                 recv(self.found) -> found => {
                     let Ok(found) = found else { return End::Gone };
-                    drop(self.ask(model.found(found)));
+                    if let Some(end) = self.ask(model.found(found)) {
+                        return end;
+                    }
                     self.take(&mut model, false);
                 }
                 default(limit) => model.tick(),
@@ -222,7 +224,10 @@ impl Loop {
             let left = end.saturating_duration_since(crate::env::monotonic());
             let answer = if patient { self.found.recv_timeout(left) } else { self.found.recv_timeout(Duration::ZERO) };
             match answer {
-                Ok(found) => drop(self.ask(model.found(found))),
+                // An answer never asks for the end.
+                Ok(found) => {
+                    let _ = self.ask(model.found(found));
+                }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
             if left.is_zero() || !patient && !model.tree.is_loading() && self.found.is_empty() {
@@ -269,7 +274,9 @@ impl Loop {
                         Some(list) => (list.cursor, list.hits.len()),
                         None => (model.cursor, model.tree.lines().len()),
                     },
-                    Pane::Versions => (model.version, model.details.as_ref().map_or(0, |details| details.versions.len())),
+                    Pane::Versions => {
+                        (model.version, model.details.as_ref().map_or(0, |details| details.versions.len()))
+                    }
                     Pane::Walk | Pane::Preview => return Vec::new(),
                 };
                 let first = view::first_line(cursor, len, usize::from(rect.height.saturating_sub(2)));

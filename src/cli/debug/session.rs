@@ -69,12 +69,6 @@ impl Session {
         Ok(())
     }
 
-    /// What the stack without its topmost looked-at layer is; `None` when there is no layer.
-    pub fn before(&self) -> Result<Option<Subject>, CliError> {
-        let Some(count) = self.at().checked_sub(1) else { return Ok(None) };
-        Ok(Some(self.target.subject.first(count).map_err(engine::Error::from)?))
-    }
-
     /// Mounts the looked-at layers, read-only, on an empty directory.
     pub fn mount(&self, dir: &Path) -> Result<(), CliError> {
         mount(self.target.image.as_deref(), (self.at(), self.total()), self.root.as_deref(), dir)

@@ -467,7 +467,9 @@ impl Shell {
         };
         let (before, after) = (part(from)?, part(to)?);
         let path = match path {
-            Some(path) => RelPath::parse(&self.absolute(path)).map_err(|e| CliError::new(format!("{}: {e}", shown(path))))?,
+            Some(path) => {
+                RelPath::parse(&self.absolute(path)).map_err(|e| CliError::new(format!("{}: {e}", shown(path))))?
+            }
             None => RelPath::root(),
         };
         let found = changes(&before, &after, &path, Rules { ignore_times }).map_err(engine::Error::from)?;
@@ -527,7 +529,8 @@ impl Shell {
 
     fn extract(&self, path: &OsString, to: Option<PathBuf>, out: &mut dyn Write) -> Printed {
         let at = self.resolved(path, false)?;
-        let to = to.or_else(|| session::default_place(&at)).ok_or_else(|| CliError::new("say where the root shall go"))?;
+        let to =
+            to.or_else(|| session::default_place(&at)).ok_or_else(|| CliError::new("say where the root shall go"))?;
         Ok(writeln!(out, "{}", session::extract(self.here(), &at, &to)?)?)
     }
 
@@ -559,7 +562,8 @@ impl Shell {
 
     /// The paths that begin with `word`. What cannot be read has no completions.
     fn paths(&self, word: &str) -> Option<Vec<(String, String)>> {
-        let (dir, _) = word.rsplit_once('/').map_or(("", word), |(dir, last)| (word.get(..=dir.len()).unwrap_or(""), last));
+        let (dir, _) =
+            word.rsplit_once('/').map_or(("", word), |(dir, last)| (word.get(..=dir.len()).unwrap_or(""), last));
         let typed = words::split(word.as_bytes()).ok()?.into_iter().next().unwrap_or_default();
         let (typed_dir, last) = match typed.iter().rposition(|&b| b == b'/') {
             Some(at) => typed.split_at_checked(at + 1)?,

@@ -1,1 +1,269 @@
+//! The screen and the shell on a stack in memory: keys go in, the picture must be that of `tests/golden/debug/`. With
+//! `MICA_UPDATE_GOLDEN` set the pictures are drawn anew, to be looked at and committed.
 
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::KeyCode;
+
+use super::model::Model;
+use super::session::Session;
+use super::shell::Next;
+use super::shell::Shell;
+use super::view;
+use super::view::Theme;
+use super::work::Ask;
+use super::work::Found;
+use super::work::Ground;
+use super::work::Hit;
+use super::work::answer;
+use crate::engine::target::Target;
+use crate::explain::Subject;
+use crate::explain::subject::Made;
+use crate::explain::subject::Sheet;
+use crate::explain::text::Style;
+use crate::explain::usage::usage;
+use crate::layer::handle::FdCache;
+use crate::layer::mem::Entry;
+use crate::layer::mem::MemLayer;
+use crate::layer::mem::Shape;
+use crate::path::RelPath;
+use crate::sys::attr::Time;
+
+fn entry(path: &[u8], shape: Shape) -> Entry {
+    let path = RelPath::parse(path).unwrap();
+    let mode = if matches!(shape, Shape::Dir(_)) { 0o755 } else { 0o644 };
+    Entry { path, shape, mode, uid: 0, gid: 0, mtime: Time { secs: 1_700_000_000, nanos: 0 }, xattrs: Vec::new() }
+}
+
+fn file(path: &[u8], text: &str) -> Entry {
+    entry(path, Shape::File(text.len() as u64, vec![(0, text.as_bytes().to_vec())]))
+}
+
+/// Three layers: one of everything, and names that a terminal must not get.
+fn subject() -> Subject {
+    let dir = |path: &str| entry(path.as_bytes(), Shape::Dir(false));
+    let layers = [
+        (
+            "ADD rootfs.tar /",
+            vec![
+                dir("etc"),
+                file(b"etc/conf", "a\nb\nc\n"),
+                file(b"etc/motd", "hello\n"),
+                dir("opq"),
+                file(b"opq/low", "low\n"),
+                file(b"evil\x1b[31m\xff", "evil\x1b[2J\n"),
+                file("w\u{ff49}\u{ff44}\u{ff45} \u{1f600}".as_bytes(), "wide\n"),
+                entry(b"lib", Shape::Symlink(b"etc".to_vec())),
+            ],
+        ),
+        ("RUN rm /etc/motd", vec![dir("etc"), entry(b"etc/motd", Shape::Whiteout), file(b"etc/conf", "a\nB\nc\n")]),
+        ("COPY opq /opq", vec![entry(b"opq", Shape::Dir(true)), file(b"opq/new", &"x".repeat(3000))]),
+    ];
+    let sheets = layers.into_iter().rev().map(|(command, entries)| {
+        let layer = MemLayer::new(command, &entries).unwrap();
+        let made = Made { created_by: Some(command.to_owned()), ..Made::default() };
+        Sheet { layer: Arc::new(layer), digest: None, made }
+    });
+    Subject::new("crafted:1", None, sheets.collect(), FdCache::new(16)).unwrap()
+}
+
+fn session() -> Session {
+    Session::new(Target::new(subject(), b"/".to_vec()), OsString::from("crafted:1"), None)
+}
+
+/// The screen without a terminal: what is asked is answered at once.
+struct Desk {
+    model: Model,
+    full: Subject,
+    quit: bool,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let (model, asks) = Model::new(&session());
+        let mut desk = Self { model, full: subject(), quit: false };
+        desk.answer(asks);
+        desk
+    }
+
+    fn answer(&mut self, asks: Vec<Ask>) {
+        for ask in asks {
+            let mut found = Vec::new();
+            match ask {
+                Ask::Quit => self.quit = true,
+                Ask::Sizes { turn, count } => {
+                    let here = self.full.first(count).unwrap();
+                    let report = Box::new(usage(&here, &RelPath::root(), 100).unwrap());
+                    found.push(Found::Sizes { turn, report });
+                }
+                Ask::Search { turn, .. } | Ask::Whiteouts { turn, .. } => {
+                    let hit = Hit { path: RelPath::parse(b"etc/motd").unwrap(), layer: 2, note: "whiteout" };
+                    found.push(Found::Hits { turn, hits: vec![hit], done: true });
+                }
+                other => {
+                    let ground = Ground { image: None, root: None };
+                    if let Err(e) = answer(&self.full, &ground, other, &mut None, &mut |one| found.push(one)) {
+                        found.push(Found::Said(e));
+                    }
+                }
+            }
+            for found in found {
+                let asks = self.model.found(found);
+                self.answer(asks);
+            }
+        }
+    }
+
+    fn keys(&mut self, keys: &str) {
+        for c in keys.chars() {
+            let key = match c {
+                '\n' => KeyCode::Enter,
+                '\t' => KeyCode::Tab,
+                '>' => KeyCode::Right,
+                '<' => KeyCode::Left,
+                '\x1b' => KeyCode::Esc,
+                c => KeyCode::Char(c),
+            };
+            let asks = self.model.key(key, false);
+            self.answer(asks);
+        }
+    }
+
+    fn picture(&self, width: u16, height: u16, unicode: bool) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        let theme = Theme { unicode, colour: false };
+        terminal.draw(|frame| view::draw(frame, &self.model, theme)).unwrap();
+        let buffer = terminal.backend().buffer();
+        let mut out = String::new();
+        for y in 0..height {
+            let (mut line, mut x) = (String::new(), 0);
+            while x < width {
+                let symbol = buffer[(x, y)].symbol();
+                line.push_str(symbol);
+                x += u16::try_from(view::columns(symbol).max(1)).unwrap();
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+fn golden(name: &str, picture: &str) {
+    assert!(!picture.chars().any(|c| c.is_control() && c != '\n'), "{name}: nothing steers a terminal");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/debug").join(name);
+    if std::env::var_os("MICA_UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, picture).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(picture, expected, "{}", path.display());
+}
+
+#[test]
+fn the_pictures_are_as_they_were() {
+    for (name, keys) in [
+        ("first", ""),
+        ("file", ">j"),
+        ("diff", ">jd"),
+        ("hexdump", ">jh"),
+        ("back-in-time", ">j[["),
+        ("changes", "c"),
+        ("one-layer", "1kk\x1boo"),
+        ("step", ">j4jjj"),
+        ("search", "/mot\n"),
+        ("help", "?"),
+        ("prompt", "/mot"),
+        ("zoom", "z"),
+    ] {
+        let mut desk = Desk::new();
+        desk.keys(keys);
+        golden(&format!("{name}-80x24.txt"), &desk.picture(80, 24, true));
+        golden(&format!("{name}-200x60.txt"), &desk.picture(200, 60, true));
+    }
+    let mut desk = Desk::new();
+    desk.keys(">j");
+    golden("ascii-80x24.txt", &desk.picture(80, 24, false));
+}
+
+#[test]
+fn every_key_in_every_pane_at_every_size() {
+    for pane in '1'..='5' {
+        for key in " \n\t><jkzgocwspxm.hdt?q[]\x1b/".chars() {
+            let mut desk = Desk::new();
+            desk.keys(&format!(">j{pane}{key}jk\n"));
+            for (width, height) in [(1, 1), (19, 2), (20, 3), (40, 10), (60, 16), (80, 24), (139, 30), (300, 100)] {
+                desk.picture(width, height, true);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_stays_chosen_while_time_moves() {
+    let mut desk = Desk::new();
+    desk.keys(">jj");
+    assert_eq!(desk.model.path.to_string(), "/etc/motd");
+    assert_eq!(desk.model.details.as_ref().unwrap().served, None);
+    desk.keys("[[");
+    assert_eq!((desk.model.count, desk.model.path.to_string()), (1, "/etc/motd".to_owned()));
+    assert_eq!(desk.model.details.as_ref().unwrap().served, Some(1));
+    desk.keys("]]]");
+    assert_eq!((desk.model.count, desk.model.path.to_string()), (3, "/etc/motd".to_owned()));
+    desk.keys("[[[[");
+    assert_eq!(desk.model.count, 0);
+    desk.keys("q");
+    assert!(desk.quit);
+}
+
+fn said(shell: &mut Shell, line: &str) -> (String, u8) {
+    let mut out = Vec::new();
+    let code = match shell.run(line.as_bytes(), &mut out) {
+        Ok(next) => u8::from(next == Next::End) * 200,
+        Err(e) => e.exit_code(),
+    };
+    (String::from_utf8_lossy(&out).into_owned(), code)
+}
+
+#[test]
+fn the_shell_answers_without_a_terminal() {
+    let mut shell = Shell::new(session(), Style::default(), true).unwrap();
+    assert_eq!(said(&mut shell, "cd lib"), (String::new(), 0));
+    assert_eq!(said(&mut shell, "pwd"), ("/etc\n".to_owned(), 0));
+    assert_eq!(said(&mut shell, "cat conf # now"), ("a\nB\nc\n".to_owned(), 0));
+    assert_eq!(said(&mut shell, "cat motd").1, 1);
+    assert_eq!(said(&mut shell, "cat nothing").1, 2);
+    assert_eq!(said(&mut shell, "no-such-command").1, 125);
+    assert_eq!(said(&mut shell, "cat '").1, 125);
+    assert!(said(&mut shell, "which motd").0.contains("whiteout"));
+    assert!(said(&mut shell, "ls -a").0.contains("hidden: layer 2 deletes /etc/motd"));
+    assert_eq!(said(&mut shell, "whiteouts").0, "L2    whiteout /etc/motd\nL3    opaque   /opq\n");
+    assert_eq!(said(&mut shell, "diff 1..2").0, "C /etc\nC /etc/conf\nD /etc/motd\n");
+    assert_eq!(said(&mut shell, "at 1").0, "1 of 3 layers: ADD rootfs.tar /\n");
+    assert_eq!(said(&mut shell, "cat motd").0, "hello\n");
+    assert_eq!(said(&mut shell, "]").0, "2 of 3 layers: RUN rm /etc/motd\n");
+    assert_eq!(said(&mut shell, r"cat /evil\x1b[31m\xff").0, "evil\\x1b[2J\n", "escaped for a terminal");
+    assert_eq!(shell.complete("cat /ev")[0].0, r"/evil\x1b[31m\xff ");
+    assert_eq!(shell.complete("wh").len(), 2);
+    assert_eq!(said(&mut shell, "trace").1, 125);
+    assert_eq!(said(&mut shell, "help").1, 0);
+    assert_eq!(said(&mut shell, "quit").1, 200);
+}
+
+#[test]
+fn a_file_and_a_directory_are_taken_out_whole_and_over_nothing() {
+    let dir = crate::layer::pack::testing::Scratch::new();
+    let to = |name: &str| dir.0.join(name);
+    let mut shell = Shell::new(session(), Style::default(), true).unwrap();
+    assert_eq!(said(&mut shell, &format!("extract /etc/conf {}", to("conf").display())).1, 0);
+    assert_eq!(std::fs::read(to("conf")).unwrap(), b"a\nB\nc\n");
+    assert_eq!(said(&mut shell, &format!("extract /opq/new {}", to("conf").display())).1, 125, "it is there already");
+    assert_eq!(std::fs::read(to("conf")).unwrap(), b"a\nB\nc\n");
+    assert_eq!(said(&mut shell, &format!("extract / {}", to("all").display())).1, 0);
+    assert!(to("all/etc/conf").is_file() && !to("all/etc/motd").exists() && !to("all/opq/low").exists());
+    assert_eq!(std::fs::read_link(to("all/lib")).unwrap(), Path::new("etc"));
+}

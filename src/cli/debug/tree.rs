@@ -75,11 +75,6 @@ impl Tree {
         self.listings.values().any(|listing| !listing.done)
     }
 
-    /// Whether the rows of a directory are all there.
-    pub fn is_done(&self, path: &RelPath) -> bool {
-        self.listings.get(path).is_some_and(|listing| listing.done)
-    }
-
     /// Unfolds a directory; whether its rows are still to be asked for.
     pub fn open(&mut self, path: &RelPath) -> bool {
         if let Some(listing) = self.listings.get_mut(path) {

@@ -89,7 +89,9 @@ mod tests {
 
     #[test]
     fn words_are_the_shells() {
-        let words = |line: &str| split(line.as_bytes()).map(|words| words.iter().map(|w| w.escape_ascii().to_string()).collect::<Vec<_>>());
+        let words = |line: &str| {
+            split(line.as_bytes()).map(|words| words.iter().map(|w| w.escape_ascii().to_string()).collect::<Vec<_>>())
+        };
         assert_eq!(words("ls  -a /etc # all").unwrap(), ["ls", "-a", "/etc"]);
         assert_eq!(words(r#"cat 'a b' "c\"d" e\ f '' g#h"#).unwrap(), ["cat", "a b", "c\\\"d", "e f", "", "g#h"]);
         assert_eq!(split(br"cat a\x1b[31m\xff\\").unwrap()[1], b"a\x1b[31m\xff\\");

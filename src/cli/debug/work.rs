@@ -73,7 +73,7 @@ pub enum Found {
     /// Paths; more come until `done`.
     Hits { turn: u64, hits: Vec<Hit>, done: bool },
     /// An operation on the live mount.
-    Event { turn: u64, event: live::Event },
+    Event(live::Event),
     /// Something that was done, or could not be.
     Said(String),
 }
@@ -168,7 +168,7 @@ impl Work {
             while wanted.load(Ordering::Relaxed) == turn {
                 let found = match feed.next(std::time::Duration::from_millis(200)) {
                     Ok(None) => continue,
-                    Ok(Some(event)) => Found::Event { turn, event },
+                    Ok(Some(event)) => Found::Event(event),
                     Err(e) => return answers.send(Found::Said(e.message())).unwrap_or_default(),
                 };
                 if answers.send(found).is_err() {
@@ -320,7 +320,8 @@ pub fn answer(
         }
         Ask::Mount { count, dir } => {
             let image = ground.image.as_deref();
-            session::mount(image, (count, full.layers().len()), ground.root.as_deref(), &dir).map_err(|e| e.message())?;
+            session::mount(image, (count, full.layers().len()), ground.root.as_deref(), &dir)
+                .map_err(|e| e.message())?;
             tell(Found::Said(format!("mounted on {}", Escaped(dir.as_os_str().as_encoded_bytes()))));
             Ok(())
         }

@@ -94,7 +94,8 @@ pub fn panes(area: Rect, model: &Model) -> Vec<(Pane, Rect)> {
     if model.zoom || area.width < SMALL.0 || area.height < SMALL.1 {
         return vec![(model.focus, body)];
     }
-    let split = |area: Rect, first: u16| Layout::vertical([Constraint::Percentage(first), Constraint::Min(0)]).areas(area);
+    let split =
+        |area: Rect, first: u16| Layout::vertical([Constraint::Percentage(first), Constraint::Min(0)]).areas(area);
     if area.width >= WIDE {
         let wide = [Constraint::Percentage(32), Constraint::Percentage(33), Constraint::Min(0)];
         let [left, middle, right] = Layout::horizontal(wide).areas(body);
@@ -209,7 +210,8 @@ fn framed(frame: &mut Frame<'_>, rect: Rect, pane: Pane, model: &Model, theme: T
     let mark = if focused { "*" } else { "" };
     let style = if focused { theme.style(Tone::Strong) } else { theme.style(Tone::Dim) };
     let set = if theme.unicode { border::PLAIN } else { ASCII_BORDER };
-    let block = Block::bordered().border_set(set).border_style(style).title(Span::styled(format!("{mark}{name}"), style));
+    let block =
+        Block::bordered().border_set(set).border_style(style).title(Span::styled(format!("{mark}{name}"), style));
     let inner = block.inner(rect);
     frame.render_widget(block, rect);
     inner

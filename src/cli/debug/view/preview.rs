@@ -26,6 +26,9 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
         (line, tone)
     });
     for ((line, tone), y) in about.chain(content).zip(area.y..area.bottom()) {
-        frame.render_widget(Line::from(Span::styled(fit(line, width), theme.style(tone))), Rect { y, height: 1, ..area });
+        frame.render_widget(
+            Line::from(Span::styled(fit(line, width), theme.style(tone))),
+            Rect { y, height: 1, ..area },
+        );
     }
 }

@@ -41,7 +41,8 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
     let each = (room / asked.len().max(1)).clamp(NAME.0, NAME.1);
     let skip = asked.len().saturating_sub((room / each).max(1));
     let columns = asked.get(skip..).unwrap_or_default();
-    let names: String = columns.iter().map(|at| fit(walk.names.get(*at).map_or("", String::as_str), each - 1) + " ").collect();
+    let names: String =
+        columns.iter().map(|at| fit(walk.names.get(*at).map_or("", String::as_str), each - 1) + " ").collect();
     let head = Line::from(Span::styled(fit(&format!("{:8}{names}", ""), width), theme.style(Tone::Strong)));
     frame.render_widget(head, Rect { height: 1, ..area });
     let body = Rect { y: area.y + 1, height: area.height - 2, ..area };
@@ -101,7 +102,7 @@ fn label(row: &Row, model: &Model) -> String {
 
 fn cell(walk: &Walk, row: &Row, column: usize, lit: usize, width: usize, theme: Theme) -> Span<'static> {
     let fits = |step: &Step| step.column == column && (row.to..=row.from).contains(&step.layer);
-    let found = walk.steps.iter().enumerate().filter(|(_, step)| fits(step)).last();
+    let found = walk.steps.iter().enumerate().rfind(|(_, step)| fits(step));
     let Some((at, step)) = found else { return Span::raw(" ".repeat(width)) };
     let (sign, tone) = match step.cell {
         Cell::Served => (theme.sign("▶", ">"), Tone::Good),
