@@ -79,6 +79,12 @@ fn lock(parent: &OwnedFd, name: &NameBuf) -> Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Whether a name is one that a look makes: other people's directories begin like that, too.
+fn is_ours(name: &[u8]) -> bool {
+    let random = name.strip_prefix(PREFIX.as_bytes());
+    random.is_some_and(|random| random.len() == 32 && random.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
 fn remove(parent: &OwnedFd, name: &NameBuf) {
     if let Err(e) = sys::name::remove_all(parent, name.as_name()) {
         log::warn!("{name} stays: {e}");
@@ -91,7 +97,7 @@ fn sweep(parent: &OwnedFd) {
     let mut names = Vec::new();
     let listed = sys::open::list_dir(parent).and_then(|dir| {
         sys::dir::for_each::<sys::Error>(&dir, |entry| {
-            if entry.name.starts_with(PREFIX.as_bytes()) {
+            if is_ours(entry.name) {
                 names.extend(NameBuf::new(entry.name));
             }
             Ok(())
@@ -112,5 +118,20 @@ fn sweep(parent: &OwnedFd) {
         if ours && counted.is_ok() && entries > 0 && sys::lock::try_lock(&fd, LockKind::Exclusive).unwrap_or(false) {
             remove(parent, &name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_that_only_begin_like_ours_are_not_swept() {
+        assert!(is_ours(format!("{PREFIX}{}", hex_of(&[7; 16])).as_bytes()));
+        for other in ["", "mine", "oci-1234-5", "0707070707070707070707070707070G", "07070707070707070707070707070707x"]
+        {
+            assert!(!is_ours(format!("{PREFIX}{other}").as_bytes()), "{other}");
+        }
+        assert!(!is_ours(hex_of(&[7; 16]).as_bytes()));
     }
 }

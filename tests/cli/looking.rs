@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::area::Area;
+use crate::area::finish;
 use crate::container::start;
 use crate::support::Fixture;
 use crate::support::require_fixture;
@@ -93,4 +94,27 @@ fn a_running_container_is_looked_into_while_it_runs() {
     assert_changes_are_seen(&area, "busy");
     area.ok(["rm", "-f", "busy"]);
     drop(running);
+}
+
+#[test]
+fn debug_answers_lines_and_draws_a_screen() {
+    let fixture = require_fixture!("busybox");
+    let area = Area::with("debug", &fixture);
+    let image = fixture.image();
+    fs::write(area.join("lines"), "cd /etc\npwd\nls no-such-name\n").unwrap();
+    let mut plain = area.mica(["debug", "--plain", &image]);
+    let said = finish(plain.stdin(fs::File::open(area.join("lines")).unwrap()));
+    assert!(said.out.starts_with("/etc\n"), "{said:?}");
+    assert_eq!(said.code(), 2, "no layer has the last one: {said:?}");
+    let err = area.fails(["debug", &image], 125);
+    assert!(err.contains("--plain"), "without a terminal it says what does work: {err}");
+    for (rows, columns) in [(24, 80), (60, 200)] {
+        let mut command = area.mica(["debug", &image]);
+        command.env("TERM", "xterm-256color");
+        let (text, code) = crate::terminal::driven(command, (rows, columns), "Walk", b"j[]q");
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.contains("Layers") && text.contains("Versions") && text.contains("Walk"), "{text}");
+        assert!(text.trim_end().ends_with("\x1b[?25h"), "the cursor is back: {text:?}");
+        assert!(text.contains("\x1b[?1049l"), "the screen of before is back");
+    }
 }

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::Read;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
+use std::process::Command;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
 
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -16,16 +19,48 @@ use crate::support::guard::wait_for;
 use crate::support::require_fixture;
 use crate::support::require_root;
 
-/// Both sides of a new terminal.
-fn terminal() -> (File, File) {
+/// Both sides of a new terminal of so many rows and columns.
+fn terminal_of(ws_row: u16, ws_col: u16) -> (File, File) {
     let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     rustix::pty::grantpt(&master).unwrap();
     rustix::pty::unlockpt(&master).unwrap();
     let name = std::ffi::OsString::from_vec(rustix::pty::ptsname(&master, Vec::new()).unwrap().into_bytes());
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let slave = rustix::fs::open(name, flags, Mode::empty()).unwrap();
-    rustix::termios::tcsetwinsize(&slave, Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    rustix::termios::tcsetwinsize(&slave, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     (master.into(), slave.into())
+}
+
+/// Runs a program on a terminal of its own, types `keys` as soon as it has shown `ready`, and returns all it wrote and its exit code.
+pub fn driven(mut command: Command, (rows, columns): (u16, u16), ready: &str, keys: &[u8]) -> (String, Option<i32>) {
+    let (mut master, slave) = terminal_of(rows, columns);
+    let side = || Stdio::from(slave.try_clone().unwrap());
+    let mut child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
+    drop(command); // it holds copies of the slave
+    drop(slave);
+    let text = Arc::new(Mutex::new(Vec::new()));
+    let (mut output, seen) = (master.try_clone().unwrap(), text.clone());
+    let reader = std::thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        // When nobody has the other side open any more, reading fails.
+        while let Ok(n @ 1..) = output.read(&mut chunk) {
+            seen.lock().unwrap().extend_from_slice(&chunk[..n]);
+        }
+    });
+    let shown = || String::from_utf8_lossy(&text.lock().unwrap()).into_owned();
+    wait_for(crate::area::LIMIT, || shown().contains(ready));
+    for key in keys {
+        master.write_all(&[*key]).unwrap();
+    }
+    let mut status = None;
+    wait_for(crate::area::LIMIT, || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    let _ = child.kill();
+    let _ = child.wait();
+    reader.join().unwrap();
+    (shown(), status.and_then(|status| status.code()))
 }
 
 #[test]
@@ -33,7 +68,7 @@ fn a_shell_on_a_terminal() {
     require_root!();
     let fixture = require_fixture!("busybox");
     let area = Area::with("tty", &fixture);
-    let (mut master, slave) = terminal();
+    let (mut master, slave) = terminal_of(33, 77);
     let before = rustix::termios::tcgetattr(&slave).unwrap();
     let mut command = area.mica(["run", "--rm", "-it", &fixture.image(), "sh"]);
     let side = || Stdio::from(slave.try_clone().unwrap());

@@ -203,7 +203,7 @@ fn compare(bytes: &[u8], sums: usize, block: usize) -> std::result::Result<(), S
         let sum = u32_at(bytes, sums.checked_add(block.checked_mul(4)?)?)?;
         Some(crc(bytes.get(start..sums.min(start.checked_add(BLOCK)?))?) == sum)
     };
-    if found() == Some(true) { Ok(()) } else { Err(format!("block {block} of the index does not have its sum")) }
+    if found() == Some(true) { Ok(()) } else { Err(format!("the checksum of block {block} of the index is wrong")) }
 }
 
 /// An opened index.
