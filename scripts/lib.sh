@@ -35,7 +35,9 @@ CLEANUP_PIDS=()
 # (Not by a `$(...)`: a subshell could not register it.)
 new_tmp() {
   local made
-  made=$(mktemp -d "${2:-${TMPDIR:-/tmp}}/mica-$PROGRAM.XXXXXX")
+  # All small letters: podman makes a name of an image of a path, and names of images have no others.
+  made=${2:-${TMPDIR:-/tmp}}/mica-$PROGRAM.$$.$RANDOM$RANDOM
+  mkdir -m 700 "$made" || die "cannot make $made"
   CLEANUP_DIRS+=("$made")
   printf -v "$1" '%s' "$made"
 }

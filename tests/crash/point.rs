@@ -40,7 +40,9 @@ pub fn signals() -> Outcome {
             let dir = rustix::fs::open(top, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
             let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
             loop {
-                rustix::fs::openat(&dir, "busy", flags, rustix::fs::Mode::RUSR)?;
+                // A name that is known is opened without asking the server, also when that is gone: what is written goes to it.
+                let file = rustix::fs::openat(&dir, "busy", flags, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+                rustix::io::pwrite(&file, b"busy", 0)?;
             }
         });
         std::thread::sleep(Duration::from_millis(50));
