@@ -109,12 +109,11 @@ fn warm_operations_cost_no_request_and_others_few() {
     let fill = |_: &Path, low: &Path| {
         put(low, "d/f", "small");
         for round in 0..ROUNDS {
-            put(low, &format!("d/cold{round}"), "small");
+            for name in ["d/cold", "g/one", "g/two"] {
+                put(low, &format!("{name}{round}"), "small");
+            }
         }
         put_dir(low, "d/e");
-        for name in ["g/one", "g/two"] {
-            put(low, name, "small");
-        }
         for i in 0..1000 {
             put(low, &format!("n/name-{i:04}"), "");
         }
@@ -134,6 +133,7 @@ fn warm_operations_cost_no_request_and_others_few() {
 
 /// What took more requests than it may, in a tree that starts warm.
 fn wrong_counts(p: &Place, counter: &Counter, round: usize) -> Vec<String> {
+    let (one, two) = (format!("g/one{round}"), format!("g/two{round}"));
     let (new, dir, cold) = (format!("d/new{round}"), format!("d/dir{round}"), format!("d/cold{round}"));
     let read = |name: &str| {
         let mut text = String::new();
@@ -170,8 +170,8 @@ fn wrong_counts(p: &Place, counter: &Counter, round: usize) -> Vec<String> {
         ("unlink in upper", 2, &|| fs::remove_file(p.at(&new)).unwrap()),
         ("mkdir of a name not looked up", 3, &|| fs::create_dir(p.at(&dir)).unwrap()),
         ("listing of a small directory that just changed", 5, &|| list()),
-        ("stat of a name not looked up", 1, &|| stat("g/one")),
-        ("unlink of a lower file not looked up", 3, &|| fs::remove_file(p.at("g/two")).unwrap()),
+        ("stat of a name not looked up", 1, &|| stat(&one)),
+        ("unlink of a lower file not looked up", 3, &|| fs::remove_file(p.at(&two)).unwrap()),
         ("listing of 1000 names", 7, &|| assert_eq!(fs::read_dir(p.at("n")).unwrap().count(), 1000)),
     ];
     let mut lines = String::new();
