@@ -118,3 +118,31 @@ fn debug_answers_lines_and_draws_a_screen() {
         assert!(text.contains("\x1b[?1049l"), "the screen of before is back");
     }
 }
+
+/// ratatui's own end complained on a standard error that was gone as well, and panicked.
+#[test]
+fn debug_ends_quietly_when_its_terminal_vanishes() {
+    use std::io::Read;
+    let fixture = require_fixture!("busybox");
+    let area = Area::with("vanish", &fixture);
+    let (mut master, slave) = crate::terminal::terminal_of(24, 80);
+    let side = || std::process::Stdio::from(slave.try_clone().unwrap());
+    let mut command = area.mica(["debug", &fixture.image()]);
+    command.env("TERM", "xterm-256color").stdin(side()).stdout(side()).stderr(side());
+    let mut child = command.spawn().unwrap();
+    drop((command, slave)); // both hold the slave
+    let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&text).contains("Walk") {
+        let n = master.read(&mut chunk).unwrap();
+        text.extend_from_slice(&chunk[..n]);
+    }
+    drop(master);
+    let mut status = None;
+    crate::support::guard::wait_for(crate::area::LIMIT, || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!(status.and_then(|status| status.code()), Some(0), "no panic, and no process that stays");
+}

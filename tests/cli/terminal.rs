@@ -20,7 +20,7 @@ use crate::support::require_fixture;
 use crate::support::require_root;
 
 /// Both sides of a new terminal of so many rows and columns.
-fn terminal_of(ws_row: u16, ws_col: u16) -> (File, File) {
+pub fn terminal_of(ws_row: u16, ws_col: u16) -> (File, File) {
     let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     rustix::pty::grantpt(&master).unwrap();
     rustix::pty::unlockpt(&master).unwrap();

@@ -2,7 +2,11 @@
 
 use std::fs::File;
 use std::io::BufWriter;
+use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -53,11 +57,43 @@ enum Input {
     Gone,
 }
 
-type Screen = Terminal<CrosstermBackend<BufWriter<File>>>;
+type Screen = Terminal<CrosstermBackend<BufWriter<Out>>>;
+
+/// What is drawn on. ratatui says on standard error, and panics if that is gone, too, when it cannot show the cursor again at its
+/// end; so a terminal that vanished takes everything, and is remembered.
+struct Out {
+    file: File,
+    gone: Arc<AtomicBool>,
+}
+
+impl Out {
+    fn quiet(&self, done: std::io::Result<usize>, len: usize) -> std::io::Result<usize> {
+        match done {
+            Err(e) if e.kind() != std::io::ErrorKind::Interrupted => {
+                self.gone.store(true, Ordering::Relaxed);
+                Ok(len)
+            }
+            other => other,
+        }
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let done = self.file.write(bytes);
+        self.quiet(done, bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let done = self.file.flush().map(|()| 0);
+        self.quiet(done, 0).map(drop)
+    }
+}
 
 /// The terminal in raw mode on its other page; dropping it gives it back.
 struct Guard {
     out: OwnedFd,
+    gone: Arc<AtomicBool>,
 }
 
 impl Guard {
@@ -66,13 +102,14 @@ impl Guard {
         let out = sys::open::duplicate(sys::tty::stdout()).map_err(|e| failed(e.into()))?;
         let mut file = File::from(sys::open::duplicate(&out).map_err(|e| failed(e.into()))?);
         restore_on_panic(&out).map_err(|e| failed(e.into()))?;
-        let guard = Self { out };
+        let guard = Self { out, gone: Arc::default() };
         terminal::enable_raw_mode().map_err(failed)?;
         execute!(file, terminal::EnterAlternateScreen, cursor::Hide).map_err(failed)?;
         if mouse {
             execute!(file, event::EnableMouseCapture).map_err(failed)?;
         }
-        let screen = Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(1 << 16, file))).map_err(failed)?;
+        let out = BufWriter::with_capacity(1 << 16, Out { file, gone: guard.gone.clone() });
+        let screen = Terminal::new(CrosstermBackend::new(out)).map_err(failed)?;
         Ok((guard, screen))
     }
 }
@@ -115,7 +152,7 @@ pub fn run(session: &Session, mouse: bool, theme: Theme) -> Result<(), CliError>
     let (guard, mut screen) = Guard::enter(mouse)?;
     let work = Work::start(session.full().clone(), session.word().clone(), ground, answers)?;
     listen(signals, &inputs)?;
-    let end = Loop { work, wakes, found, theme }.run(session, &mut screen);
+    let end = Loop { work, wakes, found, theme, gone: guard.gone.clone() }.run(session, &mut screen);
     // The screen's own end writes to the terminal, too.
     drop(screen);
     drop(guard);
@@ -175,6 +212,8 @@ struct Loop {
     wakes: Receiver<Input>,
     found: Receiver<Found>,
     theme: Theme,
+    /// The terminal took nothing any more.
+    gone: Arc<AtomicBool>,
 }
 
 impl Loop {
@@ -187,7 +226,8 @@ impl Loop {
         loop {
             let Ok(area) = screen.size().map(|size| Rect::new(0, 0, size.width, size.height)) else { return End::Gone };
             model.page = view::page(area, &model);
-            if screen.draw(|frame| view::draw(frame, &model, self.theme)).is_err() {
+            let drawn = screen.draw(|frame| view::draw(frame, &model, self.theme)).is_ok();
+            if !drawn || self.gone.load(Ordering::Relaxed) {
                 return End::Gone;
             }
             let limit = if model.playing { STEP } else { Duration::from_secs(3600) };
