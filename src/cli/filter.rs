@@ -80,6 +80,14 @@ fn duration(text: &str) -> Option<i64> {
     (!text.is_empty()).then_some(seconds as i64)
 }
 
+/// The label that a condition means: its name, and its value if that matters, too.
+pub fn label(value: &str) -> (String, Option<String>) {
+    match value.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (value.to_owned(), None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Result;
 use super::containers;
+pub use crate::explain::compare::Change;
 use crate::layer;
 use crate::layer::Item;
 use crate::layer::ItemKind;
@@ -23,28 +24,6 @@ use crate::union::lookup;
 use crate::union::lookup::Dirs;
 use crate::union::lookup::Roots;
 use crate::union::stack::Stack;
-
-/// What happened to a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
-    /// It was not there before.
-    Added,
-    /// It, or something in it, was changed.
-    Changed,
-    /// It is gone.
-    Deleted,
-}
-
-impl Change {
-    /// Docker's letter.
-    pub fn letter(self) -> char {
-        match self {
-            Change::Added => 'A',
-            Change::Changed => 'C',
-            Change::Deleted => 'D',
-        }
-    }
-}
 
 /// Directory descriptors kept open during a walk.
 const FDS: usize = 256;

@@ -14,7 +14,7 @@ use super::Result;
 /// # Errors
 /// [`Error::Name`], [`Error::TagIsDigest`]; no such image.
 pub fn tag(store: &Store, source: &str, target: &str) -> Result<()> {
-    let name = Reference::parse(target).map_err(|source| Error::Name { name: target.to_owned(), source })?;
+    let name = new_name(target)?;
     if name.digest().is_some() {
         return Err(Error::TagIsDigest);
     }
@@ -24,4 +24,12 @@ pub fn tag(store: &Store, source: &str, target: &str) -> Result<()> {
         images.add(found.id, None, &[name], env::now().0);
         Ok(())
     })
+}
+
+/// Reads the name that a new image is to have.
+///
+/// # Errors
+/// [`Error::Name`] when it is none.
+pub fn new_name(text: &str) -> Result<Reference> {
+    Reference::parse(text).map_err(|source| Error::Name { name: text.to_owned(), source })
 }

@@ -4,10 +4,9 @@ use std::io::Write;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
-use crate::engine;
 use crate::engine::commit::Request;
 use crate::engine::commit::commit;
-use crate::image::reference::Reference;
+use crate::engine::tag::new_name;
 
 /// Arguments of `mica commit`.
 #[derive(Debug, clap::Args)]
@@ -36,9 +35,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let parse =
-        |name: &String| Reference::parse(name).map_err(|source| engine::Error::Name { name: name.clone(), source });
-    let name = args.image.as_ref().map(parse).transpose()?;
+    let name = args.image.as_deref().map(new_name).transpose()?;
     let store = context.store()?;
     let request = Request {
         container: args.container.clone(),

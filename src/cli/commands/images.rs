@@ -78,14 +78,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 pub fn conditions(filters: &Filters, now: i64) -> Result<Filter, CliError> {
     let mut wanted = Filter::default();
     for (key, value) in filters {
-        let label = || match value.split_once('=') {
-            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-            None => (value.clone(), None),
-        };
         match key.as_str() {
             "dangling" => wanted.dangling = Some(filter::yes(key, value)?),
-            "label" => wanted.labels.push(label()),
-            "label!" => wanted.not_labels.push(label()),
+            "label" => wanted.labels.push(filter::label(value)),
+            "label!" => wanted.not_labels.push(filter::label(value)),
             "before" => wanted.before = Some(value.clone()),
             "since" => wanted.since = Some(value.clone()),
             "until" => wanted.until = Some(filter::time(key, value, now)?),

@@ -11,8 +11,8 @@ use crate::engine;
 use crate::engine::import::Request;
 use crate::engine::import::import;
 use crate::engine::load::Input;
+use crate::engine::tag::new_name;
 use crate::image::manifest::Platform;
-use crate::image::reference::Reference;
 
 /// Arguments of `mica import`.
 #[derive(Debug, clap::Args)]
@@ -42,9 +42,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let parse =
-        |name: &String| Reference::parse(name).map_err(|source| engine::Error::Name { name: name.clone(), source });
-    let name = args.image.as_ref().map(parse).transpose()?;
+    let name = args.image.as_deref().map(new_name).transpose()?;
     let input = input(&args.source, args.image.as_deref().unwrap_or("NAME"))?;
     let store = context.store()?;
     let request = Request {

@@ -97,17 +97,13 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 pub fn conditions(filters: &Filters, now: i64) -> Result<Filter, CliError> {
     let mut wanted = Filter::default();
     for (key, value) in filters {
-        let label = || match value.split_once('=') {
-            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-            None => (value.clone(), None),
-        };
         match key.as_str() {
             "id" => wanted.ids.push(value.clone()),
             "name" => wanted.names.push(value.clone()),
             "status" if STATES.contains(&value.as_str()) => wanted.status.push(value.clone()),
             "exited" => wanted.exited.push(value.parse().map_err(|_| filter::invalid(key, value))?),
-            "label" => wanted.labels.push(label()),
-            "label!" => wanted.not_labels.push(label()),
+            "label" => wanted.labels.push(filter::label(value)),
+            "label!" => wanted.not_labels.push(filter::label(value)),
             "ancestor" => wanted.ancestors.push(value.clone()),
             "before" => wanted.before = Some(value.clone()),
             "since" => wanted.since = Some(value.clone()),
