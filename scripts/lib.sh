@@ -35,8 +35,8 @@ CLEANUP_PIDS=()
 # (Not by a `$(...)`: a subshell could not register it.)
 new_tmp() {
   local made
-  # All small letters: podman makes a name of an image of a path, and names of images have no others.
-  made=${2:-${TMPDIR:-/tmp}}/mica-$PROGRAM.$$.$RANDOM$RANDOM
+  # Small letters, since podman makes names of images of paths; short, since dockerd and podman make sockets deep below it.
+  printf -v made '%s/mica-%s.%06x' "${2:-${TMPDIR:-/tmp}}" "$PROGRAM" $(((RANDOM << 9 ^ RANDOM) & 0xffffff))
   mkdir -m 700 "$made" || die "cannot make $made"
   CLEANUP_DIRS+=("$made")
   printf -v "$1" '%s' "$made"
