@@ -26,6 +26,7 @@ use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::SetTime;
 use crate::sys::attr::Stat;
+use crate::sys::data::WriteBack;
 
 /// Bits of a mode that are taken along.
 const MODE_BITS: u32 = 0o1777;
@@ -146,7 +147,7 @@ fn one(dir: &OwnedFd, name: &NameBuf, entry: &Entry, done: &mut Extracted) -> Re
         (Kind::File, Some(object)) => {
             let content = object.open().map_err(explain::Error::from)?;
             let file = sys::open::create_at(dir, name.as_name(), 0o600)?;
-            content.copy_to(&file, content.len()).map_err(explain::Error::from)?;
+            content.copy_to(&file, content.len(), WriteBack::Later).map_err(explain::Error::from)?;
             finish(&file, &stat)?;
             done.bytes = done.bytes.saturating_add(content.len());
         }

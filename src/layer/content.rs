@@ -7,6 +7,7 @@ use super::Error;
 use super::Result;
 use crate::sys;
 use crate::sys::Errno;
+use crate::sys::data::WriteBack;
 
 /// Content up to this size, in bytes, is copied through memory: asking the kernel to share blocks, and for holes, takes longer.
 const SMALL: u64 = 16 * 1024;
@@ -111,11 +112,11 @@ impl Content {
     }
 
     /// Copies the first `len` bytes into the empty file `to`, by reflink or inside the kernel where that works, keeping
-    /// holes. Sets the size of `to` to `len`.
+    /// holes. Sets the size of `to` to `len`; `back` tells whether a sync will follow.
     ///
     /// # Errors
     /// The kernel's, of either side.
-    pub fn copy_to(&self, to: &OwnedFd, len: u64) -> Result<()> {
+    pub fn copy_to(&self, to: &OwnedFd, len: u64, back: WriteBack) -> Result<()> {
         let len = len.min(self.len);
         if len <= SMALL {
             return self.copy_small(to, len);
@@ -123,13 +124,13 @@ impl Content {
         match &self.map {
             Map::Whole => {
                 if len < self.len || !sys::data::clone_file(&self.fd, to)? {
-                    sys::data::copy_sparse(&self.fd, to, 0, len)?;
+                    sys::data::copy_sparse(&self.fd, to, 0, len, back)?;
                 }
             }
-            Map::Slice(offset) => self.copy_run(to, *offset, 0, len)?,
+            Map::Slice(offset) => self.copy_run(to, [*offset, 0, len], back)?,
             Map::Extents(extents) => {
                 for e in extents.iter().take_while(|e| e.at < len) {
-                    self.copy_run(to, e.offset, e.at, e.len.min(len - e.at))?;
+                    self.copy_run(to, [e.offset, e.at, e.len.min(len - e.at)], back)?;
                 }
             }
         }
@@ -144,13 +145,14 @@ impl Content {
         if n as u64 == len && n > 0 { Ok(()) } else { Ok(sys::data::set_len(to, n as u64)?) }
     }
 
-    fn copy_run(&self, to: &OwnedFd, mut from: u64, mut at: u64, mut len: u64) -> Result<()> {
+    fn copy_run(&self, to: &OwnedFd, [mut from, mut at, mut len]: [u64; 3], back: WriteBack) -> Result<()> {
         while len > 0 {
-            let want = usize::try_from(len.min(8 << 20)).unwrap_or(8 << 20);
+            let want = usize::try_from(len.min(back.step())).unwrap_or(1 << 20);
             let n = sys::data::copy_range(&self.fd, from, to, at, want)? as u64;
             if n == 0 {
                 return Err(Error::Sys(sys::Error::new("copy_file_range", "the file is cut short", Errno::IO)));
             }
+            back.copied(to, at, n);
             (from, at, len) = (from + n, at + n, len - n);
         }
         Ok(())

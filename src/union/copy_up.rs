@@ -120,7 +120,7 @@ impl Source<'_> {
                 let content = self.content.open()?;
                 data = len.min(content.len()) > 0;
                 if data {
-                    content.copy_to(made, len)?;
+                    content.copy_to(made, len, upper.write_back())?;
                 }
                 // Opened once for all that is asked of it, unless the content is another object's.
                 open = Some(content).filter(|_| self.content.id() == self.obj.id());
@@ -213,7 +213,7 @@ impl Union {
         // A write takes the capabilities away.
         let caps = sys::xattr::get(&fd, CAPABILITY)?;
         let len = if let Copy::Prefix(len) = copy { len } else { u64::MAX };
-        lower.obj.open()?.copy_to(&fd, len)?;
+        lower.obj.open()?.copy_to(&fd, len, upper.write_back())?;
         if let Some(caps) = caps {
             sys::xattr::set(&fd, CAPABILITY, &caps, SetMode::Any)?;
         }

@@ -17,8 +17,10 @@ use super::lookup::Lower;
 use crate::layer;
 use crate::path::Name;
 
-/// So many questions in vain are worth reading the names.
+/// So many questions in vain are worth reading the names...
 const PATIENCE: u32 = 48;
+/// ...and so many for each directory: reading the names of one takes as long as some questions.
+const PATIENCE_EACH: u32 = 4;
 /// Directories with more names in all (8 bytes each are kept) are asked each time.
 const MOST_NAMES: usize = 1 << 18;
 
@@ -75,7 +77,9 @@ impl Lowers {
     pub(super) fn asked_in_vain(&self, count: u32) {
         let Some(shared) = &self.0 else { return };
         let before = shared.in_vain.fetch_add(count, Ordering::Relaxed);
-        if before < PATIENCE && before + count >= PATIENCE {
+        let each = u32::try_from(shared.list.len()).unwrap_or(u32::MAX).saturating_mul(PATIENCE_EACH);
+        let patience = PATIENCE.max(each);
+        if before < patience && before.saturating_add(count) >= patience {
             let known = shared.read_names();
             *shared.known.write() = known;
         }

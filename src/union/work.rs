@@ -24,6 +24,7 @@ use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
+use crate::sys::data::WriteBack;
 use crate::sys::lock::LockKind;
 use crate::sys::name::RenameMode;
 use crate::sys::xattr::SetMode;
@@ -89,6 +90,11 @@ pub(super) const INNER: &[u8] = b"work";
 const OWN: &str = "mica.own";
 
 impl Upper {
+    /// How the data of a copy gets to the disk.
+    pub(super) fn write_back(&self) -> WriteBack {
+        if self.volatile { WriteBack::Later } else { WriteBack::Behind }
+    }
+
     /// Opens and locks an upper and a work directory on the same filesystem, empties work, and finds out what works there.
     ///
     /// # Errors
