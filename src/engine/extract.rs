@@ -26,7 +26,7 @@ use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::SetTime;
 use crate::sys::attr::Stat;
-use crate::sys::data::WriteBack;
+use crate::sys::writeback::WriteBack;
 
 /// Bits of a mode that are taken along.
 const MODE_BITS: u32 = 0o1777;

@@ -7,7 +7,7 @@ use super::Error;
 use super::Result;
 use crate::sys;
 use crate::sys::Errno;
-use crate::sys::data::WriteBack;
+use crate::sys::writeback::WriteBack;
 
 /// Content up to this size, in bytes, is copied through memory: asking the kernel to share blocks, and for holes, takes longer.
 const SMALL: u64 = 16 * 1024;
@@ -152,7 +152,7 @@ impl Content {
             if n == 0 {
                 return Err(Error::Sys(sys::Error::new("copy_file_range", "the file is cut short", Errno::IO)));
             }
-            back.copied(to, at, n);
+            back.copied(to, at, n)?;
             (from, at, len) = (from + n, at + n, len - n);
         }
         Ok(())

@@ -148,6 +148,7 @@ pub struct Recorder {
     /// Tried one after the other: root in a user namespace may not write to root's.
     dirs: Vec<OwnedFd>,
     name: Option<NameBuf>,
+    dev: Option<(u32, u32)>,
     target: PathBuf,
     source: RecordSource,
     lower: Vec<PathBuf>,
@@ -174,14 +175,23 @@ impl Recorder {
             _ => None,
         };
         let lower = lower.iter().map(absolute).collect();
-        Self { dirs, name: None, target: request.target.clone(), source, lower, root: root.map(absolute), work }
+        Self {
+            dirs,
+            name: None,
+            dev: None,
+            target: request.target.clone(),
+            source,
+            lower,
+            root: root.map(absolute),
+            work,
+        }
     }
 
     /// Notes where the mount was made.
     pub(super) fn mounted(&mut self, mounted: &Mounted) {
         let Some((target, dev)) = mounted.place() else { return };
         self.target = target.to_owned();
-        self.name = file_name(dev).ok();
+        (self.dev, self.name) = (Some(dev), file_name(dev).ok());
     }
 
     /// Writes the record of a mount of `stack`; dropping what is returned removes it. A failure is logged, and the mount has none.
@@ -197,6 +207,11 @@ impl Recorder {
             log::info!("this mount has no record: there is no place for it");
         }
         kept
+    }
+
+    /// The device number of the mount; `None` when the caller made it, or without `/proc`.
+    pub fn dev(&self) -> Option<(u32, u32)> {
+        self.dev
     }
 
     /// Where the mount was made.

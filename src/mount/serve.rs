@@ -165,6 +165,10 @@ fn manners(options: &MountOptions) -> Manners {
     }
 }
 
+/// How far ahead the kernel reads, in KiB. Each request is a trip, so that of a disk (128) is little; what is read in vain is copied in
+/// vain, so there are no megabytes either.
+const READ_AHEAD: u32 = 512;
+
 /// Answers requests until the mount is gone.
 ///
 /// # Errors
@@ -184,6 +188,10 @@ pub fn serve(union: Arc<Union>, options: &MountOptions, serving: Serving<'_>) ->
     serving.statistics.on_signal(move || log::info!("{} nodes known", counted.table().len()));
     let session =
         fuse::Session::new(serving.fuse, union, config).map_err(|e| format!("the FUSE handshake failed: {e}"))?;
+    // Not before the handshake, which sets it to what the kernel offers at most.
+    if let Some(Err(e)) = serving.recorder.dev().map(|dev| sys::mount::set_read_ahead(dev, READ_AHEAD)) {
+        log::debug!("the kernel reads ahead as it likes: {e}");
+    }
     let io = match session.data() {
         fuse::Data::Unopened => RecordIo::NoOpen,
         fuse::Data::Cached => RecordIo::Cache,

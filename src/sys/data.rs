@@ -1,7 +1,5 @@
 //! File contents: reading, writing, holes, copying, durability.
 
-#![allow(unsafe_code)]
-
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 
@@ -12,6 +10,7 @@ use super::Errno;
 use super::Error;
 use super::Result;
 use super::gate;
+use super::writeback::WriteBack;
 
 /// Reads at `offset` into `buf`, going on after short reads; less than `buf` only at the end of the file.
 ///
@@ -191,55 +190,6 @@ pub fn copy_range(from: impl AsFd, from_at: u64, to: impl AsFd, to_at: u64, len:
     Ok(n)
 }
 
-/// How a copy gets to the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WriteBack {
-    /// While it is made, so that never more than a few megabytes wait: a sync at the end is short, and a journal that must write
-    /// data before names (ext4's) holds up nobody else for longer than these take.
-    Behind,
-    /// When the kernel likes.
-    Later,
-}
-
-/// How much a copy that is written back while it is made copies at once, in bytes.
-const STEP: u64 = 1 << 20;
-/// How many bytes of it may wait to be written.
-const WINDOW: u64 = 8 * STEP;
-
-impl WriteBack {
-    /// How many bytes to copy at once.
-    pub fn step(self) -> u64 {
-        match self {
-            Self::Behind => STEP,
-            Self::Later => 8 << 20,
-        }
-    }
-
-    /// `len` bytes at `at` were copied: starts to write them, and waits for those a window before.
-    ///
-    /// Only a help: what was lost is told by the sync that follows.
-    pub fn copied(self, to: impl AsFd, at: u64, len: u64) {
-        if self == Self::Later || len < STEP {
-            return;
-        }
-        write_back(&to, at, len, libc::SYNC_FILE_RANGE_WRITE);
-        if let Some(before) = at.checked_sub(WINDOW) {
-            let wait =
-                libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-            write_back(&to, before, len, wait);
-        }
-    }
-}
-
-fn write_back(fd: impl AsFd, at: u64, len: u64, flags: libc::c_uint) {
-    let (Ok(at), Ok(len)) = (libc::off64_t::try_from(at), libc::off64_t::try_from(len)) else { return };
-    // SAFETY: it takes numbers only; the descriptor is borrowed.
-    let result = unsafe { libc::sync_file_range(fd.as_fd().as_raw_fd(), at, len, flags) };
-    if result != 0 {
-        log::debug!("sync_file_range: {}", std::io::Error::last_os_error());
-    }
-}
-
 /// Copies `len` bytes from `from_at` in `from` to the same place in `to`, leaving holes as holes; `to` must be empty there.
 /// The size of `to` is not set beyond the last data.
 ///
@@ -272,7 +222,7 @@ pub fn copy_sparse(from: impl AsFd, to: impl AsFd, from_base: u64, len: u64, bac
                     Errno::IO,
                 ));
             }
-            back.copied(&to, pos - from_base, n as u64);
+            back.copied(&to, pos - from_base, n as u64)?;
             pos += n as u64;
         }
         at = hole;

@@ -76,6 +76,14 @@ pub fn open_fuse() -> Result<OwnedFd> {
         .map_err(|e| Error::new("open", "/dev/fuse", e))
 }
 
+/// How much the kernel reads ahead on the filesystem with this device number, in KiB.
+///
+/// # Errors
+/// The kernel's: `EACCES` for all but root of the system, `ENOENT` where `/sys` does not show it.
+pub fn set_read_ahead((major, minor): (u32, u32), kib: u32) -> std::io::Result<()> {
+    std::fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), kib.to_string())
+}
+
 /// Mounts a filesystem of type `kind` on `target`.
 ///
 /// # Errors

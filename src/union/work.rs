@@ -24,9 +24,9 @@ use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
-use crate::sys::data::WriteBack;
 use crate::sys::lock::LockKind;
 use crate::sys::name::RenameMode;
+use crate::sys::writeback::WriteBack;
 use crate::sys::xattr::SetMode;
 
 /// What the upper filesystem and this process's privileges allow, found out by trying it in the work directory.

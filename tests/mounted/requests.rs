@@ -186,3 +186,28 @@ fn wrong_counts(p: &Place, counter: &Counter, round: usize) -> Vec<String> {
     eprint!("{lines}");
     wrong
 }
+
+/// One request for each 512 KiB, not for each 128 as a disk has it.
+#[test]
+fn a_large_file_is_read_in_large_requests() {
+    if On::chosen() == On::Kernel || !have("strace") {
+        skip!("needs strace and a server");
+    }
+    let size = 16 << 20;
+    let fill = |_: &Path, low: &Path| fs::write(low.join("big"), vec![b'x'; size]).unwrap();
+    let Some(p) = Place::mounted("read-ahead", fill) else { return };
+    let dev = std::os::unix::fs::MetadataExt::dev(&fs::metadata(&p.top).unwrap());
+    let ahead = format!("/sys/class/bdi/{}:{}/read_ahead_kb", rustix::fs::major(dev), rustix::fs::minor(dev));
+    if fs::OpenOptions::new().write(true).open(ahead).is_err() {
+        skip!("/sys cannot be changed here, so the kernel reads ahead as it likes");
+    }
+    let counter = match Counter::of(&p) {
+        Ok(counter) => counter,
+        Err(reason) => skip!("{reason}"),
+    };
+    let requests = counter.during(|| assert_eq!(fs::read(p.at("big")).unwrap().len(), size));
+    let reads = requests.iter().filter(|name| *name == "READ").count();
+    eprintln!("{reads} requests to read 16 MiB");
+    // At first it reads ahead little, and more each time.
+    assert!(reads <= 48 || On::chosen() != On::Mica, "{reads} requests");
+}

@@ -74,6 +74,7 @@ fn what_a_stack_is_made_of() {
     let layer: Arc<dyn Layer> = Arc::new(DirLayer::open(&scratch.0, fds).unwrap());
     let stack = Stack::new(None, vec![layer]).unwrap();
     let recorder = Recorder {
+        dev: None,
         dirs: vec![scratch.fd()],
         name: Some(file_name((0, 7)).unwrap()),
         target: "/mnt".into(),
