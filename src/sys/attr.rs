@@ -160,6 +160,7 @@ fn convert(s: &rustix::fs::Stat) -> Stat {
 /// # Errors
 /// The kernel's.
 pub fn fstat(fd: impl AsFd) -> Result<Stat> {
+    gate::look("fstat")?;
     rustix::fs::fstat(fd).map(|s| convert(&s)).map_err(|e| Error::bare("fstat", e))
 }
 
@@ -168,6 +169,7 @@ pub fn fstat(fd: impl AsFd) -> Result<Stat> {
 /// # Errors
 /// The kernel's, but for `ENOENT`.
 pub fn stat_at(dir: impl AsFd, name: Name<'_>) -> Result<Option<Stat>> {
+    gate::look("fstatat")?;
     match rustix::fs::statat(dir, name.as_bytes(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(s) => Ok(Some(convert(&s))),
         Err(Errno::NOENT) => Ok(None),

@@ -17,6 +17,7 @@ use super::writeback::WriteBack;
 /// # Errors
 /// The kernel's.
 pub fn read_at(fd: impl AsFd, buf: &mut [u8], offset: u64) -> Result<usize> {
+    gate::look("pread")?;
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match rustix::io::pread(&fd, rest, offset + done as u64) {
@@ -146,6 +147,7 @@ pub fn seek_hole(fd: impl AsFd, offset: u64) -> Result<Option<u64>> {
 }
 
 fn seek(fd: impl AsFd, to: SeekFrom) -> Result<Option<u64>> {
+    gate::look("lseek")?;
     match rustix::fs::seek(fd, to) {
         Ok(at) => Ok(Some(at)),
         Err(Errno::NXIO) => Ok(None),

@@ -8,6 +8,7 @@ use rustix::fs::RawDir;
 use super::Error;
 use super::Result;
 use super::attr::Kind;
+use super::gate;
 use super::open;
 
 /// One entry as the kernel lists it.
@@ -33,6 +34,7 @@ pub fn for_each<E: From<Error>>(
     mut each: impl FnMut(RawEntry<'_>) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let fd = open::list_dir(dir)?;
+    gate::look("getdents64")?;
     let mut buffer = Vec::<u8>::with_capacity(BUFFER);
     let mut iter = RawDir::new(fd, buffer.spare_capacity_mut());
     while let Some(entry) = iter.next() {

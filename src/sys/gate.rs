@@ -1,4 +1,5 @@
-//! The gate that every mutating system call passes: counted, traceable, and able to fail on demand.
+//! The gate that every mutating system call passes: counted, traceable, and able to fail on demand. Calls that open and read pass it, too,
+//! for those who ask for them.
 //!
 //! A hook belongs to the thread that set it, so tests that run side by side do not meet. Without a hook a pass costs one
 //! relaxed load.
@@ -20,7 +21,13 @@ pub struct Call<'a> {
     pub args: &'a str,
 }
 
-type Hook = Box<dyn FnMut(&Call<'_>) -> Option<Errno>>;
+type Ask = Box<dyn FnMut(&Call<'_>) -> Option<Errno>>;
+
+struct Hook {
+    ask: Ask,
+    /// It is asked before calls that change nothing, too.
+    all: bool,
+}
 
 static HOOKS: AtomicUsize = AtomicUsize::new(0);
 
@@ -37,13 +44,27 @@ pub(super) fn pass(name: &'static str, args: impl FnOnce() -> String) -> Result<
     if HOOKS.load(Ordering::Relaxed) == 0 {
         return Ok(());
     }
-    ask(name, &args())
+    ask(name, &args(), true)
+}
+
+/// Lets one call through that opens or reads something, unless this thread has a hook for those that answers with an error.
+///
+/// # Errors
+/// As [`pass`].
+#[inline]
+pub(super) fn look(name: &'static str) -> Result<()> {
+    if HOOKS.load(Ordering::Relaxed) == 0 {
+        return Ok(());
+    }
+    ask(name, "", false)
 }
 
 #[cold]
-fn ask(name: &'static str, args: &str) -> Result<()> {
+fn ask(name: &'static str, args: &str, changes: bool) -> Result<()> {
     let refused = HOOK.with(|hook| match hook.try_borrow_mut() {
-        Ok(mut hook) => hook.as_mut().and_then(|hook| hook(&Call { name, args })),
+        Ok(mut hook) => {
+            hook.as_mut().filter(|hook| changes || hook.all).and_then(|hook| (hook.ask)(&Call { name, args }))
+        }
         Err(_) => None,
     });
     refused.map_or(Ok(()), |errno| Err(Error::new(name, args, errno)))
@@ -53,6 +74,15 @@ fn ask(name: &'static str, args: &str) -> Result<()> {
 ///
 /// The hook is removed when `body` returns or panics.
 pub fn with_hook<T>(hook: impl FnMut(&Call<'_>) -> Option<Errno> + 'static, body: impl FnOnce() -> T) -> T {
+    with(Hook { ask: Box::new(hook), all: false }, body)
+}
+
+/// The same, with `hook` asked before calls that open and read, too: of those it hears the name alone.
+pub fn with_hook_on_all<T>(hook: impl FnMut(&Call<'_>) -> Option<Errno> + 'static, body: impl FnOnce() -> T) -> T {
+    with(Hook { ask: Box::new(hook), all: true }, body)
+}
+
+fn with<T>(hook: Hook, body: impl FnOnce() -> T) -> T {
     struct Remove;
     impl Drop for Remove {
         fn drop(&mut self) {
@@ -60,7 +90,7 @@ pub fn with_hook<T>(hook: impl FnMut(&Call<'_>) -> Option<Errno> + 'static, body
             HOOKS.fetch_sub(1, Ordering::Relaxed);
         }
     }
-    HOOK.with(|slot| slot.borrow_mut().replace(Box::new(hook)));
+    HOOK.with(|slot| slot.borrow_mut().replace(hook));
     HOOKS.fetch_add(1, Ordering::Relaxed);
     let _remove = Remove;
     body()

@@ -71,6 +71,7 @@ pub fn symlink(target: &[u8], dir: impl AsFd, name: Name<'_>) -> Result<()> {
 /// # Errors
 /// The kernel's; `EINVAL` when it is no symlink.
 pub fn readlink(dir: impl AsFd, name: Name<'_>) -> Result<Vec<u8>> {
+    gate::look("readlinkat")?;
     rustix::fs::readlinkat(dir, name.as_bytes(), Vec::new())
         .map(std::ffi::CString::into_bytes)
         .map_err(|e| Error::new("readlinkat", name.to_string(), e))
@@ -81,6 +82,7 @@ pub fn readlink(dir: impl AsFd, name: Name<'_>) -> Result<Vec<u8>> {
 /// # Errors
 /// The kernel's.
 pub fn readlink_fd(fd: impl AsFd) -> Result<Vec<u8>> {
+    gate::look("readlinkat")?;
     rustix::fs::readlinkat(fd, c"", Vec::new())
         .map(std::ffi::CString::into_bytes)
         .map_err(|e| Error::bare("readlinkat", e))

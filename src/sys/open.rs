@@ -59,6 +59,7 @@ pub fn any_path(path: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// The kernel's; `ENOTDIR` also for a symlink.
 pub fn dir_at(dir: impl AsFd, name: Name<'_>) -> Result<OwnedFd> {
+    gate::look("openat")?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name.as_bytes(), flags, Mode::empty())
         .map_err(|e| Error::new("openat", format!("{name}, O_PATH|O_DIRECTORY"), e))
@@ -69,6 +70,7 @@ pub fn dir_at(dir: impl AsFd, name: Name<'_>) -> Result<OwnedFd> {
 /// # Errors
 /// The kernel's.
 pub fn path_at(dir: impl AsFd, name: Name<'_>) -> Result<OwnedFd> {
+    gate::look("openat")?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name.as_bytes(), flags, Mode::empty())
         .map_err(|e| Error::new("openat", format!("{name}, O_PATH"), e))
@@ -79,6 +81,7 @@ pub fn path_at(dir: impl AsFd, name: Name<'_>) -> Result<OwnedFd> {
 /// # Errors
 /// The kernel's.
 pub fn list_dir(dir: impl AsFd) -> Result<OwnedFd> {
+    gate::look("openat")?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(dir, c".", flags, Mode::empty()).map_err(|e| Error::bare("openat", e))
 }
@@ -88,6 +91,7 @@ pub fn list_dir(dir: impl AsFd) -> Result<OwnedFd> {
 /// # Errors
 /// The kernel's; `ELOOP` for a symlink.
 pub fn file_at(dir: impl AsFd, name: Name<'_>, access: Access) -> Result<OwnedFd> {
+    gate::look("openat")?;
     let flags = access_flags(access) | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
     rustix::fs::openat(dir, name.as_bytes(), flags, Mode::empty())
         .map_err(|e| Error::new("openat", format!("{name}, {access:?}"), e))
@@ -98,6 +102,7 @@ pub fn file_at(dir: impl AsFd, name: Name<'_>, access: Access) -> Result<OwnedFd
 /// # Errors
 /// The kernel's.
 pub fn reopen(fd: impl AsFd, access: Access) -> Result<OwnedFd> {
+    gate::look("open")?;
     let path = proc_path(&fd);
     rustix::fs::open(&*path, access_flags(access) | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
         .map_err(|e| Error::new("open", format!("{path}, {access:?}"), e))
@@ -144,6 +149,7 @@ pub fn anonymous() -> Result<OwnedFd> {
 /// # Errors
 /// The kernel's; `EMFILE` at the limit.
 pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
+    gate::look("fcntl")?;
     rustix::io::fcntl_dupfd_cloexec(fd, 0).map_err(|e| Error::bare("fcntl", e))
 }
 

@@ -33,6 +33,7 @@ pub enum SetMode {
 /// # Errors
 /// The kernel's, but for `ENODATA` and `EOPNOTSUPP`.
 pub fn get(fd: impl AsFd, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    gate::look("getxattr")?;
     let path = proc_path(&fd);
     let mut buf = vec![0u8; 256];
     loop {
@@ -53,6 +54,7 @@ pub fn get(fd: impl AsFd, name: &[u8]) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// The kernel's, but for `EOPNOTSUPP`.
 pub fn list(fd: impl AsFd) -> Result<Vec<Vec<u8>>> {
+    gate::look("listxattr")?;
     let path = proc_path(&fd);
     let mut buf = vec![0u8; 1024];
     loop {

@@ -33,6 +33,7 @@ use crate::layer::dir;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::Probe;
 use crate::layer::marks::Family;
+use crate::path::Name;
 use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
@@ -269,7 +270,7 @@ impl Union {
         let (parent, name) = node.body.read().place.clone().ok_or(Error::Refused(Errno::NOENT))?;
         let _names = parent.names()?.write();
         let site = self.site_of(node)?.ok_or(Error::Refused(Errno::NOENT))?;
-        let id = self.publish(&source, What::Dir, &site)?.1;
+        let id = self.publish(&source, What::Dir, &site)?;
         let handle = site.dir.child(name.as_name(), id);
         {
             let mut body = node.body.write();
@@ -339,15 +340,15 @@ impl Union {
     }
 
     /// Builds and publishes a directory under the locked names of its parent.
-    fn publish(&self, source: &Source<'_>, what: What, site: &Site) -> Result<(OwnedFd, ObjectId)> {
+    fn publish(&self, source: &Source<'_>, what: What, site: &Site) -> Result<ObjectId> {
         let upper = self.upper()?;
         let times = sys::attr::fstat(&*site.dir.fd()?)?;
         let mut exec = Exec::new(upper, None, Some(site.clone()));
         exec.source = Some(source);
         let made = exec.run(&plan::copy_up(what))?.ok_or(Error::Refused(Errno::IO))?;
         restore_times(site, &times);
-        let stat = sys::attr::fstat(&made)?;
-        Ok((made, ObjectId { dev: stat.dev, ino: stat.ino }))
+        // Known since before the commit: behind it nothing may fail.
+        made.id.ok_or(Error::Refused(Errno::IO))
     }
 
     /// The file lost its last name while it was copied: the copy lives on without one.
@@ -405,24 +406,34 @@ pub(super) struct Built<'a> {
 impl<'a> Built<'a> {
     fn make(upper: &'a Upper, source: &Source<'_>, what: What) -> Result<Self> {
         let name = upper.fresh_name()?;
-        let work = &*upper.work;
-        let made = match what {
-            What::File => sys::open::create_at(work, name.as_name(), 0o600)?,
-            What::Symlink => {
-                sys::name::symlink(&source.obj.readlink()?, work, name.as_name())?;
-                sys::open::path_at(work, name.as_name())?
+        let (made, stat) = Self::begin(upper, source, what, name.as_name()).inspect_err(|_| {
+            if let Err(e) = sys::name::remove_all(&*upper.work, name.as_name()) {
+                log::warn!("left {name} in the work directory: {e}");
             }
-            What::Node(kind, rdev) => {
-                sys::name::mknod(work, name.as_name(), upper.inode_kind(kind), 0o600, rdev)?;
-                sys::open::path_at(work, name.as_name())?
-            }
-            What::Dir | What::Whiteout | What::Mark => return refused(Errno::INVAL),
-        };
-        let stat = sys::attr::fstat(&made)?;
+        })?;
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
         let mut built = Self { upper, name: Some(name), made: Arc::new(made), id, recorded: false };
         built.recorded = source.fill(&built.made, &stat, upper)?;
         Ok(built)
+    }
+
+    /// Makes the object in work, with nothing in it yet; of a failure it may be left there.
+    fn begin(upper: &Upper, source: &Source<'_>, what: What, name: Name<'_>) -> Result<(OwnedFd, Stat)> {
+        let work = &*upper.work;
+        let made = match what {
+            What::File => sys::open::create_at(work, name, 0o600)?,
+            What::Symlink => {
+                sys::name::symlink(&source.obj.readlink()?, work, name)?;
+                sys::open::path_at(work, name)?
+            }
+            What::Node(kind, rdev) => {
+                sys::name::mknod(work, name, upper.inode_kind(kind), 0o600, rdev)?;
+                sys::open::path_at(work, name)?
+            }
+            What::Dir | What::Whiteout | What::Mark => return refused(Errno::INVAL),
+        };
+        let stat = sys::attr::fstat(&made)?;
+        Ok((made, stat))
     }
 
     fn publish(&mut self, site: &Site) -> Result<()> {

@@ -12,6 +12,7 @@ use super::plan::Plan;
 use super::plan::Step;
 use super::plan::What;
 use super::work::Upper;
+use crate::layer::ObjectId;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::Probe;
 use crate::layer::marks;
@@ -49,6 +50,14 @@ pub(super) struct Dress {
     pub acl: Option<Vec<u8>>,
 }
 
+/// What a plan made.
+pub(super) struct Made {
+    /// A file is open for reading and writing, anything else as `O_PATH`.
+    pub fd: OwnedFd,
+    /// Its identity, where a copy was made.
+    pub id: Option<ObjectId>,
+}
+
 /// Everything that the steps of one plan act on.
 pub(super) struct Exec<'a> {
     pub upper: &'a Upper,
@@ -65,6 +74,8 @@ pub(super) struct Exec<'a> {
     work: [Option<NameBuf>; 2],
     /// The last object made: for a file open for reading and writing, for anything else as `O_PATH`.
     made: Option<OwnedFd>,
+    /// Its identity, as far as it was asked for before the commit.
+    id: Option<ObjectId>,
     what: Option<What>,
 }
 
@@ -80,6 +91,7 @@ impl<'a> Exec<'a> {
             redirects: [None, None],
             work: [None, None],
             made: None,
+            id: None,
             what: None,
         }
     }
@@ -89,7 +101,7 @@ impl<'a> Exec<'a> {
     /// # Errors
     /// The error of the step that failed; the commit was not reached then, and what was built in work is removed. An error behind
     /// the commit is logged: the operation has happened, and what is left lies in work, or hides nothing.
-    pub(super) fn run(mut self, plan: &Plan) -> Result<Option<OwnedFd>> {
+    pub(super) fn run(mut self, plan: &Plan) -> Result<Option<Made>> {
         for (i, step) in plan.steps.iter().enumerate() {
             match self.step(*step) {
                 Ok(()) => {}
@@ -100,7 +112,7 @@ impl<'a> Exec<'a> {
                 }
             }
         }
-        Ok(self.made)
+        Ok(self.made.map(|fd| Made { fd, id: self.id }))
     }
 
     fn clean_work(&mut self) {
@@ -121,7 +133,9 @@ impl<'a> Exec<'a> {
             Step::Dress => self.put_on(),
             Step::Fill => {
                 let (Some(source), Some(made)) = (self.source, &self.made) else { return Err(misplaced()) };
-                source.fill(made, &sys::attr::fstat(made)?, self.upper).map(drop)
+                let own = sys::attr::fstat(made)?;
+                self.id = Some(ObjectId { dev: own.dev, ino: own.ino });
+                source.fill(made, &own, self.upper).map(drop)
             }
             Step::Opaque(at) => self.mark_opaque(at),
             Step::Empty(at) => {

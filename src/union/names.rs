@@ -140,11 +140,12 @@ impl Union {
             exec.dress = dress.clone();
             exec.run(&plan::create(spot.seen, what, direct, upper.abilities))
         };
-        match run(!upper.keeps_apart()) {
+        let made = match run(!upper.keeps_apart()) {
             // The owner may lack a right on the upper filesystem that the mount itself has.
             Err(e) if matches!(e.errno(), Errno::ACCESS | Errno::PERM) => run(false),
             other => other,
-        }
+        };
+        Ok(made?.map(|made| made.fd))
     }
 
     /// Gives a file a second name.

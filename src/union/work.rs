@@ -170,13 +170,27 @@ impl Upper {
         self.abilities.marks.map(|family| family.name(mark))
     }
 
+    /// Whether a device 0:0 can be made, and is there afterwards: on another union it is taken for a whiteout and is gone at once, and
+    /// fuse-overlayfs 1.10 then knows neither that name nor the others of its directory. So it is tried in a directory of its own.
+    fn probe_device(&self) -> Result<bool> {
+        let (work, at) = (&*self.work, self.fresh_name()?);
+        sys::name::mkdir(work, at.as_name(), 0o700)?;
+        let dir = sys::open::dir_at(work, at.as_name())?;
+        let works = sys::name::mknod(&dir, at.as_name(), Kind::Char, 0, 0).is_ok()
+            && sys::attr::stat_at(&dir, at.as_name()).is_ok_and(|stat| stat.is_some_and(|s| s.is_whiteout()));
+        drop(dir);
+        match sys::name::remove_all(work, at.as_name()) {
+            Err(e) if !works => log::debug!("left in the work directory: {e}"),
+            other => other?,
+        }
+        Ok(works)
+    }
+
     fn probe(&self) -> Result<Abilities> {
         let work = &*self.work;
+        let device = self.probe_device()?;
         let (a, b) = (self.fresh_name()?, self.fresh_name()?);
         let (a, b) = (a.as_name(), b.as_name());
-        let device = sys::name::mknod(work, a, Kind::Char, 0, 0).is_ok()
-            && sys::attr::stat_at(work, a)?.is_some_and(|s| s.is_whiteout());
-        sys::name::remove_all(work, a)?;
         drop(sys::open::create_at(work, a, 0o600)?);
         sys::name::mkdir(work, b, 0o700)?;
         // A whiteout must be able to replace a file, and an exchange to swap a file and a directory.

@@ -12,8 +12,13 @@ use crate::scenes::fill;
 use crate::strace::Call;
 use crate::strace::Strace;
 
-const ERRORS: [(&str, i32); 4] =
-    [("ENOSPC", libc::ENOSPC), ("EIO", libc::EIO), ("EDQUOT", libc::EDQUOT), ("EMFILE", libc::EMFILE)];
+const ERRORS: [(&str, i32); 5] = [
+    ("ENOSPC", libc::ENOSPC),
+    ("EIO", libc::EIO),
+    ("EDQUOT", libc::EDQUOT),
+    ("EMFILE", libc::EMFILE),
+    ("EROFS", libc::EROFS),
+];
 
 /// The test.
 pub fn failing() -> Outcome {

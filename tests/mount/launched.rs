@@ -8,7 +8,18 @@ use std::sync::Arc;
 
 use micafs::fuse::Config;
 use micafs::fuse::Session;
+use micafs::layer;
+use micafs::layer::Content;
+use micafs::layer::Item;
+use micafs::layer::Layer;
+use micafs::layer::Marks;
+use micafs::layer::Obj;
+use micafs::layer::Object;
+use micafs::layer::ObjectId;
+use micafs::layer::Seen;
+use micafs::layer::mem::Entry;
 use micafs::layer::mem::MemLayer;
+use micafs::layer::mem::Shape;
 use micafs::mount::Error;
 use micafs::mount::Request;
 use micafs::mount::Source;
@@ -17,6 +28,12 @@ use micafs::mount::dialect::Command;
 use micafs::mount::launch::Serving;
 use micafs::mount::launch::launch;
 use micafs::mount::remount::remount;
+use micafs::path::Name;
+use micafs::path::RelPath;
+use micafs::sys::attr::FsStat;
+use micafs::sys::attr::Kind;
+use micafs::sys::attr::Stat;
+use micafs::sys::attr::Time;
 use micafs::union::Options;
 use micafs::union::Union;
 use micafs::union::stack::Stack;
@@ -85,7 +102,8 @@ fn serve(opened: Opened, serving: Serving<'_>) -> Result<(), String> {
     }
     let hook = notes.clone();
     serving.statistics.on_signal(move || hook.write("statistics", "called"));
-    let session = Session::new(serving.fuse, empty()?, Config::default()).map_err(|e| format!("handshake: {e}"))?;
+    let union = if opened.image == "panic-in-requests" { union(Panics::new()?) } else { union(empty()?) }?;
+    let session = Session::new(serving.fuse, union, Config::default()).map_err(|e| format!("handshake: {e}"))?;
     if opened.image == "slow" {
         notes.write("waits", "");
         until("the test says go", || notes.read("go").is_some()).map_err(|e| e.to_string())?;
@@ -104,8 +122,93 @@ fn serve(opened: Opened, serving: Serving<'_>) -> Result<(), String> {
 }
 
 /// One empty directory.
-fn empty() -> Result<Arc<Union>, String> {
-    let layer = MemLayer::new("empty", &[]).map_err(|e| e.to_string())?;
+fn empty() -> Result<MemLayer, String> {
+    MemLayer::new("empty", &[]).map_err(|e| e.to_string())
+}
+
+fn union(layer: impl Layer + 'static) -> Result<Arc<Union>, String> {
     let stack = Stack::new(None, vec![Arc::new(layer)]).map_err(|e| e.to_string())?;
     Ok(Arc::new(Union::new(stack, Options::default()).map_err(|e| e.to_string())?))
+}
+
+/// A layer with the file `fine`, and a bug: it panics when it is asked for the name `panic` or for the attribute `user.panic`.
+#[derive(Debug)]
+struct Panics(MemLayer);
+
+impl Panics {
+    fn new() -> Result<Self, String> {
+        let path = RelPath::parse(b"fine").map_err(|e| e.to_string())?;
+        let shape = Shape::File(4, vec![(0, b"fine".to_vec())]);
+        let fine = Entry { path, shape, mode: 0o644, uid: 0, gid: 0, mtime: Time::default(), xattrs: Vec::new() };
+        Ok(Self(MemLayer::new("panics", &[fine]).map_err(|e| e.to_string())?))
+    }
+}
+
+impl Layer for Panics {
+    fn root(&self) -> layer::Result<Obj> {
+        Ok(Obj::new(PanickingRoot(self.0.root()?)))
+    }
+
+    fn label(&self) -> String {
+        self.0.label()
+    }
+
+    fn key(&self) -> String {
+        self.0.key()
+    }
+
+    fn fs_stat(&self) -> layer::Result<FsStat> {
+        self.0.fs_stat()
+    }
+}
+
+#[derive(Debug)]
+struct PanickingRoot(Obj);
+
+impl Object for PanickingRoot {
+    fn lookup(&self, name: Name<'_>) -> layer::Result<Seen> {
+        assert!(name.as_bytes() != b"panic", "a bug in a lookup");
+        self.0.lookup(name)
+    }
+
+    fn xattr(&self, name: &[u8]) -> layer::Result<Option<Vec<u8>>> {
+        assert!(name != b"user.panic", "a bug in an attribute");
+        self.0.xattr(name)
+    }
+
+    fn id(&self) -> ObjectId {
+        self.0.id()
+    }
+
+    fn kind(&self) -> Kind {
+        self.0.kind()
+    }
+
+    fn stat(&self) -> layer::Result<Stat> {
+        self.0.stat()
+    }
+
+    fn marks(&self) -> layer::Result<Marks> {
+        self.0.marks()
+    }
+
+    fn list(&self, each: &mut dyn FnMut(Item<'_>) -> layer::Result<()>) -> layer::Result<()> {
+        self.0.list(each)
+    }
+
+    fn open(&self) -> layer::Result<Content> {
+        self.0.open()
+    }
+
+    fn readlink(&self) -> layer::Result<Vec<u8>> {
+        self.0.readlink()
+    }
+
+    fn xattrs(&self) -> layer::Result<Vec<Vec<u8>>> {
+        self.0.xattrs()
+    }
+
+    fn location(&self) -> String {
+        self.0.location()
+    }
 }

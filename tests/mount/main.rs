@@ -42,6 +42,7 @@ const TESTS: &[Test] = &[
     ("umount_says_what_is_wrong", umount_errors),
     ("a_caller_killed_while_it_waits_leaves_no_mount", caller_killed),
     ("a_panic_in_the_server_unmounts", panic_unmounts),
+    ("a_panic_in_a_request_answers_that_request", panic_in_requests),
     ("remount_changes_flags", remount),
     ("layers_are_opened_before_the_mount", relative_layers),
     ("a_user_mounts_through_fusermount", as_user),
@@ -288,6 +289,35 @@ fn panic_unmounts(area: &Area) -> Verdict {
     area.record("go", "")?;
     daemon.ends()?;
     check("no mount", area.entry().is_err())
+}
+
+/// From many threads at once, again and again: each is answered, and the mount goes on serving the others.
+fn panic_in_requests(area: &Area) -> Verdict {
+    let daemon = area.launch("mount.mica", &["--image", "panic-in-requests"])?;
+    let eio = |e: &std::io::Error| e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+    let ask = || -> Result<(), String> {
+        for _ in 0..25 {
+            let looked = fs::metadata(area.point.join("panic")).err().ok_or("a lookup that panicked was answered")?;
+            let mut value = [0u8; 8];
+            let read = rustix::fs::getxattr(&area.point, "user.panic", &mut value[..]).map_err(std::io::Error::from);
+            let read = read.err().ok_or("an attribute whose reading panicked was answered")?;
+            if !eio(&looked) || !eio(&read) {
+                return Err(format!("{looked}, {read}"));
+            }
+            let fine = fs::read(area.point.join("fine")).map_err(|e| format!("the others: {e}"))?;
+            if fine != b"fine" {
+                return Err("the others read something else".to_owned());
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread panicked".to_owned())?)
+    })?;
+    check("listed", fs::read_dir(&area.point)?.count() == 1)?;
+    umount(&area.point, Detach::IfIdle)?;
+    daemon.ends()
 }
 
 fn remount(area: &Area) -> Verdict {
