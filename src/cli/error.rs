@@ -141,6 +141,11 @@ impl From<engine::Error> for CliError {
             {
                 e.into()
             }
+            engine::Error::Fetch(ref source) => {
+                let hint = source.hint();
+                let error = Self::new(&e);
+                hint.map_or(error, |hint| Self::new(&e).hint(hint))
+            }
             engine::Error::NotEmpty(_) => Self::new(&e).hint("name a directory that is not there yet, or an empty one"),
             engine::Error::Settings { .. } => Self::new(&e).hint("a line that is known: keep-blobs = true"),
             engine::Error::Import { .. } => Self::new(&e)

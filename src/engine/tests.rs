@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::load::Input;
+use super::input::Input;
 use super::load::Options;
 use super::load::load;
 use super::load::load_with;
