@@ -11,7 +11,7 @@ use crate::layer;
 use crate::store;
 use crate::sys::Errno;
 
-/// The exit code of commands that load or run something, when mica itself fails.
+/// The exit code of commands that run or look at something, when mica itself fails.
 pub const EXIT_MICA: u8 = 125;
 /// The exit code of all other commands.
 pub const EXIT_FAILURE: u8 = 1;
@@ -50,7 +50,7 @@ impl CliError {
         Self { code, decided: true, ..self }
     }
 
-    /// The exit code of a command that loads or runs something.
+    /// The exit code of a command that runs or looks at something.
     #[must_use]
     pub fn in_run(mut self) -> Self {
         if self.code == EXIT_FAILURE && !self.quiet && !self.decided {
@@ -141,6 +141,11 @@ impl From<engine::Error> for CliError {
             {
                 e.into()
             }
+            engine::Error::Fetch(ref source) => {
+                let hint = source.hint();
+                let error = Self::new(&e);
+                hint.map_or(error, |hint| Self::new(&e).hint(hint))
+            }
             engine::Error::NotEmpty(_) => Self::new(&e).hint("name a directory that is not there yet, or an empty one"),
             engine::Error::Settings { .. } => Self::new(&e).hint("a line that is known: keep-blobs = true"),
             engine::Error::Import { .. } => Self::new(&e)
@@ -213,6 +218,9 @@ impl From<store::Error> for CliError {
             store::Error::NotFound { what: "image", .. } => error.hint("'mica images' lists the images that are there"),
             store::Error::NotFound { what: "container", .. } => error.hint("'mica ps -a' lists all containers"),
             store::Error::Ambiguous { .. } => error.hint("give more digits"),
+            store::Error::Owner { owner, .. } => error.hint(format!(
+                "run mica as that user (sudo -u '#{owner}' mica ...), name a store of your own with --root DIR, or set MICA_ANY_OWNER=1 if you trust it"
+            )),
             store::Error::NoHome => error.hint("name a place with --root DIR or MICA_ROOT"),
             store::Error::Format(_) | store::Error::ReadOnly { .. } => {
                 error.hint("use the mica that wrote it, or another store with --root DIR")
@@ -252,6 +260,16 @@ fn bad_filter(e: &clap::Error) -> Option<String> {
     argument.starts_with("--filter ").then(|| format!("invalid argument {value:?} for \"-f, --filter\" flag: {why}"))
 }
 
+/// Whether what clap does not know begins as an option does.
+fn is_option(e: &clap::Error) -> bool {
+    use clap::error::ContextKind;
+    use clap::error::ContextValue;
+    match e.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) => word.starts_with('-'),
+        _ => true,
+    }
+}
+
 /// Reports what clap found in the arguments. Help and version are no failures.
 pub fn usage(e: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
@@ -266,6 +284,11 @@ pub fn usage(e: &clap::Error) -> ExitCode {
         ErrorKind::InvalidSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             ExitCode::from(EXIT_FAILURE)
         }
+        // As docker does: too few or too many words are a failure, a wrong option is a wrong command line.
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues | ErrorKind::TooManyValues => {
+            ExitCode::from(EXIT_FAILURE)
+        }
+        ErrorKind::UnknownArgument if !is_option(e) => ExitCode::from(EXIT_FAILURE),
         _ => ExitCode::from(EXIT_MICA),
     }
 }

@@ -46,7 +46,8 @@ impl Row {
         Self(fields.into_iter().map(|(name, text)| (name, Value::from(text))).collect())
     }
 
-    fn value(self) -> Value {
+    /// The row as a JSON object.
+    pub fn value(self) -> Value {
         let fields = self.0.into_iter().map(|(name, value)| (name.to_owned(), value));
         Value::Object(fields.collect::<Map<_, _>>())
     }
@@ -85,7 +86,7 @@ impl Listing<'_> {
 }
 
 /// Shells make it hard to type a tab: `\t` and `\n` stand for themselves.
-fn unescaped(template: &str) -> String {
+pub fn unescaped(template: &str) -> String {
     template.replace("\\t", "\t").replace("\\n", "\n")
 }
 

@@ -24,6 +24,9 @@ const STARTED: &str = "started";
 /// Under which key a record keeps the process that made it: its number and start time.
 const MAKER: &str = "maker";
 
+/// How large a compiled expression may be, in bytes.
+const EXPRESSION_MAX: usize = 1 << 20;
+
 /// What a new container is made of.
 #[derive(Debug, Clone)]
 pub struct NewContainer {
@@ -181,9 +184,9 @@ pub struct Filter {
     pub all: bool,
     /// Only so many, the newest; also those that do not run.
     pub last: Option<usize>,
-    /// Beginnings of ids.
+    /// Regular expressions for ids.
     pub ids: Vec<String>,
-    /// Parts of names; `^` and `$` stand for the beginning and the end.
+    /// Regular expressions for names.
     pub names: Vec<String>,
     /// What they do: `created`, `running`, `exited`.
     pub status: Vec<String>,
@@ -220,6 +223,8 @@ pub fn select(store: &Store, filter: &Filter) -> Result<Vec<ContainerRecord>> {
         }
     }
     let one = |empty: bool, any: bool| empty || any;
+    let ids: Vec<Pattern<'_>> = filter.ids.iter().map(|text| Pattern::new(text)).collect();
+    let names: Vec<Pattern<'_>> = filter.names.iter().map(|text| Pattern::new(text)).collect();
     let wanted = |record: &&ContainerRecord| {
         let labels = config_of(record).map(|run| run.labels).unwrap_or_default();
         let has = |(key, value): &(String, Option<String>)| {
@@ -230,8 +235,9 @@ pub fn select(store: &Store, filter: &Filter) -> Result<Vec<ContainerRecord>> {
             State::Exited { code, .. } => Some(code),
             _ => None,
         };
-        one(filter.ids.is_empty(), filter.ids.iter().any(|id| record.id.starts_with(id.as_str())))
-            && one(filter.names.is_empty(), filter.names.iter().any(|name| name_matches(name, &record.name)))
+        let slashed = format!("/{}", record.name);
+        one(ids.is_empty(), ids.iter().any(|id| id.means(&record.id)))
+            && one(names.is_empty(), names.iter().any(|name| name.means(&record.name) || name.means(&slashed)))
             && one(filter.status.is_empty(), filter.status.iter().any(|status| status == state))
             && one(filter.exited.is_empty(), filter.exited.iter().any(|wanted| Some(*wanted) == code))
             && one(filter.ancestors.is_empty(), ancestors.iter().any(|chain| record.layers.starts_with(chain)))
@@ -259,16 +265,21 @@ pub fn state_word(state: &State) -> &'static str {
     }
 }
 
-/// Docker takes a regular expression; of these, the parts that names are looked for with.
-fn name_matches(pattern: &str, name: &str) -> bool {
-    let (start, pattern) = pattern.strip_prefix('^').map_or((false, pattern), |rest| (true, rest));
-    let (end, pattern) = pattern.strip_suffix('$').map_or((false, pattern), |rest| (true, rest));
-    let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
-    match (start, end) {
-        (true, true) => name == pattern,
-        (true, false) => name.starts_with(pattern),
-        (false, true) => name.ends_with(pattern),
-        (false, false) => name.contains(pattern),
+/// A condition on names or ids as docker reads it: a regular expression that is found somewhere in the text, which for names may begin
+/// with docker's slash. What is no expression means only itself.
+struct Pattern<'a> {
+    text: &'a str,
+    expression: Option<regex_lite::Regex>,
+}
+
+impl<'a> Pattern<'a> {
+    fn new(text: &'a str) -> Self {
+        let expression = regex_lite::RegexBuilder::new(text).size_limit(EXPRESSION_MAX).build();
+        Self { text, expression: expression.ok() }
+    }
+
+    fn means(&self, text: &str) -> bool {
+        self.text == text || self.expression.as_ref().is_some_and(|expression| expression.is_match(text))
     }
 }
 
@@ -302,11 +313,12 @@ pub fn reconcile(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Removes a container with all it wrote; a running one only with `force`, which kills it.
+/// Removes a container with all it wrote; a running one only with `force`, which kills it. How many bytes of layers became free: an image
+/// that was removed while the container used it goes with its last container.
 ///
 /// # Errors
 /// [`Error::Conflict`] in docker's words for a running one, and for one that another process is about to start; those of the store.
-pub fn remove(store: &Store, word: &str, force: bool) -> Result<String> {
+pub fn remove(store: &Store, word: &str, force: bool) -> Result<u64> {
     reconcile(store)?;
     let record = store.find_container(word)?;
     if let State::Running { pid, start_time } = record.state {
@@ -332,7 +344,23 @@ pub fn remove(store: &Store, word: &str, force: bool) -> Result<String> {
         }
     }
     store.remove_container(&record.id)?;
-    Ok(record.name)
+    Ok(give_back(store, &record))
+}
+
+/// Collects the layers of a container that is gone, if its image is, too. The container is removed whatever comes of it: what cannot
+/// be collected now is garbage, which the next removal or prune takes.
+pub(super) fn give_back(store: &Store, gone: &ContainerRecord) -> u64 {
+    let collect = || -> Result<u64> {
+        if store.images()?.images.contains_key(&gone.image_id) {
+            return Ok(0);
+        }
+        let guard = store.try_collecting()?;
+        Ok(guard.map(|guard| store.collect(&guard)).transpose()?.map_or(0, |collected| collected.bytes))
+    };
+    collect().unwrap_or_else(|e| {
+        log::warn!("the layers of container {} stay for now: {e}", gone.name);
+        0
+    })
 }
 
 fn random_id() -> Result<String> {
@@ -361,4 +389,25 @@ fn made_up_name() -> Result<String> {
     let [a, b, c, d]: [u8; 4] = env::random().map_err(|e| Error::Internal(format!("no random numbers: {e}")))?;
     let pick = |words: &[&'static str; 16], n: u8| words.get(usize::from(n % 16)).copied().unwrap_or("mica");
     Ok(format!("{}_{}{}", pick(&QUALITIES, a), pick(&MINERALS, b), u16::from_be_bytes([c, d])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_filtered_by_regular_expressions_as_in_docker() {
+        for (pattern, yes, no) in [
+            ("web", "my-web-1", "wed"),
+            ("^/?web$", "web", "web1"),
+            ("^web[0-9]+$", "web12", "web"),
+            ("(a|b)x", "zbx", "cx"),
+            ("w.b", "web", "wb"),
+            ("[", "[", "x"),
+        ] {
+            assert!(Pattern::new(pattern).means(yes), "{pattern} {yes}");
+            assert!(!Pattern::new(pattern).means(no), "{pattern} {no}");
+        }
+        assert!(!Pattern::new("(((a{1000}){1000}){1000})").means("a"), "an expression without end is none");
+    }
 }

@@ -32,6 +32,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// What the user named cannot be fetched.
+    #[error(transparent)]
+    Fetch(#[from] crate::registry::http::Error),
     /// A file that the user named cannot be written.
     #[error("{path}: {source}")]
     Output {

@@ -81,19 +81,29 @@ fn matches(pattern: &str, name: &Reference) -> bool {
         || written().unwrap_or(false)
 }
 
-/// Go's `path.Match` with `*` and `?`, neither of which stands for a slash. It never takes more than pattern times text steps.
+/// Whether a pattern for names follows the rules.
+pub fn is_pattern(pattern: &str) -> bool {
+    let mut rest = pattern.as_bytes();
+    while let Some((length, _)) = one_of(rest, None) {
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    rest.is_empty()
+}
+
+/// Go's `path.Match`: `*`, `?` and `[a-z]`, none of which stands for a slash, and `\` before what means itself. A pattern that is malformed
+/// means nothing. It never takes more than pattern times text steps.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     loop {
-        match (pattern.get(p), text.get(t)) {
+        let one = pattern.get(p..).filter(|rest| !rest.is_empty()).map(|rest| one_of(rest, text.get(t).copied()));
+        match (pattern.get(p), one) {
             (Some(b'*'), _) => {
                 star = Some((p, t));
                 p += 1;
             }
-            (Some(b'?'), Some(c)) if *c != b'/' => (p, t) = (p + 1, t + 1),
-            (Some(a), Some(b)) if a == b => (p, t) = (p + 1, t + 1),
-            (None, None) => return true,
+            (Some(_), Some(Some((length, true)))) => (p, t) = (p + length, t + 1),
+            (None, _) if t == text.len() => return true,
             _ => match star {
                 Some((at, taken)) if text.get(taken).is_some_and(|c| *c != b'/') => {
                     star = Some((at, taken + 1));
@@ -103,6 +113,45 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
             },
         }
     }
+}
+
+/// How long the first part of a pattern is, and whether it means this byte; `None` when it is malformed.
+fn one_of(pattern: &[u8], byte: Option<u8>) -> Option<(usize, bool)> {
+    match pattern {
+        [b'?', ..] => Some((1, byte.is_some_and(|b| b != b'/'))),
+        [b'\\', literal, ..] => Some((2, byte == Some(*literal))),
+        [b'\\'] => None,
+        [b'[', ..] => class(pattern, byte),
+        [literal, ..] => Some((1, byte == Some(*literal))),
+        [] => None,
+    }
+}
+
+/// `[a-z]`, `[^a-z]`.
+fn class(pattern: &[u8], byte: Option<u8>) -> Option<(usize, bool)> {
+    let negated = pattern.get(1) == Some(&b'^');
+    let first = if negated { 2 } else { 1 };
+    let mut at = first;
+    let mut found = false;
+    let literal = |at: &mut usize| {
+        if pattern.get(*at) == Some(&b'\\') {
+            *at += 1;
+        }
+        *at += 1;
+        pattern.get(*at - 1).copied()
+    };
+    while pattern.get(at) != Some(&b']') || at == first {
+        let low = literal(&mut at).filter(|low| *low != b']' && *low != b'-')?;
+        let high = match pattern.get(at) {
+            Some(b'-') => {
+                at += 1;
+                literal(&mut at)?
+            }
+            _ => low,
+        };
+        found |= byte.is_some_and(|b| (low..=high).contains(&b));
+    }
+    Some((at + 1, byte.is_some_and(|b| b != b'/') && found != negated))
 }
 
 /// Sizes of layers, each read once.
@@ -232,6 +281,14 @@ mod tests {
         }
         assert!(matches("localhost/*", &local) && matches("*/*:1", &local));
         assert!(!matches("*", &local) && !matches("base", &local));
+        for pattern in ["[cd]ebian", "[^x]ebian:1[0-9]", "d*[a-n]", "de\\bian", "[\\d]ebian"] {
+            assert!(matches(pattern, &debian), "{pattern}");
+        }
+        for pattern in ["[x]ebian", "[^d]ebian", "[", "[]", "[a", "[z-a]ebian", "debian\\", "deb[-a]an", "local[/]x"] {
+            assert!(!matches(pattern, &debian), "{pattern}");
+        }
+        assert!(is_pattern("a[b-c]*\\[?") && !is_pattern("[a") && !is_pattern("a\\") && !is_pattern("[]"));
+        assert!(!glob(b"a[/]b", b"a/b") && !glob(b"a[^x]b", b"a/b"));
         assert!(!glob("*a".repeat(50).as_bytes(), "b".repeat(100_000).as_bytes()), "and it ends soon");
     }
 }

@@ -7,7 +7,7 @@ use super::LayerNote;
 use super::LayerProgress;
 use super::Progress;
 use super::Result;
-use super::load::Input;
+use super::input::Input;
 use crate::env;
 use crate::image::Digest;
 use crate::image::change;
@@ -19,6 +19,7 @@ use crate::image::limits::Limits;
 use crate::image::manifest::Platform;
 use crate::image::reference::Reference;
 use crate::image::unpack;
+use crate::registry::http::Url;
 use crate::store::Store;
 
 /// What an import is asked for.
@@ -49,13 +50,14 @@ pub fn import(store: &Store, input: Input, request: &Request, progress: &dyn Pro
     change::apply(&mut run, &request.changes)?;
     store.sweep_if_idle()?;
     let _adding = store.adding()?;
-    let (archive, file) = input.into_file()?;
-    let size = file.metadata().map_or(0, |m| if m.is_file() { m.len() } else { 0 });
+    let (archive, failure) = (input.label.clone(), input.failure.clone());
+    let (stream, size) = input.into_stream()?;
     let counting =
-        Counting { input: file, progress: progress.layer(&LayerNote { number: Some((1, 1)), diff_id: None, size }) };
+        Counting { input: stream, progress: progress.layer(&LayerNote { number: Some((1, 1)), diff_id: None, size }) };
     let options = unpack::ImportOptions { limits: request.limits.clone(), ..unpack::ImportOptions::default() };
     let imported = unpack::prepare_layer(counting, store.layers().packs(), &options);
-    let (imported, pack) = imported.map_err(|e| Error::Import { archive: archive.clone(), source: reason(e) })?;
+    let (imported, pack) = imported
+        .map_err(|e| failure.take().unwrap_or_else(|| Error::Import { archive: archive.clone(), source: reason(e) }))?;
     progress.publishing();
     store.layers().publish(pack.into_iter().collect())?;
     let config = config(request, run, imported.diff_id, &archive)?;
@@ -84,7 +86,8 @@ fn config(request: &Request, run: RunConfig, layer: Digest, archive: &str) -> Re
     let created = Some(created.map_err(|e| Error::Internal(e.to_string()))?.to_string());
     let platform = request.platform.clone().unwrap_or_else(Platform::host);
     let comment = match request.message.as_str() {
-        // Only the last part of a path: who shares an image does not share his directories.
+        // An address says where it is from. Of a path only the last part: who shares an image does not share his directories.
+        "" if Url::is_meant(archive) => format!("Imported from {archive}"),
         "" => format!("Imported from {}", archive.rsplit('/').next().unwrap_or_default()),
         message => message.to_owned(),
     };

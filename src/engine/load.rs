@@ -4,12 +4,9 @@
 //! nothing of the load can be seen; what a killed one leaves is garbage, and what of it is a whole layer saves the next try work.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::Read;
 use std::io::Seek;
 use std::io::Write;
-use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use crate::digest::Sha256Writer;
 use crate::env;
@@ -43,6 +40,8 @@ use super::LayerNote;
 use super::LayerProgress;
 use super::Progress;
 use super::Result;
+use super::input::Input;
+use super::input::InputKind;
 
 /// How many layers are imported at a time. Each keeps one thread busy with its digest; more than two gain little, as the
 /// largest layer of an image is most of it.
@@ -57,52 +56,6 @@ pub struct Loaded {
     pub id: Digest,
     /// The names that it has now by this load.
     pub names: Vec<Reference>,
-}
-
-/// An opened archive, and how the user calls it.
-#[derive(Debug)]
-pub struct Input {
-    label: String,
-    kind: InputKind,
-}
-
-#[derive(Debug)]
-enum InputKind {
-    File(File),
-    Directory(OwnedFd),
-}
-
-impl Input {
-    /// Opens the file, pipe or layout directory that the user named.
-    ///
-    /// # Errors
-    /// [`Error::Open`].
-    pub fn open(path: &Path) -> Result<Self> {
-        let label = path.display().to_string();
-        let fail = |source| Error::Open { path: label.clone(), source };
-        let file = File::open(path).map_err(fail)?;
-        let is_dir = file.metadata().map_err(fail)?.is_dir();
-        let kind = if is_dir { InputKind::Directory(file.into()) } else { InputKind::File(file) };
-        Ok(Self { label, kind })
-    }
-
-    /// The file or pipe, and how the user calls it.
-    ///
-    /// # Errors
-    /// [`Error::Open`] for a directory.
-    pub(super) fn into_file(self) -> Result<(String, File)> {
-        match self.kind {
-            InputKind::File(file) => Ok((self.label, file)),
-            InputKind::Directory(_) => {
-                Err(Error::Open { path: self.label, source: std::io::ErrorKind::IsADirectory.into() })
-            }
-        }
-    }
-
-    /// An open descriptor, such as standard input.
-    pub fn from_fd(fd: OwnedFd, label: impl Into<String>) -> Self {
-        Self { label: label.into(), kind: InputKind::File(fd.into()) }
-    }
 }
 
 /// How an archive is loaded.
@@ -159,21 +112,22 @@ pub(super) fn load_with(
         limits: &options.limits,
         inflated: Inflated::default(),
     };
-    let label = input.label.clone();
-    let contents = read(input, &importer, &options.machine, threads)
-        .map_err(|e| Error::Archive { archive: label, source: Box::new(e) })?;
+    let Input { label, kind, failure } = input;
+    let contents = read(kind, &importer, &options.machine, threads)
+        .map_err(|e| failure.take().unwrap_or_else(|| Error::Archive { archive: label, source: Box::new(e) }))?;
     progress.publishing();
     publish(store, contents)
 }
 
 fn read(
-    input: Input,
+    input: InputKind,
     importer: &StoreImporter<'_>,
     machine: &Machine,
     threads: usize,
 ) -> std::result::Result<Contents<Staged>, archive::Error> {
-    let mut file = match input.kind {
+    let mut file = match input {
         InputKind::Directory(dir) => return archive::load(&LayoutDir::new(dir), importer, machine, threads),
+        InputKind::Download(body) => return stream::load(body, importer, machine, importer.limits),
         InputKind::File(file) => file,
     };
     if sys::attr::fstat(&file)?.kind() == Kind::File {

@@ -9,6 +9,7 @@ pub mod extract;
 pub mod history;
 pub mod images;
 pub mod import;
+pub mod input;
 pub mod inspect;
 pub mod live;
 pub mod load;

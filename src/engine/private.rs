@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use super::Progress;
 use super::Result;
+use super::input::Input;
 use super::load;
-use super::load::Input;
 use crate::digest::hex_of;
 use crate::env;
 use crate::path::NameBuf;

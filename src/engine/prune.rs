@@ -35,9 +35,9 @@ pub fn containers(store: &Store, filter: &containers::Filter) -> Result<Pruned> 
         // Another prune may just be taking it, directory by directory.
         let size = upper_size(store, &record).unwrap_or(0);
         match containers::remove(store, &record.id, false) {
-            Ok(_) => {
+            Ok(layers) => {
                 pruned.containers.push(record.id);
-                pruned.reclaimed = pruned.reclaimed.saturating_add(size);
+                pruned.reclaimed = pruned.reclaimed.saturating_add(size).saturating_add(layers);
             }
             // In use by now, or gone: neither is a prune's business.
             Err(Error::Conflict(_) | Error::Store(crate::store::Error::NotFound { .. })) => {}

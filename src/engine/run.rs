@@ -50,6 +50,7 @@ pub fn run(store: &Store, request: &Request) -> Result<ExitStatus> {
     let ended = run_created(store, &record, &created.image, request);
     if request.remove {
         let removed = containers::unless_removed(store.remove_container(&record.id));
+        containers::give_back(store, &record);
         let status = ended?;
         removed?;
         return Ok(status);

@@ -292,7 +292,11 @@ pub(super) fn of_record(target: &Path, record: &Record, root: Option<&Path>) -> 
     }
     let fds = fd_cache();
     let packs = record.layers.iter().any(|layer| matches!(layer, LayerPlace::Pack(_)));
-    let store = packs.then(|| open_store(record.root.as_ref().map(|root| root.0.as_path()).or(root))).transpose()?;
+    let open = || match &record.root {
+        Some(root) => Ok(Store::look(&root.0)?),
+        None => open_store(root),
+    };
+    let store = packs.then(open).transpose()?;
     let diff_ids = record.layers.iter().rev().filter_map(|layer| match layer {
         LayerPlace::Pack(id) => Some(*id),
         LayerPlace::Dir(_) => None,

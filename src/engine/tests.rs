@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::load::Input;
+use super::input::Input;
 use super::load::Options;
 use super::load::load;
 use super::load::load_with;
@@ -248,6 +248,9 @@ fn an_image_in_use_is_not_removed() {
     remove(&store, "x:2", true).unwrap();
     let report = store.check(&()).unwrap();
     assert_eq!((report.problems.len(), report.loose_layers), (0, 0), "the container still has its layers");
+    // With the last container go the layers of an image that is gone.
+    assert!(containers::remove(&store, &record.id, false).unwrap() > 0);
+    assert!(store.layers().packs().list().unwrap().is_empty());
 }
 
 #[test]

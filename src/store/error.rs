@@ -28,6 +28,14 @@ pub enum Error {
         /// Where it lies.
         path: String,
     },
+    /// The store is another user's.
+    #[error("the directory belongs to user {owner}, and this is user {user}")]
+    Owner {
+        /// Who owns the store's root.
+        owner: u32,
+        /// Who asks.
+        user: u32,
+    },
     /// A file of the store is damaged.
     #[error("damaged store: {file}: {why}")]
     Damaged {

@@ -20,8 +20,6 @@ use crate::image::reference::Reference;
 
 /// The most that the index may take, in bytes.
 pub(super) const LIMIT: u64 = 256 << 20;
-/// The fewest digits of an image's id that can stand for it.
-const ID_MIN: usize = 2;
 
 /// The images of a store.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +78,7 @@ impl Images {
             return Ok(Found { id: *id, name: Some(name) });
         }
         let digits = word.strip_prefix("sha256:").unwrap_or(word);
-        let is_id = digits.len() >= ID_MIN && digits.len() <= 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let is_id = (1..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
         let mut matches = self.images.keys().filter(|id| is_id && id.hex().starts_with(digits));
         match (matches.next(), matches.next()) {
             (Some(id), None) => Ok(Found { id: *id, name: None }),

@@ -82,6 +82,8 @@ use crate::sys::Errno;
 
 /// The environment variable that names the store.
 pub const ROOT_VARIABLE: &str = "MICA_ROOT";
+/// The environment variable by which a store that belongs to another user is used all the same.
+const ANY_OWNER_VARIABLE: &str = "MICA_ANY_OWNER";
 /// Where the store of the super-user lies.
 const SYSTEM_ROOT: &str = "/var/lib/mica";
 
@@ -136,11 +138,19 @@ impl Store {
 
     /// Opens the store at `path`; makes an empty one when there is none.
     ///
+    /// A store is its owner's alone, as a repository is for git: what another user, and root above all, read there would be what the owner
+    /// likes (which layers an image has, which command it runs), and what they wrote would be lost to the owner. `MICA_ANY_OWNER` in the
+    /// environment lets it be, for filesystems on which all belongs to one user.
+    ///
     /// # Errors
-    /// [`Error::Format`] for a store of a version that this program does not know; otherwise the kernel's.
+    /// [`Error::Owner`]; [`Error::Format`] for a store of a version that this program does not know; otherwise the kernel's.
     pub fn open(path: &Path) -> Result<Self> {
         file::make_dirs(path, 0o700)?;
         let root = sys::open::dir_path(path)?;
+        let (owner, user) = (sys::attr::fstat(&root)?.uid, sys::process::effective_uid());
+        if owner != user && crate::env::var(ANY_OWNER_VARIABLE).is_none() {
+            return Err(Error::Owner { owner, user });
+        }
         let writable = match format::check(&root)? {
             format::Found::Usable { writable } => writable,
             format::Found::Nothing => {
@@ -148,6 +158,20 @@ impl Store {
                 true
             }
         };
+        Self::of(path, root, writable)
+    }
+
+    /// Opens a store to look at it, whoever owns it: that of a mount, which this user found on the way.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; the kernel's when there is none.
+    pub fn look(path: &Path) -> Result<Self> {
+        let root = sys::open::dir_path(path)?;
+        format::check(&root)?;
+        Self::of(path, root, false)
+    }
+
+    fn of(path: &Path, root: OwnedFd, writable: bool) -> Result<Self> {
         let blobs = sys::open::dir_at(&sys::open::dir_at(&root, fixed(BLOBS)?)?, fixed(SHA256)?)?;
         Ok(Self {
             path: path.to_owned(),

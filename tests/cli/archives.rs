@@ -98,7 +98,7 @@ fn a_layout_directory_and_its_platforms() {
     assert_eq!(load(&["--platform", "linux/s390x"]).out, "Loaded image: a:z\n");
     assert_eq!(other.ok(["images", "--format", "{{.Tag}}"]), "z\n");
     let said = load(&["--platform", "linux/riscv64"]);
-    assert_eq!(said.code(), 125);
+    assert_eq!(said.code(), 1);
     assert!(said.err.contains("linux/riscv64") && said.err.contains("linux/arm64"), "{}", said.err);
     assert_eq!(load(&[]).out, "Loaded image: a:arm\nLoaded image: a:z\n");
 }
@@ -126,7 +126,7 @@ fn a_root_filesystem_becomes_an_image() {
     let fixture = require_fixture!("busybox");
     let area = Area::new("import");
     let rootfs = fixture.file("rootfs.tar");
-    let said = area.fails(["load".as_ref(), "-i".as_ref(), rootfs.as_os_str()], 125);
+    let said = area.fails(["load".as_ref(), "-i".as_ref(), rootfs.as_os_str()], 1);
     assert!(said.contains("mica import"), "{said}");
     let change = ["-c", "CMD [\"sh\"]", "-c", "ENV A=\"b c\"", "-c", "workdir /opt", "-m", "a message"];
     let args = ["import"].iter().chain(&change).map(AsRef::as_ref);
@@ -150,7 +150,7 @@ fn a_root_filesystem_becomes_an_image() {
         (&["import", "-c", "RUN x", "text"][..], "RUN is not a valid change command"),
         (&["import", "text"], "not a tar"),
         (&["import", "nosuch.tar"], "nosuch.tar"),
-        (&["import", "https://localhost/x.tar", "n"], "curl -fL https://localhost/x.tar | mica import - n"),
+        (&["import", "https://localhost:0/x.tar", "n"], "https://localhost:0/x.tar: "),
         (&["import", "--platform", "a b", "text"], "OS/ARCH"),
         (&["import", "text", "Upper"], "Upper"),
     ] {

@@ -1,4 +1,4 @@
-//! Archives that are damaged, or none: one line that names what is wrong, exit code 125, and a store as it was before.
+//! Archives that are damaged, or none: one line that names what is wrong, exit code 1, and a store as it was before.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::support::require_root;
 #[track_caller]
 fn refused(area: &Area, file: &Path, words: &[&str]) -> String {
     let before = area.store_files();
-    let said = area.fails(["load".as_ref(), "-i".as_ref(), file.as_os_str()], 125);
+    let said = area.fails(["load".as_ref(), "-i".as_ref(), file.as_os_str()], 1);
     assert!(said.contains(&*file.to_string_lossy()), "the file is not named: {said}");
     for word in words {
         assert!(said.contains(word), "{}: no word of '{word}': {said}", file.display());
@@ -26,7 +26,7 @@ fn refused(area: &Area, file: &Path, words: &[&str]) -> String {
     let mut cat = Command::new("cat").arg(file).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let piped = finish(area.mica(["load"]).stdin(cat.stdout.take().unwrap()));
     cat.wait().unwrap();
-    assert_eq!(piped.code(), 125, "{} through a pipe: {piped:?}", file.display());
+    assert_eq!(piped.code(), 1, "{} through a pipe: {piped:?}", file.display());
     assert_one_line(&piped.err);
     assert!(piped.err.contains("standard input"), "{}", piped.err);
     assert_eq!(area.store_files(), before, "{} through a pipe: left in the store", file.display());
@@ -78,7 +78,7 @@ fn nothing_that_is_an_image() {
     let rootfs = fixture.file("rootfs.tar"); // a tar, but not of an image
     let said = refused(&area, &rootfs, &["not an image archive"]);
     assert!(said.contains("hint: "), "{said}");
-    let said = area.fails(["load", "-i", "/nosuch/file"], 125);
+    let said = area.fails(["load", "-i", "/nosuch/file"], 1);
     assert!(said.contains("/nosuch/file"), "{said}");
 }
 
@@ -118,7 +118,7 @@ fn a_layer_that_is_longer_than_it_says() {
     bytes.extend_from_slice(&[0; 4096]);
     fs::write(&largest, bytes).unwrap();
     let before = area.store_files();
-    let said = area.fails(["load", "-i", "layout"], 125);
+    let said = area.fails(["load", "-i", "layout"], 1);
     assert!(said.contains("layout") && said.contains("layer"), "{said}");
     assert_eq!(area.store_files(), before);
     let file = area.join("long.tar");
@@ -133,7 +133,7 @@ fn a_damaged_archive_does_not_hurt_what_is_there() {
     let fixture = require_fixture!("busybox");
     let area = Area::with("hurt", &fixture);
     let file = changed(&area, &fixture, "docker.tar", |bytes| bytes.truncate(bytes.len() / 2));
-    area.fails(["load".as_ref(), "-i".as_ref(), file.as_os_str()], 125);
+    area.fails(["load".as_ref(), "-i".as_ref(), file.as_os_str()], 1);
     area.ok(["check"]);
     area.ok(["run", "--rm", &fixture.image(), "true"]);
 }
@@ -156,4 +156,17 @@ fn commands_that_cannot_be() {
         assert_eq!(said.code(), code, "{args:?}: {said:?}");
         assert!(said.err.contains("nosuch"), "{args:?}: {said:?}");
     }
+}
+
+#[test]
+fn a_store_of_another_user() {
+    require_root!();
+    let area = Area::new("owner");
+    area.ok(["images"]);
+    std::os::unix::fs::chown(area.store(), Some(4321), None).unwrap();
+    let said = area.fails(["images"], 1);
+    assert!(said.contains("the directory belongs to user 4321, and this is user 0"), "{said}");
+    assert!(said.contains("sudo -u '#4321' mica"), "{said}");
+    let said = finish(area.mica(["images", "-q"]).env("MICA_ANY_OWNER", "1"));
+    assert_eq!((said.code(), said.err.as_str()), (0, ""), "{said:?}");
 }

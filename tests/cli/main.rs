@@ -14,6 +14,7 @@ mod bombs;
 mod check;
 mod container;
 mod crash;
+mod fetch;
 mod images;
 mod install;
 mod load;

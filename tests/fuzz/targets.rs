@@ -299,7 +299,7 @@ fn archives() -> Vec<Vec<u8>> {
 /// A whole load: the archive from a file, into a store, which must be whole afterwards.
 fn archive(input: &[u8], dir: &Path) {
     use micafs::engine::Quiet;
-    use micafs::engine::load::Input;
+    use micafs::engine::input::Input;
     use micafs::engine::load::load;
     let store = micafs::store::Store::open(&dir.join("store")).expect("a store");
     let file = dir.join("archive.tar");

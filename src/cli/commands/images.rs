@@ -10,6 +10,7 @@ use crate::cli::rows::Listing;
 use crate::cli::rows::Row;
 use crate::engine::images::Filter;
 use crate::engine::images::ImageRow;
+use crate::engine::images::is_pattern;
 use crate::engine::images::list;
 
 /// What docker prints where there is nothing.
@@ -85,6 +86,10 @@ pub fn conditions(filters: &Filters, now: i64) -> Result<Filter, CliError> {
             "before" => wanted.before = Some(value.clone()),
             "since" => wanted.since = Some(value.clone()),
             "until" => wanted.until = Some(filter::time(key, value, now)?),
+            "reference" if !is_pattern(value) => {
+                return Err(CliError::new("syntax error in pattern")
+                    .hint(format!("'[' needs a ']' and '\\' a sign behind it, in {value:?}")));
+            }
             "reference" => wanted.names.push(value.clone()),
             _ => return Err(filter::unknown(key)),
         }

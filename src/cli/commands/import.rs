@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 use std::io::Write;
-use std::path::Path;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
@@ -10,7 +9,7 @@ use crate::cli::progress;
 use crate::engine;
 use crate::engine::import::Request;
 use crate::engine::import::import;
-use crate::engine::load::Input;
+use crate::engine::input::Input;
 use crate::engine::tag::new_name;
 use crate::image::manifest::Platform;
 
@@ -33,8 +32,8 @@ pub struct Args {
     /// Print only the id
     #[arg(short, long)]
     quiet: bool,
-    /// The tar, plain or compressed; '-' is standard input
-    #[arg(value_name = "FILE|-")]
+    /// The tar, plain or compressed; '-' is standard input. Proxies come from https_proxy, http_proxy and no_proxy
+    #[arg(value_name = "FILE|URL|-")]
     source: String,
     /// The name of the new image
     #[arg(value_name = "NAME[:TAG]")]
@@ -43,7 +42,7 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let name = args.image.as_deref().map(new_name).transpose()?;
-    let input = input(&args.source, args.image.as_deref().unwrap_or("NAME"))?;
+    let input = input(&args.source)?;
     let store = context.store()?;
     let request = Request {
         name,
@@ -57,18 +56,14 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     Ok(())
 }
 
-fn input(source: &str, name: &str) -> Result<Input, CliError> {
-    if source == "-" {
-        if std::io::stdin().is_terminal() {
-            return Err(CliError::new("requested import from stdin, but stdin is a terminal")
-                .hint("name the tar, or redirect it: mica import - NAME < FILE"));
-        }
-        let fd = crate::sys::open::duplicate(std::io::stdin()).map_err(engine::Error::from)?;
-        return Ok(Input::from_fd(fd, "-"));
+fn input(source: &str) -> Result<Input, CliError> {
+    if source != "-" {
+        return Ok(Input::open_or_fetch(source)?);
     }
-    if source.starts_with("http://") || source.starts_with("https://") {
-        return Err(CliError::new(format!("{source}: importing from a URL is not supported"))
-            .hint(format!("download it with curl and pipe: curl -fL {source} | mica import - {name}")));
+    if std::io::stdin().is_terminal() {
+        return Err(CliError::new("requested import from stdin, but stdin is a terminal")
+            .hint("name the tar, or redirect it: mica import - NAME < FILE"));
     }
-    Ok(Input::open(Path::new(source))?)
+    let fd = crate::sys::open::duplicate(std::io::stdin()).map_err(engine::Error::from)?;
+    Ok(Input::from_fd(fd, "-"))
 }

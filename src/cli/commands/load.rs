@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::progress;
-use crate::engine::load::Input;
+use crate::engine::input::Input;
 use crate::engine::load::Options;
 use crate::engine::load::load_as;
 use crate::engine::settings::Settings;
@@ -19,7 +19,7 @@ use crate::image::manifest::Platform;
 #[derive(Debug, clap::Args)]
 #[command(after_help = limits_help())]
 pub struct Args {
-    /// The archive or layout directory; standard input without it. Gzip, zstd, bzip2 and xz are recognised
+    /// The archive, a URL of one, or a layout directory; standard input without it. Gzip, zstd, bzip2 and xz are recognised
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Load the images for this machine only, such as linux/arm64
@@ -74,7 +74,10 @@ fn limits_help() -> String {
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let input = match &args.input {
-        Some(path) => Input::open(path)?,
+        Some(path) => match path.to_str() {
+            Some(word) => Input::open_or_fetch(word)?,
+            None => Input::open(path)?,
+        },
         None if std::io::stdin().is_terminal() => {
             return Err(CliError::new("requested load from stdin, but stdin is a terminal")
                 .hint("name the archive with -i FILE, or redirect it: mica load < FILE"));

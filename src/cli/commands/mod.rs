@@ -119,7 +119,7 @@ impl Command {
     /// Runs the command.
     pub fn run(self, context: &mut Context) -> Result<(), CliError> {
         match self {
-            Command::Load(args) => load::run(&args, context).map_err(CliError::in_run),
+            Command::Load(args) => load::run(&args, context),
             Command::Images(args) => images::run(&args, context),
             Command::Save(args) => save::run(&args, context),
             Command::Import(args) => import::run(&args, context),

@@ -4,8 +4,10 @@ use std::io::Write;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::engine;
 use crate::engine::remove::Removed;
 use crate::engine::remove::remove;
+use crate::store;
 
 /// Arguments of `mica rmi`.
 #[derive(Debug, clap::Args)]
@@ -42,8 +44,10 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
             // The others are removed all the same, as docker does.
             Err(e) => {
                 context.out.flush()?;
+                // With -f, docker does not mind an image that is gone.
+                let gone = matches!(e, engine::Error::Store(store::Error::NotFound { .. }));
                 CliError::from(e).print();
-                failed = true;
+                failed |= !(args.force && gone);
             }
         }
     }

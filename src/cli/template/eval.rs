@@ -1,6 +1,7 @@
 //! Filling a template in.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -143,11 +144,14 @@ impl<'a> Evaluator<'a> {
             Cow::Owned(Value::Array(items)) => {
                 items.into_iter().enumerate().map(|(at, item)| (at.into(), Val::owned(item))).collect()
             }
+            // By their keys, as Go does.
             Cow::Borrowed(Value::Object(map)) => {
-                map.iter().map(|(key, item)| (key.clone().into(), Val::of(item))).collect()
+                let sorted: BTreeMap<_, _> = map.iter().collect();
+                sorted.into_iter().map(|(key, item)| (key.clone().into(), Val::of(item))).collect()
             }
             Cow::Owned(Value::Object(map)) => {
-                map.into_iter().map(|(key, item)| (key.into(), Val::owned(item))).collect()
+                let sorted: BTreeMap<_, _> = map.into_iter().collect();
+                sorted.into_iter().map(|(key, item)| (key.into(), Val::owned(item))).collect()
             }
             Cow::Borrowed(Value::Null) | Cow::Owned(Value::Null) => Vec::new(),
             other => {

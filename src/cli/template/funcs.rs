@@ -178,6 +178,8 @@ fn index(value: &Value, key: &Value) -> Answer {
             Some(byte) => Ok((*byte).into()),
             None => fail(format!("index out of range: {}", print::plain(key))),
         },
+        // Docker's maps are of a type, also where there is none: of labels that are not there, each is empty.
+        Value::Null if key.is_string() => Ok("".into()),
         Value::Null => fail("index of untyped nil".to_owned()),
         other => fail(format!("can't index item of type {}", kind(other))),
     }
@@ -225,7 +227,7 @@ fn order(a: &Value, b: &Value) -> Result<Ordering, String> {
     found.ok_or_else(|| "incompatible types for comparison".to_owned())
 }
 
-/// Go's `Sprintf` with the verbs `%s %v %d %q %t %%`, width, precision and the flags `-` and `0`.
+/// Go's `Sprintf` with the verbs `%s %v %d %q %t %x %X %%`, width, precision and the flags `-` and `0`.
 fn printf(format: &str, args: &[Value]) -> Result<String, String> {
     let mut args = args.iter();
     let mut out = String::new();
@@ -280,12 +282,22 @@ fn printf(format: &str, args: &[Value]) -> Result<String, String> {
     Ok(out)
 }
 
+/// The bytes of a text, or a whole number.
+fn hexadecimal(arg: &Value) -> String {
+    match (arg.as_str(), arg.as_i64()) {
+        (Some(text), _) => crate::digest::hex_of(text.as_bytes()),
+        (None, Some(number)) if number < 0 => format!("-{:x}", number.unsigned_abs()),
+        _ => format!("{:x}", arg.as_u64().unwrap_or(0)),
+    }
+}
+
 fn verb_text(verb: char, arg: &Value, precision: Option<usize>) -> String {
     let fits = match verb {
         'd' => arg.is_number() && !arg.is_f64(),
         't' => arg.is_boolean(),
         's' | 'q' => !arg.is_number() && !arg.is_boolean(),
         'f' => arg.is_f64(),
+        'x' | 'X' => arg.is_string() || arg.is_number() && !arg.is_f64(),
         'v' => true,
         _ => false,
     };
@@ -295,6 +307,10 @@ fn verb_text(verb: char, arg: &Value, precision: Option<usize>) -> String {
     match (verb, arg.as_f64()) {
         ('f', Some(number)) => return format!("{number:.*}", precision.unwrap_or(6).min(64)),
         ('q', _) => return print::quoted(&print::plain(arg)),
+        ('x' | 'X', _) => {
+            let text = hexadecimal(arg);
+            return if verb == 'X' { text.to_uppercase() } else { text };
+        }
         _ => {}
     }
     let text = print::plain(arg);

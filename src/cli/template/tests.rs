@@ -49,7 +49,11 @@ fn what_docker_prints() {
         ),
         ("{{range $i, $e := .RepoTags}}{{$i}}={{$e}};{{else}}none{{end}}", "0=b:1;1=x:2;"),
         ("{{range .Tags}}{{.}}{{else}}none{{end}}", "none"),
-        ("{{range $k, $v := .Config.Labels}}{{$k}}{{end}}", "ba"),
+        ("{{range $k, $v := .Config.Labels}}{{$k}}{{end}}", "ab"),
+        (
+            "{{printf \"%x %X %x %x\" .Os .Os 255 true}} {{index .Config.Volumes \"x\"}}",
+            "6c696e7578 6C696E7578 ff %!x(bool=true) ",
+        ),
         ("{{range .RootFS.Layers}}{{.}}\n{{end}}", "one\ntwo\n"),
         ("{{with .Os}}{{.}}{{end}}{{with .Tags}}x{{else}}y{{end}}", "linuxy"),
         ("{{and 1 0}} {{or 0 \"x\"}} {{not 1}}", "0 x false"),

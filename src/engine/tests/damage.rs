@@ -7,7 +7,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::load::Input;
+use super::input::Input;
 use super::load::load;
 use super::save::Compress;
 use super::save::Request;
