@@ -1,7 +1,6 @@
 //! The screen and the shell on a stack in memory: keys go in, the picture must be that of `tests/golden/debug/`. With
 //! `MICA_UPDATE_GOLDEN` set the pictures are drawn anew, to be looked at and committed.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 
+use super::live::Source;
 use super::model::Model;
 use super::session::Session;
 use super::shell::Next;
@@ -72,7 +72,7 @@ fn subject() -> Subject {
 }
 
 fn session() -> Session {
-    Session::new(Target::new(subject(), b"/".to_vec()), OsString::from("crafted:1"), None)
+    Session::new(Target::new(subject(), b"/".to_vec()), Source { word: Some("crafted:1".into()), root: None })
 }
 
 /// The screen without a terminal: what is asked is answered at once.
@@ -107,7 +107,7 @@ impl Desk {
                 // Nothing is written for a test of keys.
                 Ask::Extract { .. } => {}
                 other => {
-                    let ground = Ground { image: None, root: None };
+                    let ground = Ground { image: None, source: Source::default() };
                     if let Err(e) = answer(&self.full, &ground, other, &mut None, &mut |one| found.push(one)) {
                         found.push(Found::Said(e));
                     }
