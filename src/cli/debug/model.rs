@@ -85,6 +85,8 @@ pub struct List {
     pub done: bool,
     /// The chosen one.
     pub cursor: usize,
+    /// Enter was typed before anything was found: go to the first.
+    eager: bool,
     turn: u64,
 }
 
@@ -306,6 +308,9 @@ impl Model {
                 if let Some(list) = self.list.as_mut().filter(|list| list.turn == turn) {
                     list.hits.extend(hits);
                     list.done = done;
+                    if list.eager && !list.hits.is_empty() {
+                        return self.go_to_hit();
+                    }
                 }
             }
             Found::Traced { turn, batch } => return self.traced(turn, batch),
@@ -450,7 +455,7 @@ impl Model {
         // A turn of its own: a search that is given up must not add to the next one.
         self.searches += 1;
         let turn = self.searches;
-        self.list = Some(List { title, hits: Vec::new(), done: false, cursor: 0, turn });
+        self.list = Some(List { title, hits: Vec::new(), done: false, cursor: 0, eager: false, turn });
         self.focus = Pane::Tree;
         turn
     }

@@ -8,6 +8,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 
+use super::exchange::Exchange;
 use super::live::Source;
 use super::model::Model;
 use super::session::Session;
@@ -19,6 +20,7 @@ use super::work::Ask;
 use super::work::Found;
 use super::work::Ground;
 use super::work::Hit;
+use super::work::Work;
 use super::work::answer;
 use crate::engine::target::Target;
 use crate::explain::Subject;
@@ -220,6 +222,41 @@ fn a_path_stays_chosen_while_time_moves() {
     assert_eq!(desk.model.count, 0);
     desk.keys("q");
     assert!(desk.quit);
+}
+
+/// A frame that waited although all was answered would wait for an hour here; what was passed by is answered, too.
+#[test]
+fn no_frame_waits_for_what_is_there() {
+    let hour = std::time::Duration::from_secs(3600);
+    let (answers, found) = crossbeam_channel::unbounded();
+    let (traced, _operations) = crossbeam_channel::bounded(1);
+    let ground = Ground { image: None, source: Source::default() };
+    let mut exchange = Exchange::new(Work::start(subject(), ground, answers, traced).unwrap(), found);
+    let (mut model, asks) = Model::new(&session());
+    exchange.ask(asks);
+    assert!(exchange.take(&mut model, hour) && model.details.is_some() && !model.tree.is_loading());
+    for key in "ljjjkk[[[]]]hd".chars() {
+        let asks = model.key(KeyCode::Char(key), false);
+        assert!(!exchange.ask(asks));
+    }
+    assert!(exchange.take(&mut model, hour), "all is answered");
+    assert_eq!(model.details.as_ref().unwrap().path, model.path);
+    // A key that asks nothing waits for nothing.
+    assert!(exchange.ask(model.key(KeyCode::Char('?'), false)) || exchange.take(&mut model, hour));
+}
+
+#[test]
+fn enter_goes_to_what_a_search_finds_later() {
+    let mut desk = Desk::new();
+    let asks = "/motd\n\n".chars().flat_map(|c| {
+        let key = if c == '\n' { KeyCode::Enter } else { KeyCode::Char(c) };
+        desk.model.key(key, false)
+    });
+    let asks: Vec<Ask> = asks.collect();
+    assert!(desk.model.list.is_some(), "nothing was found yet");
+    desk.answer(asks);
+    assert!(desk.model.list.is_none());
+    assert_eq!(desk.model.path.to_string(), "/etc/motd");
 }
 
 fn said(shell: &mut Shell, line: &str) -> (String, u8) {

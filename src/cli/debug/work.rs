@@ -55,6 +55,16 @@ pub enum Ask {
     Quit,
 }
 
+impl Ask {
+    /// The turn of what the reader answers; it has no use for what belongs to an older one.
+    fn turn(&self) -> Option<u64> {
+        match self {
+            Ask::List { turn, .. } | Ask::Look { turn, .. } => Some(*turn),
+            _ => None,
+        }
+    }
+}
+
 /// A path that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
@@ -173,6 +183,9 @@ impl Work {
         let (full, answers) = (self.full.clone(), self.answers.clone());
         let run = move || {
             let task = Task { turn, count, wanted, answers };
+            if !task.is_wanted() {
+                return;
+            }
             match full.first(count).and_then(|here| job(&here, &task)) {
                 Ok(()) | Err(explain::Error::Stopped) => {}
                 Err(e) => task.tell(Found::Said(e.to_string())),
@@ -289,9 +302,10 @@ fn read(full: &Subject, ground: &Ground, asks: &Receiver<Ask>, answers: &Sender<
         waiting.extend(asks.try_iter());
         // Whoever moves on does not wait for the details of what was passed by.
         let last = waiting.iter().rposition(|ask| matches!(ask, Ask::Look { .. }));
+        let newest = waiting.iter().filter_map(Ask::turn).max();
         for (at, ask) in waiting.into_iter().enumerate() {
             let mut tell = |found| answers.send(found).unwrap_or_default();
-            let passed_by = matches!(ask, Ask::Look { .. }) && last != Some(at);
+            let passed_by = matches!(ask, Ask::Look { .. }) && last != Some(at) || ask.turn() < newest;
             if !passed_by && let Err(e) = answer(full, ground, ask, &mut stacks, &mut tell) {
                 tell(Found::Said(e));
             }

@@ -119,8 +119,11 @@ impl Model {
     }
 
     /// Goes to what was found, in the tree.
-    fn go_to_hit(&mut self) -> Vec<Ask> {
+    pub(super) fn go_to_hit(&mut self) -> Vec<Ask> {
         let hit = self.list.as_ref().and_then(|list| list.hits.get(list.cursor)).map(|hit| hit.path.clone());
+        if let (None, Some(list)) = (&hit, &mut self.list) {
+            list.eager = !list.done;
+        }
         hit.map(|path| self.show_in_tree(path)).unwrap_or_default()
     }
 

@@ -162,9 +162,12 @@ fn title(model: &Model, theme: Theme, width: usize) -> Paragraph<'static> {
         (None, true) => format!("{} layers", model.count),
         (None, false) => format!("the lowest {} of {} layers", model.count, model.layers.len()),
     };
-    let front = format!(" mica debug  {}  {layers}  ", model.title);
-    let path = model.path.to_string();
-    let text = fit(&format!("{front}{path}"), width);
+    // Of what is too long, the end of the path says most, and of the target's name the end, too.
+    let path = format!("  {layers}  {}", model.path);
+    let front = " mica debug  ";
+    let room = width.saturating_sub(front.len() + columns(&path)).max(12);
+    let text = tail(&format!("{}{path}", tail(&model.title, room)), width.saturating_sub(front.len()));
+    let text = fit(&format!("{front}{text}"), width);
     Paragraph::new(text).style(theme.style(Tone::Strong).add_modifier(Modifier::REVERSED))
 }
 
