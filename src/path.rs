@@ -187,7 +187,7 @@ impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
-                if c.is_control() || is_bidi_control(c) {
+                if c.is_control() || deceives(c) {
                     let mut buf = [0u8; 4];
                     c.encode_utf8(&mut buf).bytes().try_for_each(|b| write!(f, "\\x{b:02x}"))?;
                 } else if c == '\\' {
@@ -208,14 +208,26 @@ impl fmt::Debug for Escaped<'_> {
     }
 }
 
-/// Characters that reorder text on a terminal and so can make one name look like another.
-fn is_bidi_control(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Characters that make one name look like another: they reorder text, break its line, or take no place at all. Joiners stay: scripts
+/// and emoji need them.
+pub fn deceives(c: char) -> bool {
+    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_steers_or_deceives_is_shown_in_words() {
+        let shown = |text: &str| Escaped(text.as_bytes()).to_string();
+        assert_eq!(shown("a\u{1b}[2J\u{9b}\u{202e}b\\"), "a\\x1b[2J\\xc2\\x9b\\xe2\\x80\\xaeb\\\\");
+        for deceiving in ['\u{61c}', '\u{200b}', '\u{200f}', '\u{2028}', '\u{2060}', '\u{2069}', '\u{feff}'] {
+            assert!(shown(&deceiving.to_string()).is_ascii(), "{deceiving:?}");
+        }
+        assert_eq!(shown("schön \u{1f468}\u{200d}\u{1f469}"), "schön \u{1f468}\u{200d}\u{1f469}", "joiners stay");
+    }
 
     #[test]
     fn a_name_is_one_component() {

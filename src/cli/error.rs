@@ -8,6 +8,7 @@ use crate::engine;
 use crate::image::archive;
 use crate::image::archive::write::WriteError;
 use crate::layer;
+use crate::path;
 use crate::store;
 use crate::sys::Errno;
 
@@ -107,7 +108,12 @@ impl CliError {
 
 /// Error texts may hold names out of an image: they stay on one line, and no control character reaches the terminal.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let tame = |c: char| match c {
+        c if c.is_control() => " ".to_owned(),
+        c if path::deceives(c) => path::Escaped(c.encode_utf8(&mut [0; 4]).as_bytes()).to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(tame).collect()
 }
 
 impl From<std::io::Error> for CliError {

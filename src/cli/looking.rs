@@ -153,12 +153,15 @@ pub fn printing(printed: std::io::Result<()>, of_walk: explain::Error) -> Result
 /// Signs and colours only for a terminal; what is piped is plain ASCII but for the names themselves.
 pub fn style(verbose: bool) -> Style {
     let terminal = std::io::stdout().is_terminal();
-    let dumb = env::var("TERM").is_some_and(|term| term == "dumb");
+    let term = env::var("TERM").unwrap_or_default();
+    let term = term.to_string_lossy();
+    // Terminals without colours, as terminfo has them.
+    let plain = term == "dumb" || term.ends_with("-mono") || ["vt1", "vt2"].iter().any(|old| term.starts_with(old));
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(env::var).unwrap_or_default();
     let locale = locale.to_string_lossy().to_ascii_lowercase();
     Style {
         unicode: terminal && (locale.contains("utf-8") || locale.contains("utf8")),
-        colour: terminal && !dumb && env::var("NO_COLOR").is_none(),
+        colour: terminal && !plain && env::var("NO_COLOR").is_none(),
         verbose,
     }
 }

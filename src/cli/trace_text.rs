@@ -37,7 +37,7 @@ pub fn line(event: &Event) -> String {
 }
 
 /// What came of it, and which layers had a say.
-fn result(event: &Event) -> String {
+pub fn result(event: &Event) -> String {
     let mut said = String::new();
     if event.errno != 0 {
         said.push_str(&error_name(event.errno));
@@ -86,7 +86,7 @@ fn walk(event: &Event) -> String {
 }
 
 /// `ENOENT`, or the number of one that has no name here.
-fn error_name(errno: u16) -> String {
+pub fn error_name(errno: u16) -> String {
     let names: &[(Errno, &str)] = &[
         (Errno::PERM, "EPERM"),
         (Errno::NOENT, "ENOENT"),

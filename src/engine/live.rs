@@ -56,11 +56,10 @@ impl Target {
         if let (Some(store), Some(name)) = (container, word.to_str()) {
             match store.find_container(name) {
                 Ok(found) => {
-                    let root = containers::rootfs(&store, &found.id);
-                    if let Some(mount) = find_mount(&root, false)? {
-                        return Ok(of(mount));
-                    }
-                    return Err(Error::NotServed(format!("container {} is not mounted: it does not run", found.name)));
+                    let place = containers::mount_of(&store, &found)?;
+                    let mount = place.map(|place| find_mount(&place, false)).transpose()?.flatten();
+                    let why = || format!("container {} is not mounted: it does not run", found.name);
+                    return mount.map(of).ok_or_else(|| Error::NotServed(why()));
                 }
                 Err(StoreError::NotFound { .. }) => {}
                 Err(e) => return Err(e.into()),
@@ -79,7 +78,13 @@ impl Target {
         let no_socket = || Error::NoSocket(self.entry.target.clone());
         let stream = match record::connect(self.entry.dev) {
             None => return Err(no_socket()),
-            Some(Err(e)) if matches!(e.errno(), Errno::NOENT | Errno::CONNREFUSED) => return Err(no_socket()),
+            Some(Err(e)) if e.errno() == Errno::NOENT => return Err(no_socket()),
+            // A killed server leaves its socket behind.
+            Some(Err(e)) if e.errno() == Errno::CONNREFUSED => {
+                return Err(Error::NotServed(format!(
+                    "the server of {place} is gone; 'mica umount {place}' clears it"
+                )));
+            }
             Some(Err(e)) => return Err(Error::NotServed(format!("the server of {place} cannot be asked: {e}"))),
             Some(Ok(stream)) => stream,
         };

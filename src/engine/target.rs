@@ -323,7 +323,8 @@ pub(super) fn of_record(target: &Path, record: &Record, root: Option<&Path>) -> 
         .as_ref()
         .map(|upper| -> Result<_> { Ok((sys::open::dir_path(&upper.0)?, upper.0.display().to_string())) });
     let name = match &record.source {
-        RecordSource::Image(name) | RecordSource::Container(name) => format!("{} ({name})", target.display()),
+        RecordSource::Image(name) => format!("{} ({name})", target.display()),
+        RecordSource::Container(id) => format!("{} (container {})", target.display(), id.get(..12).unwrap_or(id)),
         RecordSource::Dirs => target.display().to_string(),
     };
     Ok(Subject::new(name, upper.transpose()?, sheets, fds)?)

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../support/mod.rs"]
-mod support;
 
 mod archives;
 mod area;
@@ -14,11 +13,14 @@ mod bombs;
 mod check;
 mod container;
 mod crash;
+mod debug;
 mod fetch;
 mod images;
 mod install;
 mod load;
 mod looking;
 mod mounted;
+mod screen;
 mod side_by_side;
+mod support;
 mod terminal;

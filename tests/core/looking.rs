@@ -28,13 +28,13 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use proptest::test_runner::TestRunner;
 
-use crate::explain::Entry;
 use crate::explain::check_golden;
-use crate::explain::tar_of;
 use crate::explain::through_union;
-use crate::explain::write_archive;
 use crate::layers;
 use crate::support::TempDir;
+use crate::support::archive::Entry;
+use crate::support::archive::tar_of;
+use crate::support::archive::write_archive;
 use crate::support::bin::mica_command;
 use crate::support::bin::output;
 use crate::support::bin::run_ok;
@@ -115,7 +115,7 @@ impl Crafted {
             { "created_by": "RUN rm -r /etc/motd", "created": "2026-01-02T00:00:00Z", "comment": "clean up\nwith an escape \u{1b}[31m" },
             { "created_by": "RUN touch", "created": "2026-01-03T00:00:00Z", "author": "Bob" },
         ]);
-        let archive = write_archive(&dir, IMAGE, &image_layers(), &history);
+        let archive = write_archive(dir.path(), IMAGE, &image_layers(), &history);
         run_ok(&mut mica_command(&dir.join("store"), [OsStr::new("load"), "-i".as_ref(), archive.as_os_str()]));
         Self { dir, archive }
     }

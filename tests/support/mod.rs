@@ -4,6 +4,7 @@
 
 #![allow(dead_code, unused_imports, unused_macros, reason = "every test binary uses another part of it")]
 
+pub mod archive;
 pub mod bin;
 pub mod browser;
 pub mod fixture;

@@ -1,7 +1,5 @@
 //! `mica debug`
 
-use std::ffi::OsString;
-
 use crate::cli::Context;
 use crate::cli::debug;
 use crate::cli::error::CliError;
@@ -31,7 +29,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         debug::screen_is_possible()?;
     }
     let target = args.asking.open_or_root(context)?;
-    let word = args.asking.word().cloned().unwrap_or_else(|| OsString::from("the directories"));
-    let session = debug::Session::new(target, word, context.root.clone());
+    let source = debug::Source { word: args.asking.word().cloned(), root: context.root.clone() };
+    let session = debug::Session::new(target, source);
     if args.plain { debug::plain(session, context) } else { debug::screen(&session, args.mouse) }
 }

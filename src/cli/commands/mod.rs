@@ -31,7 +31,7 @@ mod show;
 mod stats;
 mod system;
 mod tag;
-mod trace;
+pub mod trace;
 mod tree;
 mod umount;
 pub mod which;

@@ -19,6 +19,7 @@ use crate::live::Filter;
 use crate::live::Op;
 use crate::live::filter::PATTERN_MAX;
 use crate::live::summary::Summary;
+use crate::path::Escaped;
 use crate::sys::signal_wait::Signals;
 
 /// How long a wait without news is: then it is looked whether anybody still reads what is printed.
@@ -39,18 +40,8 @@ pub struct Args {
     /// A mountpoint, a running container, or a path on a mount (then only what is below it)
     #[arg(value_name = "MOUNT|CONTAINER|PATH")]
     target: OsString,
-    /// Only these operations, separated by commas [default: all but forget]
-    #[arg(long, value_name = "OP,...", value_delimiter = ',')]
-    op: Vec<String>,
-    /// Only paths that match: * is any text, slashes too; ? is one byte. Without a slash, the last name alone is matched
-    #[arg(long, value_name = "GLOB")]
-    path: Option<OsString>,
-    /// Only this process, with its threads
-    #[arg(long, value_name = "PID")]
-    pid: Option<u32>,
-    /// Only what took as long as this or longer: 500us, 5ms, 1s
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    slow: Option<Duration>,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Print one JSON object for each event
     #[arg(long)]
     json: bool,
@@ -63,6 +54,44 @@ pub struct Args {
     /// End after so many events
     #[arg(short = 'n', long = "count", value_name = "COUNT")]
     count: Option<u64>,
+}
+
+/// Which operations are told; shared with the shell of `mica debug`.
+#[derive(Debug, Default, clap::Args)]
+pub struct Wanted {
+    /// Only these operations, separated by commas [default: all but forget]
+    #[arg(long, value_name = "OP,...", value_delimiter = ',')]
+    op: Vec<String>,
+    /// Only paths that match: * is any text, slashes too; ? is one byte. Without a slash, the last name alone is matched
+    #[arg(long, value_name = "GLOB")]
+    path: Option<OsString>,
+    /// Only this process, with its threads
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Only what took as long as this or longer: 500us, 5ms, 1s
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    slow: Option<Duration>,
+}
+
+impl Wanted {
+    /// As the server understands it.
+    ///
+    /// # Errors
+    /// For an operation that there is not; for a pattern that is too long.
+    pub fn filter(&self) -> Result<Filter, CliError> {
+        let unknown = |name: &String| {
+            let name = Escaped(name.as_bytes());
+            CliError::new(format!("'{name}' is no operation")).hint("mica trace --help lists them")
+        };
+        let op = |name: &String| Op::of_name(name).ok_or_else(|| unknown(name));
+        let ops = self.op.iter().map(op).collect::<Result<Vec<_>, _>>()?;
+        let pattern = self.path.as_ref().map(|path| path.as_bytes().to_vec());
+        if pattern.as_ref().is_some_and(|pattern| pattern.len() > PATTERN_MAX) {
+            return Err(CliError::new(format!("a pattern may have {PATTERN_MAX} bytes")));
+        }
+        let filter = Filter { pattern, pid: self.pid, ..Filter::default() };
+        Ok(filter.with_ops(&ops).with_slow(self.slow.unwrap_or_default()))
+    }
 }
 
 /// Reads a duration with its unit.
@@ -80,7 +109,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let filter = filter(args)?;
+    let filter = args.wanted.filter()?;
     let target = Target::find(&args.target, || context.store().ok())?;
     let mut sink = Sink::new(args)?;
     // From here on Ctrl-C ends the listening, not this process: sums are still to be printed, or a file to be completed.
@@ -95,19 +124,6 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         writeln!(std::io::stderr(), "mica: {why}").unwrap_or_default();
     }
     Ok(())
-}
-
-fn filter(args: &Args) -> Result<Filter, CliError> {
-    let unknown =
-        |name: &String| CliError::new(format!("'{name}' is no operation")).hint("mica trace --help lists them");
-    let op = |name: &String| Op::of_name(name).ok_or_else(|| unknown(name));
-    let ops = args.op.iter().map(op).collect::<Result<Vec<_>, _>>()?;
-    let pattern = args.path.as_ref().map(|path| path.as_bytes().to_vec());
-    if pattern.as_ref().is_some_and(|pattern| pattern.len() > PATTERN_MAX) {
-        return Err(CliError::new(format!("a pattern may have {PATTERN_MAX} bytes")));
-    }
-    let filter = Filter { pattern, pid: args.pid, ..Filter::default() };
-    Ok(filter.with_ops(&ops).with_slow(args.slow.unwrap_or_default()))
 }
 
 /// Where events go.

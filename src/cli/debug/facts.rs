@@ -422,7 +422,8 @@ pub enum Cell {
 }
 
 impl Cell {
-    fn word(self) -> &'static str {
+    /// In words.
+    pub fn word(self) -> &'static str {
         match self {
             Cell::Served => "serves it",
             Cell::Merged => "is merged",

@@ -3,23 +3,28 @@
 //! ```text
 //! Session (a Target, and how many of its layers are looked at)
 //!    ├─ shell  (a line -> text)  <- readline (terminal or pipe)                           mica debug --plain
-//!    └─ model  (key or answer -> state and questions)   <- screen (terminal, signals)     mica debug
-//!         ├─ view   (state -> picture, one pane a file)
-//!         └─ work   (question -> answer, in threads)   <- facts (what layers say, by explain)
+//!    └─ model  (key or answer -> state and questions)   <- screen (keys, signals), terminal   mica debug
+//!         ├─ view      (state -> picture, one pane a file)
+//!         └─ exchange  (what is asked and not answered yet)
+//!              └─ work   (question -> answer, in threads)   <- facts (what layers say, by explain), live (a mount's events)
 //! ```
 //! The thread of the keys reads no layer: it draws what is known, and what a key asked for is drawn when it comes. So a damaged
-//! layer is a message, and an image with a million files opens at once. `tree` holds what was unfolded, and nothing else.
-//!
+//! layer is a message, and an image with a million files opens at once. `tree` holds what was unfolded, `trace` what was told, and nothing
+//! else.
 
+mod exchange;
 mod facts;
 mod live;
+mod marks;
 mod model;
 mod readline;
 mod screen;
 mod session;
 mod shell;
+mod terminal;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod tree;
 mod view;
 mod words;
@@ -27,6 +32,7 @@ mod work;
 
 use std::io::IsTerminal;
 
+pub use live::Source;
 pub use session::Session;
 
 use super::Context;

@@ -1,4 +1,7 @@
 //! The state of the screen, and what keys and answers make of it. Pure: it draws nothing, reads nothing, and asks for what it needs.
+//! What moves the cursor of a pane is in `moves`.
+
+mod moves;
 
 use std::path::PathBuf;
 
@@ -6,8 +9,11 @@ use ratatui::crossterm::event::KeyCode;
 
 use super::facts::Details;
 use super::facts::How;
+use super::facts::Walk;
+use super::live::Batch;
 use super::session;
 use super::session::Session;
+use super::trace::Trace;
 use super::tree::Rules;
 use super::tree::Tree;
 use super::work::Ask;
@@ -19,8 +25,6 @@ use crate::explain::usage::Report;
 use crate::path::Escaped;
 use crate::path::RelPath;
 
-/// Events of a live mount that are kept.
-const EVENTS_MAX: usize = 1000;
 /// The longest text that can be typed.
 const TYPED_MAX: usize = 4096;
 
@@ -49,6 +53,8 @@ impl Pane {
 pub enum Prompt {
     /// A text to search for.
     Search,
+    /// A text that the paths of traced operations must hold.
+    Only,
     /// Where a path is taken out to.
     Extract,
     /// Where the layers are mounted.
@@ -79,6 +85,8 @@ pub struct List {
     pub done: bool,
     /// The chosen one.
     pub cursor: usize,
+    /// Enter was typed before anything was found: go to the first.
+    eager: bool,
     turn: u64,
 }
 
@@ -129,12 +137,14 @@ pub struct Model {
     pub message: Option<String>,
     /// All keys are shown.
     pub help: bool,
-    /// Operations on the live mount, the newest last; `None` when nobody listens.
-    pub events: Option<Vec<String>>,
+    /// Operations on the live mount, in the tree's place; `None` when nobody listens.
+    pub trace: Option<Trace>,
     /// Lines that fit into the focused pane.
     pub page: usize,
     turn: u64,
     searches: u64,
+    /// Rows that came since the tree was laid out.
+    unseen: usize,
 }
 
 /// What the topmost layers are for people.
@@ -178,10 +188,11 @@ impl Model {
             prompt: None,
             message: None,
             help: false,
-            events: None,
+            trace: None,
             page: 10,
             turn: 0,
             searches: 0,
+            unseen: 0,
         };
         let asks = model.again();
         (model, asks)
@@ -235,7 +246,18 @@ impl Model {
         vec![self.look(None)]
     }
 
+    /// The walk that is drawn: that of the chosen operation, or of the chosen path as it is now.
+    pub fn walk(&self) -> Option<Walk> {
+        let told = self.trace.as_ref().and_then(|trace| trace.walk(self.layers.len()));
+        told.or_else(|| self.details.as_ref().map(|details| details.walk.clone()))
+    }
+
+    fn steps(&self) -> usize {
+        self.walk().map_or(0, |walk| walk.steps.len())
+    }
+
     fn lay_out(&mut self) {
+        self.unseen = 0;
         self.tree.lay_out(self.rules, self.sizes.as_ref().map(|sizes| &sizes.dirs));
         // What is looked at stays chosen; where it is not there, its nearest directory is.
         let mut path = self.path.clone();
@@ -259,7 +281,12 @@ impl Model {
     pub fn found(&mut self, found: Found) -> Vec<Ask> {
         match found {
             Found::Rows { turn, path, rows, done } if turn == self.turn => {
+                self.unseen += rows.len();
                 self.tree.add(&path, rows, done);
+                // Rows of a large directory come in many parts: laid out at each, they would take the square of the time.
+                if !done && self.unseen * 2 < self.tree.lines().len() {
+                    return Vec::new();
+                }
                 self.lay_out();
                 if self.path.is_root()
                     && let Some(first) = self.tree.lines().first().and_then(|line| self.tree.path(line))
@@ -281,15 +308,15 @@ impl Model {
                 if let Some(list) = self.list.as_mut().filter(|list| list.turn == turn) {
                     list.hits.extend(hits);
                     list.done = done;
+                    if list.eager && !list.hits.is_empty() {
+                        return self.go_to_hit();
+                    }
                 }
             }
-            Found::Event(event) => {
-                let Some(events) = &mut self.events else { return Vec::new() };
-                events.push(event.line);
-                let over = events.len().saturating_sub(EVENTS_MAX);
-                events.drain(..over);
-                // The walk of the newest event is what is looked at.
-                return RelPath::parse(&event.path).map(|path| self.choose(path)).unwrap_or_default();
+            Found::Traced { turn, batch } => return self.traced(turn, batch),
+            Found::Untraced { turn, why } if self.trace.as_ref().is_some_and(|trace| trace.turn == turn) => {
+                self.trace = None;
+                self.message = Some(why);
             }
             Found::Said(what) => self.message = Some(what),
             _ => {}
@@ -299,7 +326,7 @@ impl Model {
 
     /// The time for one more step of a walk that goes on by itself.
     pub fn tick(&mut self) {
-        let last = self.details.as_ref().map_or(0, |details| details.walk.steps.len()).saturating_sub(1);
+        let last = self.steps().saturating_sub(1);
         match self.step {
             Some(step) if self.playing && step < last => self.step = Some(step + 1),
             _ => self.playing = false,
@@ -318,6 +345,16 @@ impl Model {
         if std::mem::take(&mut self.help) {
             return Vec::new();
         }
+        // What changes the tree shows it again.
+        let mut asks = match key {
+            KeyCode::Char('c' | '.' | 's' | 'w' | 'o' | '[' | ']' | 'r') | KeyCode::Esc => self.end_trace(),
+            _ => Vec::new(),
+        };
+        asks.extend(self.pressed(key));
+        asks
+    }
+
+    fn pressed(&mut self, key: KeyCode) -> Vec<Ask> {
         match key {
             KeyCode::Char('q') => return vec![Ask::Quit],
             KeyCode::Char('?') | KeyCode::F(1) => self.help = true,
@@ -328,6 +365,7 @@ impl Model {
                 self.focus = Pane::ALL.get(at - 1).copied().unwrap_or(self.focus);
             }
             KeyCode::Char('z') => self.zoom = !self.zoom,
+            KeyCode::Char('/') if self.trace.is_some() => self.prompt = Some((Prompt::Only, String::new())),
             KeyCode::Char('/') => self.prompt = Some((Prompt::Search, String::new())),
             KeyCode::Char('m') => self.prompt = Some((Prompt::Mount, String::new())),
             KeyCode::Char('x') => {
@@ -336,7 +374,8 @@ impl Model {
             }
             KeyCode::Char('[') => return self.go(self.count.saturating_sub(1)),
             KeyCode::Char(']') => return self.go(self.count + 1),
-            KeyCode::Char('t') => return self.trace(),
+            KeyCode::Char('t') => return self.begin_trace(),
+            KeyCode::Char('r') => return self.again(),
             KeyCode::Char('g') => self.go_to_served(),
             KeyCode::Char('p') => {
                 self.focus = Pane::Walk;
@@ -416,16 +455,49 @@ impl Model {
         // A turn of its own: a search that is given up must not add to the next one.
         self.searches += 1;
         let turn = self.searches;
-        self.list = Some(List { title, hits: Vec::new(), done: false, cursor: 0, turn });
+        self.list = Some(List { title, hits: Vec::new(), done: false, cursor: 0, eager: false, turn });
         self.focus = Pane::Tree;
         turn
     }
 
-    fn trace(&mut self) -> Vec<Ask> {
-        let on = self.events.is_none();
-        self.events = on.then(Vec::new);
+    /// Listens to the live mount, whose layers are all looked at; or no longer.
+    fn begin_trace(&mut self) -> Vec<Ask> {
+        if self.trace.is_some() {
+            return self.end_trace();
+        }
+        let mut asks = if self.only.is_some() || self.count < self.layers.len() {
+            (self.count, self.only) = (self.layers.len(), None);
+            self.again()
+        } else {
+            Vec::new()
+        };
         self.searches += 1;
-        vec![Ask::Trace { turn: self.searches, on }]
+        (self.list, self.step, self.focus) = (None, None, Pane::Tree);
+        self.trace = Some(Trace::new(self.searches));
+        asks.push(Ask::Trace { turn: self.searches, on: true });
+        asks
+    }
+
+    fn end_trace(&mut self) -> Vec<Ask> {
+        let ended = self.trace.take();
+        self.step = None;
+        ended.map(|trace| Ask::Trace { turn: trace.turn, on: false }).into_iter().collect()
+    }
+
+    /// Takes in operations; what is chosen among them is looked at as it is now.
+    fn traced(&mut self, turn: u64, batch: Batch) -> Vec<Ask> {
+        let Some(trace) = self.trace.as_mut().filter(|trace| trace.turn == turn) else { return Vec::new() };
+        trace.add(batch);
+        if !trace.follows {
+            return Vec::new();
+        }
+        let path = trace.path();
+        path.map(|path| self.look_at(path)).unwrap_or_default()
+    }
+
+    /// Looks at a path, again if it is the one that is looked at: it may have changed.
+    fn look_at(&mut self, path: RelPath) -> Vec<Ask> {
+        if self.path == path { vec![self.look(None)] } else { self.choose(path) }
     }
 
     fn type_on(&mut self, kind: Prompt, mut typed: String, key: KeyCode) -> Vec<Ask> {
@@ -441,10 +513,16 @@ impl Model {
     }
 
     fn typed(&mut self, kind: Prompt, typed: String) -> Vec<Ask> {
-        if typed.is_empty() {
+        if typed.is_empty() && kind != Prompt::Only {
             return Vec::new();
         }
         match kind {
+            Prompt::Only => {
+                if let Some(trace) = &mut self.trace {
+                    trace.only(&typed);
+                }
+                Vec::new()
+            }
             Prompt::Search => {
                 let turn = self.list(format!("/{}", Escaped(typed.as_bytes())));
                 vec![Ask::Search { turn, count: self.count, text: typed }]
@@ -458,129 +536,5 @@ impl Model {
                 vec![Ask::Mount { count: self.count, dir: PathBuf::from(typed) }]
             }
         }
-    }
-
-    /// A key that means something else in each pane.
-    fn in_pane(&mut self, key: KeyCode) -> Vec<Ask> {
-        let by: isize = match key {
-            KeyCode::Up | KeyCode::Char('k') => -1,
-            KeyCode::Down | KeyCode::Char('j') => 1,
-            KeyCode::PageUp => -isize::try_from(self.page).unwrap_or(1),
-            KeyCode::PageDown => isize::try_from(self.page).unwrap_or(1),
-            KeyCode::Home => isize::MIN,
-            KeyCode::End => isize::MAX,
-            KeyCode::Enter | KeyCode::Right | KeyCode::Char(' ' | 'l') => return self.enter(key),
-            KeyCode::Left if self.focus == Pane::Tree => return self.leave(),
-            _ => return Vec::new(),
-        };
-        self.move_by(by)
-    }
-
-    /// Moves in the focused pane.
-    pub fn move_by(&mut self, by: isize) -> Vec<Ask> {
-        let moved = |at: usize, len: usize| at.saturating_add_signed(by).min(len.saturating_sub(1));
-        match self.focus {
-            // The topmost layer is the first line.
-            Pane::Layers => {
-                let total = self.layers.len();
-                self.layer = total - moved(total - self.layer.min(total), total);
-            }
-            Pane::Tree => return self.move_in_tree(by),
-            Pane::Versions => {
-                let len = self.details.as_ref().map_or(0, |details| details.versions.len());
-                self.version = moved(self.version, len);
-                let version = self.chosen_version();
-                return vec![self.look(version)];
-            }
-            Pane::Walk => {
-                let len = self.details.as_ref().map_or(0, |details| details.walk.steps.len());
-                self.playing = false;
-                let at = self.step.unwrap_or(if by < 0 { len } else { 0 });
-                self.step = Some(if self.step.is_none() && by > 0 { 0 } else { moved(at, len) });
-            }
-            Pane::Preview => {
-                let len = self.details.as_ref().map_or(0, |details| details.preview.len());
-                self.scroll = moved(self.scroll, len);
-            }
-        }
-        Vec::new()
-    }
-
-    fn move_in_tree(&mut self, by: isize) -> Vec<Ask> {
-        let moved = |at: usize, len: usize| at.saturating_add_signed(by).min(len.saturating_sub(1));
-        let path = match &mut self.list {
-            Some(list) => {
-                list.cursor = moved(list.cursor, list.hits.len());
-                list.hits.get(list.cursor).map(|hit| hit.path.clone())
-            }
-            None => {
-                self.cursor = moved(self.cursor, self.tree.lines().len());
-                self.tree.lines().get(self.cursor).and_then(|line| self.tree.path(line))
-            }
-        };
-        path.map(|path| self.choose(path)).unwrap_or_default()
-    }
-
-    fn enter(&mut self, key: KeyCode) -> Vec<Ask> {
-        match self.focus {
-            Pane::Layers => self.go(self.layer),
-            Pane::Tree if self.list.is_some() => self.go_to_hit(),
-            Pane::Tree => {
-                let line = self.tree.lines().get(self.cursor).cloned();
-                let found = line.and_then(|line| Some((self.tree.path(&line)?, self.tree.row(&line)?.is_dir)));
-                match found {
-                    Some((path, true)) => {
-                        let asks = match self.tree.is_open(&path) && key != KeyCode::Right {
-                            true => {
-                                self.tree.close(&path);
-                                None
-                            }
-                            false => self.open(&path),
-                        };
-                        self.lay_out();
-                        asks.into_iter().collect()
-                    }
-                    Some(_) if key == KeyCode::Enter => {
-                        self.focus = Pane::Preview;
-                        Vec::new()
-                    }
-                    _ => Vec::new(),
-                }
-            }
-            Pane::Versions => {
-                self.layer = self.chosen_version().unwrap_or(self.layer);
-                self.focus = Pane::Preview;
-                Vec::new()
-            }
-            Pane::Walk => self.move_by(1),
-            Pane::Preview => Vec::new(),
-        }
-    }
-
-    /// Goes to what was found, in the tree.
-    fn go_to_hit(&mut self) -> Vec<Ask> {
-        let hit = self.list.as_ref().and_then(|list| list.hits.get(list.cursor)).map(|hit| hit.path.clone());
-        let Some(path) = hit else { return Vec::new() };
-        (self.list, self.rules.changes, self.rules.hidden) = (None, false, true);
-        let mut asks = self.choose(path);
-        asks.extend(self.reveal());
-        self.lay_out();
-        asks
-    }
-
-    /// Folds a directory, or goes to the one above.
-    fn leave(&mut self) -> Vec<Ask> {
-        if self.list.take().is_some() {
-            return Vec::new();
-        }
-        let Some(line) = self.tree.lines().get(self.cursor).cloned() else { return Vec::new() };
-        if let Some(path) = self.tree.path(&line).filter(|path| self.tree.is_open(path)) {
-            self.tree.close(&path);
-            self.lay_out();
-            return Vec::new();
-        }
-        let asks = if line.dir.is_root() { Vec::new() } else { self.choose(line.dir) };
-        self.lay_out();
-        asks
     }
 }

@@ -47,7 +47,8 @@ fn one(shell: &mut Shell, line: &[u8], code: &mut u8, context: &mut Context) -> 
             context.out.flush()?;
             e.print();
             *code = e.exit_code();
-            Ok(true)
+            // A signal ends the shell, too.
+            Ok(*code <= 128)
         }
     }
 }

@@ -1,34 +1,27 @@
-//! The terminal: entered, driven and given back, however it ends.
+//! The screen, driven: keys, the mouse, signals and answers wake it, and each time it is drawn.
 
-use std::fs::File;
-use std::io::BufWriter;
-use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use crossbeam_channel::RecvTimeoutError;
 use crossbeam_channel::Sender;
-use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
-use ratatui::crossterm::cursor;
 use ratatui::crossterm::event;
 use ratatui::crossterm::event::Event;
 use ratatui::crossterm::event::KeyEventKind;
 use ratatui::crossterm::event::KeyModifiers;
 use ratatui::crossterm::event::MouseEvent;
 use ratatui::crossterm::event::MouseEventKind;
-use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal;
 use ratatui::layout::Position;
 use ratatui::layout::Rect;
 
+use super::exchange::Exchange;
 use super::model::Model;
 use super::model::Pane;
 use super::session::Session;
+use super::terminal::Guard;
+use super::terminal::Screen;
 use super::view;
 use super::view::Theme;
 use super::work::Ask;
@@ -45,6 +38,8 @@ use crate::sys::signal_wait::Wake;
 const STEP: Duration = Duration::from_millis(70);
 /// How long a key waits for what it asked for before the screen is drawn without it.
 const PATIENCE: Duration = Duration::from_millis(15);
+/// How many parcels of operations wait to be drawn.
+const TRACED_MAX: usize = 2;
 /// Lines that the mouse's wheel moves.
 const WHEEL: isize = 3;
 
@@ -57,88 +52,6 @@ enum Input {
     Gone,
 }
 
-type Screen = Terminal<CrosstermBackend<BufWriter<Out>>>;
-
-/// What is drawn on. ratatui says on standard error, and panics if that is gone, too, when it cannot show the cursor again at its
-/// end; so a terminal that vanished takes everything, and is remembered.
-struct Out {
-    file: File,
-    gone: Arc<AtomicBool>,
-}
-
-impl Out {
-    fn quiet(&self, done: std::io::Result<usize>, len: usize) -> std::io::Result<usize> {
-        match done {
-            Err(e) if e.kind() != std::io::ErrorKind::Interrupted => {
-                self.gone.store(true, Ordering::Relaxed);
-                Ok(len)
-            }
-            other => other,
-        }
-    }
-}
-
-impl Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let done = self.file.write(bytes);
-        self.quiet(done, bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        let done = self.file.flush().map(|()| 0);
-        self.quiet(done, 0).map(drop)
-    }
-}
-
-/// The terminal in raw mode on its other page; dropping it gives it back.
-struct Guard {
-    out: OwnedFd,
-    gone: Arc<AtomicBool>,
-}
-
-impl Guard {
-    fn enter(mouse: bool) -> Result<(Self, Screen), CliError> {
-        let failed = |e: std::io::Error| CliError::new(format!("cannot use the terminal: {e}"));
-        let out = sys::open::duplicate(sys::tty::stdout()).map_err(|e| failed(e.into()))?;
-        let mut file = File::from(sys::open::duplicate(&out).map_err(|e| failed(e.into()))?);
-        restore_on_panic(&out).map_err(|e| failed(e.into()))?;
-        let guard = Self { out, gone: Arc::default() };
-        terminal::enable_raw_mode().map_err(failed)?;
-        execute!(file, terminal::EnterAlternateScreen, cursor::Hide).map_err(failed)?;
-        if mouse {
-            execute!(file, event::EnableMouseCapture).map_err(failed)?;
-        }
-        let out = BufWriter::with_capacity(1 << 16, Out { file, gone: guard.gone.clone() });
-        let screen = Terminal::new(CrosstermBackend::new(out)).map_err(failed)?;
-        Ok((guard, screen))
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        restore(&self.out);
-    }
-}
-
-/// With the terminal gone there is nothing to give back, so failures count nothing.
-fn restore(out: &OwnedFd) {
-    if let Ok(mut file) = sys::open::duplicate(out).map(File::from) {
-        execute!(file, event::DisableMouseCapture, terminal::LeaveAlternateScreen, cursor::Show).unwrap_or_default();
-    }
-    terminal::disable_raw_mode().unwrap_or_default();
-}
-
-/// What a panic says must be readable: the terminal is given back before it is said.
-fn restore_on_panic(out: &OwnedFd) -> sys::Result<()> {
-    let out = sys::open::duplicate(out)?;
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        restore(&out);
-        before(info);
-    }));
-    Ok(())
-}
-
 /// Runs the screen until the user quits, a signal comes, or the terminal is gone.
 ///
 /// # Errors
@@ -147,12 +60,12 @@ pub fn run(session: &Session, mouse: bool, theme: Theme) -> Result<(), CliError>
     let signals = Signals::block().map_err(crate::engine::Error::from)?;
     let (inputs, wakes) = crossbeam_channel::unbounded();
     let (answers, found) = crossbeam_channel::unbounded();
-    let ground =
-        Ground { image: session.image().map(str::to_owned), root: session.root().map(std::path::Path::to_owned) };
+    let (to, traced) = crossbeam_channel::bounded(TRACED_MAX);
+    let ground = Ground { image: session.image().map(str::to_owned), source: session.source().clone() };
     let (guard, mut screen) = Guard::enter(mouse)?;
-    let work = Work::start(session.full().clone(), session.word().clone(), ground, answers)?;
+    let exchange = Exchange::new(Work::start(session.full().clone(), ground, answers, to)?, found);
     listen(signals, &inputs)?;
-    let end = Loop { work, wakes, found, theme, gone: guard.gone.clone() }.run(session, &mut screen);
+    let end = Loop { exchange, wakes, traced, theme, gone: guard.gone.clone() }.run(session, &mut screen);
     // The screen's own end writes to the terminal, too.
     drop(screen);
     drop(guard);
@@ -208,21 +121,20 @@ enum End {
 }
 
 struct Loop {
-    work: Work,
+    exchange: Exchange,
     wakes: Receiver<Input>,
-    found: Receiver<Found>,
+    /// Operations on the live mount.
+    traced: Receiver<Found>,
     theme: Theme,
     /// The terminal took nothing any more.
     gone: Arc<AtomicBool>,
 }
 
 impl Loop {
-    fn run(self, session: &Session, screen: &mut Screen) -> End {
+    fn run(mut self, session: &Session, screen: &mut Screen) -> End {
         let (mut model, asks) = Model::new(session);
-        if let Some(end) = self.ask(asks) {
-            return end;
-        }
-        self.take(&mut model, true);
+        self.exchange.ask(asks);
+        self.exchange.take(&mut model, PATIENCE);
         loop {
             let Ok(area) = screen.size().map(|size| Rect::new(0, 0, size.width, size.height)) else { return End::Gone };
             model.page = view::page(area, &model);
@@ -230,77 +142,62 @@ impl Loop {
             if !drawn || self.gone.load(Ordering::Relaxed) {
                 return End::Gone;
             }
-            let limit = if model.playing { STEP } else { Duration::from_secs(3600) };
-            crossbeam_channel::select! {
-                recv(self.wakes) -> input => {
-                    let Ok(input) = input else { return End::Gone };
-                    if let Some(end) = self.input(&mut model, input, area) {
-                        return end;
-                    }
-                    // Keys that are held down come faster than a slow terminal draws.
-                    while let Ok(input) = self.wakes.try_recv() {
-                        if let Some(end) = self.input(&mut model, input, area) {
-                            return end;
-                        }
-                    }
-                    self.take(&mut model, true);
-                }
-                recv(self.found) -> found => {
-                    let Ok(found) = found else { return End::Gone };
-                    if let Some(end) = self.ask(model.found(found)) {
-                        return end;
-                    }
-                    self.take(&mut model, false);
-                }
-                default(limit) => model.tick(),
+            if let Some(end) = self.wait(&mut model, area) {
+                return end;
             }
         }
     }
 
-    /// Takes in what was answered; with `patient` waits a little for the first.
-    fn take(&self, model: &mut Model, patient: bool) {
-        let end = crate::env::monotonic() + PATIENCE;
-        loop {
-            let left = end.saturating_duration_since(crate::env::monotonic());
-            let answer = if patient { self.found.recv_timeout(left) } else { self.found.recv_timeout(Duration::ZERO) };
-            match answer {
-                // An answer never asks for the end.
-                Ok(found) => {
-                    let _ = self.ask(model.found(found));
+    /// Waits for something to come, and takes in all that came with it.
+    fn wait(&mut self, model: &mut Model, area: Rect) -> Option<End> {
+        let limit = if model.playing { STEP } else { Duration::from_secs(3600) };
+        crossbeam_channel::select! {
+            recv(self.wakes) -> input => {
+                let Ok(input) = input else { return Some(End::Gone) };
+                // Keys that are held down come faster than a slow terminal draws.
+                let mut next = Some(input);
+                while let Some(input) = next {
+                    if let Some(end) = self.input(model, input, area) {
+                        return Some(end);
+                    }
+                    next = self.wakes.try_recv().ok();
                 }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+                self.exchange.take(model, PATIENCE);
             }
-            if left.is_zero() || !patient && !model.tree.is_loading() && self.found.is_empty() {
-                return;
+            recv(self.exchange.found) -> found => {
+                let Ok(found) = found else { return Some(End::Gone) };
+                self.exchange.found(model, found);
+                self.exchange.take(model, if model.tree.is_loading() { PATIENCE } else { Duration::ZERO });
             }
-        }
-    }
-
-    fn ask(&self, asks: Vec<Ask>) -> Option<End> {
-        for ask in asks {
-            if ask == Ask::Quit {
-                return Some(End::Quit);
+            recv(self.traced) -> found => {
+                let Ok(found) = found else { return Some(End::Gone) };
+                self.exchange.found(model, found);
+                self.exchange.take(model, PATIENCE);
             }
-            self.work.ask(ask);
+            default(limit) => model.tick(),
         }
         None
     }
 
-    fn input(&self, model: &mut Model, input: Input, area: Rect) -> Option<End> {
-        match input {
-            Input::Gone => Some(End::Gone),
+    fn input(&mut self, model: &mut Model, input: Input, area: Rect) -> Option<End> {
+        let asks = match input {
+            Input::Gone => return Some(End::Gone),
             // Ctrl-C is a key in raw mode; the signal comes from outside.
-            Input::Signal(signal) => Some(End::Signal(signal)),
+            Input::Signal(signal) => return Some(End::Signal(signal)),
             Input::Terminal(Event::Key(key)) if key.kind != KeyEventKind::Release => {
-                self.ask(model.key(key.code, key.modifiers.contains(KeyModifiers::CONTROL)))
+                model.key(key.code, key.modifiers.contains(KeyModifiers::CONTROL))
             }
-            Input::Terminal(Event::Mouse(mouse)) => self.ask(self.mouse(model, mouse, area)),
-            Input::Terminal(_) => None,
-        }
+            Input::Terminal(Event::Mouse(mouse)) => self.mouse(model, mouse, area),
+            Input::Terminal(_) => Vec::new(),
+        };
+        self.exchange.ask(asks).then_some(End::Quit)
     }
 
     fn mouse(&self, model: &mut Model, mouse: MouseEvent, area: Rect) -> Vec<Ask> {
         let at = Position::new(mouse.column, mouse.row);
+        if !matches!(mouse.kind, MouseEventKind::Down(_) | MouseEventKind::ScrollDown | MouseEventKind::ScrollUp) {
+            return Vec::new();
+        }
         let found = view::panes(area, model).into_iter().find(|(_, rect)| rect.contains(at));
         let Some((pane, rect)) = found else { return Vec::new() };
         model.focus = pane;
@@ -310,9 +207,10 @@ impl Loop {
             MouseEventKind::Down(_) => {
                 let (cursor, len) = match pane {
                     Pane::Layers => (model.layers.len().saturating_sub(model.layer), model.layers.len()),
-                    Pane::Tree => match &model.list {
-                        Some(list) => (list.cursor, list.hits.len()),
-                        None => (model.cursor, model.tree.lines().len()),
+                    Pane::Tree => match (&model.trace, &model.list) {
+                        (Some(trace), _) => (trace.cursor, trace.lines.len()),
+                        (None, Some(list)) => (list.cursor, list.hits.len()),
+                        (None, None) => (model.cursor, model.tree.lines().len()),
                     },
                     Pane::Versions => {
                         (model.version, model.details.as_ref().map_or(0, |details| details.versions.len()))

@@ -1,9 +1,9 @@
 //! What is debugged: the stack, how many of its layers are looked at, and what can be done with it. Shared by screen and shell.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 
+use super::live::Source;
 use crate::cli::error::CliError;
 use crate::engine;
 use crate::engine::extract;
@@ -22,15 +22,14 @@ pub struct Session {
     /// Owns what was unpacked for the look.
     target: Target,
     here: Subject,
-    word: OsString,
-    root: Option<PathBuf>,
+    source: Source,
 }
 
 impl Session {
-    /// All of `target`, which the user called `word`.
-    pub fn new(target: Target, word: OsString, root: Option<PathBuf>) -> Self {
+    /// All of `target`, which the user called by the word of `source`.
+    pub fn new(target: Target, source: Source) -> Self {
         let here = target.subject.clone();
-        Self { target, here, word, root }
+        Self { target, here, source }
     }
 
     /// The part that is looked at.
@@ -43,9 +42,9 @@ impl Session {
         &self.target.subject
     }
 
-    /// The user's word for it.
-    pub fn word(&self) -> &OsString {
-        &self.word
+    /// What may be mounted.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// The path that was asked for.
@@ -71,17 +70,12 @@ impl Session {
 
     /// Mounts the looked-at layers, read-only, on an empty directory.
     pub fn mount(&self, dir: &Path) -> Result<(), CliError> {
-        mount(self.target.image.as_deref(), (self.at(), self.total()), self.root.as_deref(), dir)
+        mount(self.target.image.as_deref(), (self.at(), self.total()), self.source.root.as_deref(), dir)
     }
 
     /// What is needed to do so elsewhere.
     pub fn image(&self) -> Option<&str> {
         self.target.image.as_deref()
-    }
-
-    /// Where the store lies, if the user said so.
-    pub fn root(&self) -> Option<&Path> {
-        self.root.as_deref()
     }
 }
 

@@ -1,7 +1,6 @@
 //! The screen and the shell on a stack in memory: keys go in, the picture must be that of `tests/golden/debug/`. With
 //! `MICA_UPDATE_GOLDEN` set the pictures are drawn anew, to be looked at and committed.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +8,8 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 
+use super::exchange::Exchange;
+use super::live::Source;
 use super::model::Model;
 use super::session::Session;
 use super::shell::Next;
@@ -19,6 +20,7 @@ use super::work::Ask;
 use super::work::Found;
 use super::work::Ground;
 use super::work::Hit;
+use super::work::Work;
 use super::work::answer;
 use crate::engine::target::Target;
 use crate::explain::Subject;
@@ -72,7 +74,7 @@ fn subject() -> Subject {
 }
 
 fn session() -> Session {
-    Session::new(Target::new(subject(), b"/".to_vec()), OsString::from("crafted:1"), None)
+    Session::new(Target::new(subject(), b"/".to_vec()), Source { word: Some("crafted:1".into()), root: None })
 }
 
 /// The screen without a terminal: what is asked is answered at once.
@@ -107,7 +109,7 @@ impl Desk {
                 // Nothing is written for a test of keys.
                 Ask::Extract { .. } => {}
                 other => {
-                    let ground = Ground { image: None, root: None };
+                    let ground = Ground { image: None, source: Source::default() };
                     if let Err(e) = answer(&self.full, &ground, other, &mut None, &mut |one| found.push(one)) {
                         found.push(Found::Said(e));
                     }
@@ -220,6 +222,41 @@ fn a_path_stays_chosen_while_time_moves() {
     assert_eq!(desk.model.count, 0);
     desk.keys("q");
     assert!(desk.quit);
+}
+
+/// A frame that waited although all was answered would wait for an hour here; what was passed by is answered, too.
+#[test]
+fn no_frame_waits_for_what_is_there() {
+    let hour = std::time::Duration::from_secs(3600);
+    let (answers, found) = crossbeam_channel::unbounded();
+    let (traced, _operations) = crossbeam_channel::bounded(1);
+    let ground = Ground { image: None, source: Source::default() };
+    let mut exchange = Exchange::new(Work::start(subject(), ground, answers, traced).unwrap(), found);
+    let (mut model, asks) = Model::new(&session());
+    exchange.ask(asks);
+    assert!(exchange.take(&mut model, hour) && model.details.is_some() && !model.tree.is_loading());
+    for key in "ljjjkk[[[]]]hd".chars() {
+        let asks = model.key(KeyCode::Char(key), false);
+        assert!(!exchange.ask(asks));
+    }
+    assert!(exchange.take(&mut model, hour), "all is answered");
+    assert_eq!(model.details.as_ref().unwrap().path, model.path);
+    // A key that asks nothing waits for nothing.
+    assert!(exchange.ask(model.key(KeyCode::Char('?'), false)) || exchange.take(&mut model, hour));
+}
+
+#[test]
+fn enter_goes_to_what_a_search_finds_later() {
+    let mut desk = Desk::new();
+    let asks = "/motd\n\n".chars().flat_map(|c| {
+        let key = if c == '\n' { KeyCode::Enter } else { KeyCode::Char(c) };
+        desk.model.key(key, false)
+    });
+    let asks: Vec<Ask> = asks.collect();
+    assert!(desk.model.list.is_some(), "nothing was found yet");
+    desk.answer(asks);
+    assert!(desk.model.list.is_none());
+    assert_eq!(desk.model.path.to_string(), "/etc/motd");
 }
 
 fn said(shell: &mut Shell, line: &str) -> (String, u8) {

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
@@ -24,7 +25,7 @@ struct Listing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// The directory in which it lies.
-    pub dir: RelPath,
+    pub dir: Arc<RelPath>,
     /// Which of its rows.
     pub row: usize,
     /// How deep.
@@ -57,7 +58,7 @@ impl Tree {
 
     /// The row of a line.
     pub fn row(&self, line: &Line) -> Option<&Row> {
-        self.listings.get(&line.dir)?.rows.get(line.row)
+        self.listings.get(&*line.dir)?.rows.get(line.row)
     }
 
     /// The path of a line.
@@ -134,7 +135,7 @@ impl Tree {
         path: &RelPath,
         rules: Rules,
         sizes: Option<&BTreeMap<RelPath, Usage>>,
-    ) -> Option<(RelPath, std::vec::IntoIter<usize>)> {
+    ) -> Option<(Arc<RelPath>, std::vec::IntoIter<usize>)> {
         let listing = self.listings.get(path).filter(|listing| listing.open)?;
         let fits = |row: &Row| (!rules.changes || row.change.is_some()) && (rules.hidden || row.shine == Shine::Shown);
         let fitting = listing.rows.iter().enumerate().filter(|(_, row)| fits(row));
@@ -142,14 +143,15 @@ impl Tree {
         if rules.by_size {
             order.sort_by_cached_key(|at| Reverse(listing.rows.get(*at).map(|row| size_of_row(path, row, sizes))));
         }
-        Some((path.clone(), order.into_iter()))
+        Some((Arc::new(path.clone()), order.into_iter()))
     }
 
     /// Where the line of a path is.
     pub fn find(&self, path: &RelPath) -> Option<usize> {
         let (dir, name) = path.split_last()?;
-        let name: NameBuf = name.to_buf();
-        self.lines.iter().position(|line| line.dir == dir && self.row(line).is_some_and(|row| row.name == name))
+        let (name, rows): (NameBuf, _) = (name.to_buf(), &self.listings.get(&dir)?.rows);
+        let row = rows.iter().position(|row| row.name == name)?;
+        self.lines.iter().position(|line| line.row == row && *line.dir == dir)
     }
 }
 

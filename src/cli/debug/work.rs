@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use crossbeam_channel::Sender;
@@ -13,19 +14,23 @@ use super::facts::How;
 use super::facts::Row;
 use super::facts::Stacks;
 use super::live;
+use super::marks::Mark;
+use super::marks::marks;
 use super::session;
-use super::shell::marks;
 use crate::explain;
 use crate::explain::Subject;
 use crate::explain::layers::Has;
 use crate::explain::layers::walk;
 use crate::explain::usage;
 use crate::explain::usage::Report;
+use crate::live::Filter;
 use crate::path::Escaped;
 use crate::path::RelPath;
 
 /// The most paths that a search lists.
 const HITS_MAX: usize = 10_000;
+/// How often it is looked whether anybody still wants to know what a mount does.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What the model wants to know, or to be done. `turn` comes back with the answer; answers of former turns are not wanted any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,16 @@ pub enum Ask {
     Quit,
 }
 
+impl Ask {
+    /// The turn of what the reader answers; it has no use for what belongs to an older one.
+    fn turn(&self) -> Option<u64> {
+        match self {
+            Ask::List { turn, .. } | Ask::Look { turn, .. } => Some(*turn),
+            _ => None,
+        }
+    }
+}
+
 /// A path that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
@@ -72,8 +87,12 @@ pub enum Found {
     Sizes { turn: u64, report: Box<Report> },
     /// Paths; more come until `done`.
     Hits { turn: u64, hits: Vec<Hit>, done: bool },
-    /// An operation on the live mount.
-    Event(live::Event),
+    /// Operations on the live mount.
+    Traced { turn: u64, batch: live::Batch },
+    /// Nobody can listen to the mount, and why.
+    Untraced { turn: u64, why: String },
+    /// The reader has done one of the things that it was asked.
+    Done,
     /// Something that was done, or could not be.
     Said(String),
 }
@@ -83,8 +102,10 @@ pub enum Found {
 pub struct Work {
     reader: Sender<Ask>,
     answers: Sender<Found>,
+    /// Where operations go: it holds few, so a screen that is slow makes the listener slow, and the server counts what is lost.
+    traced: Sender<Found>,
     full: Subject,
-    word: std::ffi::OsString,
+    ground: Ground,
     /// The turn that long walks work for: sizes, searches, traces.
     wanted: [Arc<AtomicU64>; 3],
 }
@@ -94,8 +115,8 @@ pub struct Work {
 pub struct Ground {
     /// The image of the store, if it is one.
     pub image: Option<String>,
-    /// The store that the user named.
-    pub root: Option<PathBuf>,
+    /// The store that the user named, and what may be mounted already.
+    pub source: live::Source,
 }
 
 impl Work {
@@ -105,18 +126,18 @@ impl Work {
     /// When there can be no more threads.
     pub fn start(
         full: Subject,
-        word: std::ffi::OsString,
         ground: Ground,
         answers: Sender<Found>,
+        traced: Sender<Found>,
     ) -> std::io::Result<Self> {
         let (reader, asks) = crossbeam_channel::unbounded();
-        let (subject, to) = (full.clone(), answers.clone());
-        std::thread::Builder::new().name("reader".to_owned()).spawn(move || read(&subject, &ground, &asks, &to))?;
-        Ok(Self { reader, answers, full, word, wanted: Default::default() })
+        let (subject, to, theirs) = (full.clone(), answers.clone(), ground.clone());
+        std::thread::Builder::new().name("reader".to_owned()).spawn(move || read(&subject, &theirs, &asks, &to))?;
+        Ok(Self { reader, answers, traced, full, ground, wanted: Default::default() })
     }
 
-    /// Has something done; the answer comes by the channel.
-    pub fn ask(&self, ask: Ask) {
+    /// Has something done; the answer comes by the channel. Whether the reader does it, and says [`Found::Done`].
+    pub fn ask(&self, ask: Ask) -> bool {
         match ask {
             Ask::Sizes { turn, count } => self.long(0, turn, count, sizes),
             Ask::Search { turn, count, text } => {
@@ -125,8 +146,28 @@ impl Work {
             }
             Ask::Whiteouts { turn, count } => self.long(1, turn, count, whiteouts),
             Ask::Trace { turn, on } => self.trace(turn, on),
+            // They may take long, and nobody waits for them: the reader goes on.
+            job @ (Ask::Extract { .. } | Ask::Mount { .. }) => self.aside(job),
             // The reader ends only with this.
-            other => drop(self.reader.send(other)),
+            other => return self.reader.send(other).is_ok(),
+        }
+        false
+    }
+
+    fn aside(&self, job: Ask) {
+        let (full, ground, answers) = (self.full.clone(), self.ground.clone(), self.answers.clone());
+        let run = move || {
+            let mut tell = |found| answers.send(found).unwrap_or_default();
+            if let Err(e) = answer(&full, &ground, job, &mut None, &mut tell) {
+                tell(Found::Said(e));
+            }
+        };
+        self.spawn("job", run);
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) {
+        if let Err(e) = std::thread::Builder::new().name(name.to_owned()).spawn(run) {
+            self.answers.send(Found::Said(format!("no thread for it: {e}"))).unwrap_or_default();
         }
     }
 
@@ -142,14 +183,15 @@ impl Work {
         let (full, answers) = (self.full.clone(), self.answers.clone());
         let run = move || {
             let task = Task { turn, count, wanted, answers };
+            if !task.is_wanted() {
+                return;
+            }
             match full.first(count).and_then(|here| job(&here, &task)) {
                 Ok(()) | Err(explain::Error::Stopped) => {}
                 Err(e) => task.tell(Found::Said(e.to_string())),
             }
         };
-        if let Err(e) = std::thread::Builder::new().name("walk".to_owned()).spawn(run) {
-            self.answers.send(Found::Said(format!("no thread for it: {e}"))).unwrap_or_default();
-        }
+        self.spawn("walk", run);
     }
 
     fn trace(&self, turn: u64, on: bool) {
@@ -158,27 +200,24 @@ impl Work {
         if !on {
             return;
         }
-        let said = |what: String| self.answers.send(Found::Said(what)).unwrap_or_default();
-        let mut feed = match live::open(&self.word) {
-            Ok(feed) => feed,
-            Err(e) => return said(e.message()),
-        };
-        let (wanted, answers) = (wanted.clone(), self.answers.clone());
+        let (wanted, to, source) = (wanted.clone(), self.traced.clone(), self.ground.source.clone());
         let run = move || {
-            while wanted.load(Ordering::Relaxed) == turn {
-                let found = match feed.next(std::time::Duration::from_millis(200)) {
-                    Ok(None) => continue,
-                    Ok(Some(event)) => Found::Event(event),
-                    Err(e) => return answers.send(Found::Said(e.message())).unwrap_or_default(),
-                };
-                if answers.send(found).is_err() {
-                    return;
+            let tell = |batch| to.send(Found::Traced { turn, batch }).is_ok();
+            let done = source.open(&Filter::default()).and_then(|mut feed| {
+                // An empty one says that the listening has begun.
+                let mut goes_on = tell(live::Batch::default());
+                while goes_on && wanted.load(Ordering::Relaxed) == turn {
+                    let batch = feed.next(LOOK)?;
+                    goes_on = batch.ended.is_none();
+                    goes_on &= batch.is_empty() || tell(batch);
                 }
+                Ok(())
+            });
+            if let Err(e) = done {
+                to.send(Found::Untraced { turn, why: e.message() }).unwrap_or_default();
             }
         };
-        if let Err(e) = std::thread::Builder::new().name("trace".to_owned()).spawn(run) {
-            said(format!("no thread for it: {e}"));
-        }
+        self.spawn("trace", run);
     }
 }
 
@@ -225,11 +264,7 @@ fn search(here: &Subject, task: &Task, text: &str) -> explain::Result<()> {
 
 fn whiteouts(here: &Subject, task: &Task) -> explain::Result<()> {
     gather(here, task, &mut |folder, entry, out| {
-        let hit = |mark: super::shell::Mark| Hit {
-            path: mark.path,
-            layer: task.count.saturating_sub(mark.layer),
-            note: mark.word,
-        };
+        let hit = |mark: Mark| Hit { path: mark.path, layer: task.count.saturating_sub(mark.layer), note: mark.word };
         out.extend(marks(folder, entry).into_iter().map(hit));
     })
 }
@@ -267,14 +302,14 @@ fn read(full: &Subject, ground: &Ground, asks: &Receiver<Ask>, answers: &Sender<
         waiting.extend(asks.try_iter());
         // Whoever moves on does not wait for the details of what was passed by.
         let last = waiting.iter().rposition(|ask| matches!(ask, Ask::Look { .. }));
+        let newest = waiting.iter().filter_map(Ask::turn).max();
         for (at, ask) in waiting.into_iter().enumerate() {
-            if matches!(ask, Ask::Look { .. }) && last != Some(at) {
-                continue;
-            }
             let mut tell = |found| answers.send(found).unwrap_or_default();
-            if let Err(e) = answer(full, ground, ask, &mut stacks, &mut tell) {
+            let passed_by = matches!(ask, Ask::Look { .. }) && last != Some(at) || ask.turn() < newest;
+            if !passed_by && let Err(e) = answer(full, ground, ask, &mut stacks, &mut tell) {
                 tell(Found::Said(e));
             }
+            tell(Found::Done);
         }
     }
 }
@@ -320,7 +355,7 @@ pub fn answer(
         }
         Ask::Mount { count, dir } => {
             let image = ground.image.as_deref();
-            session::mount(image, (count, full.layers().len()), ground.root.as_deref(), &dir)
+            session::mount(image, (count, full.layers().len()), ground.source.root.as_deref(), &dir)
                 .map_err(|e| e.message())?;
             tell(Found::Said(format!("mounted on {}", Escaped(dir.as_os_str().as_encoded_bytes()))));
             Ok(())

@@ -29,7 +29,9 @@ const KEYS: &[(&str, &str)] = &[
     ("h  d", "hexdump; differences from the version below"),
     ("x", "extract the path to a new place"),
     ("m", "mount the layers that are looked at"),
-    ("t", "operations of the live mount; no longer"),
+    ("t", "trace the live mount: operations, each with its walk"),
+    ("  in it", "arrows hold and choose, space goes on, / filters"),
+    ("r", "read the layers again: a live mount changes"),
     ("q  Ctrl-C", "quit"),
 ];
 
@@ -37,6 +39,7 @@ const KEYS: &[(&str, &str)] = &[
 pub fn line(model: &Model) -> String {
     let here = match model.focus {
         Pane::Layers => "Enter look o only",
+        Pane::Tree if model.trace.is_some() => "arrows choose space hold Enter go Esc tree",
         Pane::Tree if model.list.is_some() => "Enter go Esc tree",
         Pane::Tree => "Enter open",
         Pane::Versions => "Enter show",

@@ -3,6 +3,7 @@
 mod help;
 mod layers;
 mod preview;
+mod trace;
 mod tree;
 mod versions;
 mod walk;
@@ -25,6 +26,8 @@ use unicode_width::UnicodeWidthChar;
 use super::model::Model;
 use super::model::Pane;
 use super::model::Prompt;
+use super::trace::Trace;
+use crate::path::Escaped;
 
 /// Below this width or height only the focused pane is drawn.
 const SMALL: (u16, u16) = (60, 16);
@@ -159,9 +162,12 @@ fn title(model: &Model, theme: Theme, width: usize) -> Paragraph<'static> {
         (None, true) => format!("{} layers", model.count),
         (None, false) => format!("the lowest {} of {} layers", model.count, model.layers.len()),
     };
-    let front = format!(" mica debug  {}  {layers}  ", model.title);
-    let path = model.path.to_string();
-    let text = fit(&format!("{front}{path}"), width);
+    // Of what is too long, the end of the path says most, and of the target's name the end, too.
+    let path = format!("  {layers}  {}", model.path);
+    let front = " mica debug  ";
+    let room = width.saturating_sub(front.len() + columns(&path)).max(12);
+    let text = tail(&format!("{}{path}", tail(&model.title, room)), width.saturating_sub(front.len()));
+    let text = fit(&format!("{front}{text}"), width);
     Paragraph::new(text).style(theme.style(Tone::Strong).add_modifier(Modifier::REVERSED))
 }
 
@@ -177,11 +183,12 @@ fn last_line(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
     };
     let front = match kind {
         Prompt::Search => "search: ",
+        Prompt::Only => "only paths with: ",
         Prompt::Extract => "extract to: ",
         Prompt::Mount => "mount on: ",
     };
     // What is typed may be longer than the line: its end counts.
-    let typed = crate::path::Escaped(typed.as_bytes()).to_string();
+    let typed = Escaped(typed.as_bytes()).to_string();
     let tail = tail(&typed, width.saturating_sub(front.len() + 1));
     let text = format!("{front}{tail}");
     let x = area.x + u16::try_from(columns(&text)).unwrap_or(area.width).min(area.width.saturating_sub(1));
@@ -189,10 +196,25 @@ fn last_line(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
     frame.set_cursor_position(Position::new(x, area.y));
 }
 
+fn trace_title(trace: &Trace) -> String {
+    let lost = if trace.lost > 0 { format!(", {} lost", trace.lost) } else { String::new() };
+    let text = if trace.text.is_empty() { String::new() } else { format!(" /{}", Escaped(trace.text.as_bytes())) };
+    if !trace.listens {
+        return "2 Trace ...".to_owned();
+    }
+    let state = match (trace.ended, trace.follows) {
+        (true, _) => " (ended)",
+        (false, true) => "",
+        (false, false) => " (held)",
+    };
+    format!("2 Trace: {} told{lost}{text}{state}", trace.told)
+}
+
 fn framed(frame: &mut Frame<'_>, rect: Rect, pane: Pane, model: &Model, theme: Theme) -> Rect {
     let focused = model.focus == pane;
     let name = match pane {
         Pane::Layers => "1 Layers".to_owned(),
+        Pane::Tree if model.trace.is_some() => model.trace.as_ref().map(trace_title).unwrap_or_default(),
         Pane::Tree => match (&model.list, model.tree.is_loading()) {
             (Some(list), _) => format!("2 {}: {}{}", list.title, list.hits.len(), if list.done { "" } else { " ..." }),
             (None, true) => "2 Tree ...".to_owned(),
@@ -200,7 +222,10 @@ fn framed(frame: &mut Frame<'_>, rect: Rect, pane: Pane, model: &Model, theme: T
             (None, false) => "2 Tree".to_owned(),
         },
         Pane::Versions => "3 Versions".to_owned(),
-        Pane::Walk => "4 Walk".to_owned(),
+        Pane::Walk => match model.trace.as_ref().and_then(|trace| trace.event()) {
+            Some(event) => format!("4 Walk of this {}", event.op.name()),
+            None => "4 Walk".to_owned(),
+        },
         Pane::Preview => match model.how {
             super::facts::How::Text => "5 Preview".to_owned(),
             super::facts::How::Hex => "5 Hexdump".to_owned(),

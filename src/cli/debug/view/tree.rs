@@ -19,11 +19,8 @@ use crate::sys::attr::Kind;
 /// Draws it.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
     let width = usize::from(area.width);
-    if let Some(events) = &model.events {
-        let last = events.len().checked_sub(1);
-        return super::list(frame, area, events.len(), last, |at| {
-            Line::from(fit(events.get(at).map_or("", String::as_str), width))
-        });
+    if let Some(trace) = &model.trace {
+        return super::trace::draw(frame, area, trace, theme);
     }
     if let Some(list) = &model.list {
         return found(frame, area, model, list, theme);

@@ -13,6 +13,7 @@ use crate::cli::debug::facts::Cell;
 use crate::cli::debug::facts::Step;
 use crate::cli::debug::facts::Walk;
 use crate::cli::debug::model::Model;
+use crate::cli::trace_text;
 
 /// From how many layers on a run that says nothing is one line.
 const RUN_MIN: usize = 3;
@@ -32,7 +33,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
     if height < 3 {
         return;
     }
-    let walk = &details.walk;
+    let Some(walk) = &model.walk() else { return };
     let lit = model.step.unwrap_or(usize::MAX);
     let rows = rows(walk, model.count);
     // Symlinks have names, too, and no column of answers; the last names are those that count.
@@ -56,8 +57,10 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
         }
         frame.render_widget(Line::from(spans), Rect { y, height: 1, ..body });
     }
+    let told = model.trace.as_ref().and_then(|trace| trace.event());
     let note = match (walk.steps.get(lit), details.about.first()) {
         (Some(step), _) => format!("{}/{} {}", lit + 1, walk.steps.len(), step.note),
+        (None, _) if told.is_some() => told.map(trace_text::result).unwrap_or_default(),
         (None, Some(about)) if details.served.is_none() => about.clone(),
         (None, _) => format!("{} steps; p plays them", walk.steps.len()),
     };
