@@ -23,7 +23,7 @@ declare -A JOB_TITLES=(
 {
   JOB_apt_install='
 export DEBIAN_FRONTEND=noninteractive
-apt-get install -y --no-install-recommends --no-download -o APT::Sandbox::User=root /jobs/debs/*.deb </dev/null
+apt-get install -y --no-install-recommends -o APT::Sandbox::User=root /jobs/debs/*.deb </dev/null
 dpkg -s emacs-nox php-cli nginx-light vim >/dev/null'
   JOB_git='
 git clone -q /jobs/repository.git /work/clone && cd /work/clone

@@ -278,6 +278,7 @@ printf "#!/bin/sh\nexit 101\n" >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/pol
 mkdir -p /etc/postgresql-common && echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
 apt-get update
 apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io gcc libc6-dev make bzip2 git rsync sqlite3 python3 python3-setuptools python3-pip postgresql npm
+apt-get clean
 mkdir -p /jobs/debs /jobs/source /jobs/npm
 cd /jobs/debs
 # What `apt-get install` is to install, with all that it needs beside what is here.
