@@ -27,12 +27,18 @@ WORKLOADS=() TOOLS=()
 
 # measure TOOL WORKLOAD COMMAND...: runs it once and keeps how long it took.
 measure() {
-  local took key="$1 $2"
+  local took
   timed took "${@:3}"
+  keep_figure "$1" "$2" "$took"
+}
+
+# keep_figure TOOL WORKLOAD MILLISECONDS
+keep_figure() {
+  local key="$1 $2"
   [[ " ${TOOLS[*]} " = *" $1 "* ]] || TOOLS+=("$1")
   [[ "|$(IFS='|' && printf '%s' "${WORKLOADS[*]}")|" = *"|$2|"* ]] || WORKLOADS+=("$2")
-  FIGURES[$key]+=" $took"
-  note "$2: $1 $took ms"
+  FIGURES[$key]+=" $3"
+  note "$2: $1 $3 ms"
 }
 
 # cell TOOL WORKLOAD: the median, or a dash.

@@ -253,3 +253,67 @@ recipe_deep() {
     rm -rf "$tree"
   done
 }
+
+# What `scripts/bench jobs` works with: jobs.tools.tar, the layer above debian-base.tar, in the kernel's overlay form. It has compilers,
+# git, databases, npm, and in /jobs what they work on. No job needs a network.
+recipe_jobs() {
+  local root=$1/root dir
+  debian_base || die "jobs needs Debian's mirror"
+  mkdir -p "$1"/{base,upper,work,root,out}
+  tar -C "$1/base" --numeric-owner --xattrs --xattrs-include='*' -xpf "$MICA_FIXTURES/debian-base.tar"
+  mount -t overlay overlay -o "lowerdir=$1/base,upperdir=$1/upper,workdir=$1/work" "$root" || die "jobs needs the kernel's overlayfs"
+  for dir in proc dev; do mount --rbind --make-rslave "/$dir" "$root/$dir"; done
+  cp /etc/resolv.conf "$root/etc/resolv.conf"
+  printf 'deb %s %s main\ndeb-src %s %s main\n' "$(mirror)" $SUITE "$(mirror)" $SUITE >"$root/etc/apt/sources.list"
+  note "jobs: installing compilers, git, databases and npm; making what the jobs work on (some minutes)"
+  quietly chroot "$root" /bin/bash -euc "$JOBS_INSIDE"
+  unmount_below "$root"
+  tar_tree "$1/upper" "$1/out/jobs.tools.tar"
+}
+
+# shellcheck disable=SC2016 # the shell inside expands it
+JOBS_INSIDE='
+export DEBIAN_FRONTEND=noninteractive HOME=/root LC_ALL=C.UTF-8
+printf "#!/bin/sh\nexit 101\n" >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d # no service starts
+mkdir -p /etc/postgresql-common && echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+apt-get update
+apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io gcc libc6-dev make bzip2 git rsync sqlite3 python3 python3-setuptools python3-pip postgresql npm
+apt-get clean
+mkdir -p /jobs/debs /jobs/source /jobs/npm
+cd /jobs/debs
+# What `apt-get install` is to install, with all that it needs beside what is here.
+apt-get install -y --no-install-recommends --download-only vim nginx-light php-cli emacs-nox
+mv /var/cache/apt/archives/*.deb .
+cd /jobs/source
+apt-get source --download-only hello lua5.4
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+# A repository of some thousand files, and a branch in which a part of them is changed, moved or gone.
+git config --global user.name bench && git config --global user.email bench@localhost && git config --global init.defaultBranch main
+git init -q /jobs/tree && cd /jobs/tree
+cp -a /usr/include /usr/lib/python3 /usr/lib/python3.11 /usr/share/perl/ .
+find . -name "*.pyc" -delete
+mkdir node && cp -a /usr/share/nodejs/. node/
+git add -A && git commit -qm first
+git checkout -qb other
+find include -name "*.h" -exec sed -i "1i /* changed */" {} +
+git mv perl moved && git rm -rqf python3
+git commit -qam second && git checkout -q main
+git clone -q --bare /jobs/tree /jobs/repository.git
+rm -rf /jobs/tree
+# Modules as archives that need nothing of the registry: without their dependencies and scripts.
+cd /usr/share/nodejs
+for module in [a-z]*; do
+  [ -f "$module/package.json" ] && [ ! -L "$module" ] || continue
+  mkdir -p "/tmp/pack/$module" && cp -rL "$module" "/tmp/pack/$module/package"
+done
+nodejs -e "
+  const fs = require(\"fs\");
+  for (const module of fs.readdirSync(\"/tmp/pack\")) {
+    const path = \"/tmp/pack/\" + module + \"/package/package.json\";
+    const {name, version, main} = JSON.parse(fs.readFileSync(path));
+    fs.writeFileSync(path, JSON.stringify({name: name || module, version: version || \"1.0.0\", main}));
+  }"
+for module in $(ls /tmp/pack | head -n 200); do tar -C "/tmp/pack/$module" -czf "/jobs/npm/$module.tgz" package; done
+rm -rf /tmp/pack
+rm -f /etc/resolv.conf /root/.bash_history
+'

@@ -42,17 +42,18 @@ new_tmp() {
   printf -v "$1" '%s' "$made"
 }
 
-# new_ext4 VAR GIB: a fresh, empty ext4 of that size in a file, its mountpoint put into VAR. In memory where there is room for it: then
-# neither the disk nor what lies on it already is part of what is measured.
+# new_ext4 VAR GIB [MKFS-OPTION...]: a fresh, empty ext4 of that size in a file, its mountpoint put into VAR. In memory where there is
+# room for it: then neither the disk nor what lies on it already is part of what is measured.
 new_ext4() {
-  local made='' room
+  # (Not `made`: new_tmp has a variable of that name, and would put the path into that.)
+  local place='' room
   room=$(df --output=avail --block-size=1G /dev/shm 2>/dev/null | tail -n 1)
-  if [ "${room:-0}" -gt "$2" ]; then new_tmp made /dev/shm; else new_tmp made; fi
-  truncate -s "${2}G" "$made/image"
-  quietly mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 "$made/image" || die "cannot make an ext4 in $made/image"
-  mkdir "$made/fs"
-  mount -o loop "$made/image" "$made/fs" || die "cannot mount $made/image"
-  printf -v "$1" '%s' "$made/fs"
+  if [ "${room:-0}" -gt "$2" ]; then new_tmp place /dev/shm; else new_tmp place; fi
+  truncate -s "${2}G" "$place/image"
+  quietly mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 "${@:3}" "$place/image" || die "cannot make an ext4 in $place/image"
+  mkdir "$place/fs"
+  mount -o loop "$place/image" "$place/fs" || die "cannot mount $place/image"
+  printf -v "$1" '%s' "$place/fs"
 }
 
 # stop_at_exit PID: the process is ended when the script ends.

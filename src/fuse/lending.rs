@@ -16,10 +16,11 @@ use rustc_hash::FxHashMap;
 use super::device::Device;
 use crate::sys::Errno;
 use crate::union::Lendable;
+use crate::union::SMALL;
 
 /// From this size on, in bytes, a layer's file is lent. What is smaller comes with one request and stays in the kernel's cache, which
 /// is cheaper than lending at each opening, and keeps what is open together when the file is copied up.
-pub(super) const WORTHWHILE: u64 = 128 * 1024;
+pub(super) const WORTHWHILE: u64 = SMALL;
 
 const SHARDS: usize = 16;
 

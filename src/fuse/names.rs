@@ -1,5 +1,7 @@
 //! Requests about names: look up, make, link, rename, remove.
 
+use std::sync::atomic::Ordering;
+
 use super::abi;
 use super::convert;
 use super::data::opened;
@@ -7,6 +9,7 @@ use super::lending::Grant;
 use super::reply::Answer;
 use super::request::Header;
 use super::server::Server;
+use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::S_IFMT;
@@ -17,6 +20,9 @@ use crate::union::MakeKind;
 use crate::union::RenameFlags;
 use crate::union::Result;
 
+/// After so many forgotten nodes, and no fewer than are left, their memory goes back to the kernel.
+const FORGOTTEN: usize = 8192;
+
 impl Server {
     pub(super) fn lookup(&self, parent: u64, name: &[u8]) -> Result<Answer<'static>> {
         let found = self.union.lookup(&self.node(parent)?, convert::name(name)?)?;
@@ -24,12 +30,26 @@ impl Server {
     }
 
     pub(super) fn forget(&self, forgets: impl IntoIterator<Item = (u64, u64)>) -> Result<Answer<'static>> {
+        let mut nodes = 0;
         forgets.into_iter().for_each(|(nodeid, count)| {
             let ino = self.nodeids.ino(nodeid);
             self.union.forget(ino, count);
             self.nodeids.forgotten(ino, &self.union);
+            nodes += 1;
         });
+        self.give_memory_back(nodes);
         Ok(Answer::Silent)
+    }
+
+    /// Every so often, when `more` nodes were forgotten and fewer are left than were since the last time: nobody waits for an answer.
+    fn give_memory_back(&self, more: usize) {
+        let before = self.forgotten.fetch_add(more, Ordering::Relaxed);
+        // The nodes are counted only now and then.
+        if before / FORGOTTEN == (before + more) / FORGOTTEN || self.union.table().len() > before + more {
+            return;
+        }
+        self.forgotten.store(0, Ordering::Relaxed);
+        sys::memory::give_back();
     }
 
     fn make(

@@ -4,6 +4,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use super::Config;
@@ -47,6 +48,8 @@ pub(super) struct Server {
     pub(super) lending: Option<Lending>,
     pub(super) hub: Arc<Hub>,
     refresher: Arc<Refresher>,
+    /// Nodes that were forgotten since memory was given back last.
+    pub(super) forgotten: AtomicUsize,
 }
 
 impl Server {
@@ -61,7 +64,7 @@ impl Server {
         let nodeids = Arc::new(Nodeids::default());
         let notifier = Notifier::new(device.clone(), nodeids.clone());
         let refresher = Arc::new(Refresher::new(notifier.clone()));
-        Self { device, union, config, agreed, readers: Readers::default(), notifier, nodeids, lending, hub, refresher }
+        Self { device, union, config, agreed, readers: Readers::default(), notifier, nodeids, lending, hub, refresher, forgotten: AtomicUsize::new(0) }
     }
 
     /// Answers one message of the kernel's. `buffer` is the thread's own, used again from request to request.

@@ -26,6 +26,7 @@ pub mod gate;
 pub mod identity;
 pub mod inode_flags;
 pub mod lock;
+pub mod memory;
 pub mod mmap;
 pub mod mount;
 pub mod name;

@@ -5,6 +5,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Result;
 use super::Union;
@@ -20,6 +21,10 @@ use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::open::Access;
+
+/// Below this size, in bytes, a layer's file is opened by the first read that comes, not by each opening: what the kernel has cached is
+/// opened, read and closed without a system call here. It is lent to nobody.
+pub const SMALL: u64 = 128 * 1024;
 
 /// What `lseek` looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +59,9 @@ impl Union {
     /// # Errors
     /// Those of [`Union::read`].
     pub fn lendable(&self, node: &Arc<Node>) -> Result<Lendable> {
+        if is_known_small(node) {
+            return Ok(Lendable::Nothing(false));
+        }
         Ok(match self.backing(node)? {
             // Who writes where in an append-only file is checked here.
             Io::Upper(_, OpenFor::Appending) => Lendable::Nothing(true),
@@ -81,15 +89,21 @@ impl Union {
             if truncate {
                 sys::data::set_len(&*fd, 0)?;
             }
-            Io::Upper(fd, how)
+            Some(Io::Upper(fd, how))
+        } else if is_known_small(node) && !self.manners.unsteady {
+            None
         } else {
-            self.backing(node)?
+            let io = self.backing(node)?;
+            if matches!(&io, Io::Lower(content) if content.len() < SMALL) {
+                node.is_small.store(true, Ordering::Relaxed);
+            }
+            Some(io)
         };
         let mut body = node.body.write();
-        let better = is_better(&io, &body);
+        let better = io.filter(|io| is_better(io, &body));
         let before = body.change(|rare| {
             rare.opens += 1;
-            if better { rare.io.replace(io) } else { None }
+            better.and_then(|io| rare.io.replace(io))
         });
         drop(body);
         drop(before);
@@ -304,6 +318,11 @@ impl Union {
         self.keep_open(node, io.clone());
         Ok(io)
     }
+}
+
+/// Whether a file lies in a layer and was opened before, and found small.
+fn is_known_small(node: &Node) -> bool {
+    node.is_small.load(Ordering::Relaxed) && matches!(node.body.read().real, Real::Lower(_))
 }
 
 /// Whether a file that was just opened is to be the node's backing. Somebody may have opened it meanwhile: one that can be written is

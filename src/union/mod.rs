@@ -52,6 +52,7 @@ mod xattr;
 use std::sync::Arc;
 
 pub use data::Lendable;
+pub use data::SMALL;
 pub use data::Whence;
 pub use error::Error;
 pub use error::Result;

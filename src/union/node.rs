@@ -59,6 +59,8 @@ pub struct Node {
     /// Layers may have changed since this node was looked up.
     pub(super) outdated: AtomicBool,
     pub(super) no_caps: NoCaps,
+    /// It was opened while in a layer, and its content is shorter than [`SMALL`](super::data::SMALL).
+    pub(super) is_small: AtomicBool,
     /// Its place among the backing files that are open without a handle.
     pub(super) queued: Queued,
 }
@@ -209,6 +211,7 @@ impl Node {
             fresh: AtomicBool::new(true),
             outdated: AtomicBool::new(false),
             no_caps: NoCaps::default(),
+            is_small: AtomicBool::new(false),
             queued: Queued::default(),
         }
     }

@@ -36,7 +36,8 @@ pub fn draw(report: &Report) -> String {
     let others = report.subjects.iter().filter(|s| *s != PLAIN && *s != KERNEL && *s != report.ours());
     let mut subjects: Vec<(&str, &str)> = others.zip(COLOURS).map(|(name, colour)| (name.as_str(), colour)).collect();
     subjects.push((report.ours(), OURS)); // last, so it lies on top
-    let rows: Vec<&Row> = report.rows.iter().filter(|row| report.by_kernel(row, report.ours()).is_some()).collect();
+    let rows: Vec<&Row> =
+        report.rows.iter().filter(|row| row.is_work() && report.by_kernel(row, report.ours()).is_some()).collect();
     let bottom = TOP + rows.len() as f64 * LINE;
     let (width, height) = (LEFT + WIDTH + 30.0, bottom + 30.0);
     let mut out = format!(
@@ -44,7 +45,9 @@ pub fn draw(report: &Report) -> String {
          viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
-    out += &text(LEFT, 18.0, "start", "time, as a multiple of the kernel's overlayfs (left is faster)");
+    let floor = report.round_trip().map_or_else(String::new, |floor| format!("; a round trip to a server: {floor}"));
+    out +=
+        &text(LEFT, 18.0, "start", &format!("time, as a multiple of the kernel's overlayfs (left is faster){floor}"));
     let mut at = LEFT;
     for (name, colour) in subjects.iter().rev() {
         out += &dot(at + 5.0, 32.0, colour, *name == report.ours());

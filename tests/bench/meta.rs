@@ -61,6 +61,13 @@ pub fn stat_hit(c: &Ctx<'_>) -> Result<Measured> {
     c.time(90, || Ok((10..100).try_for_each(|f| stat(f).map(drop))?))
 }
 
+/// The cheapest request there is: what every request costs at least on this machine, in this run. (Without a server: a system call.)
+pub fn round_trip(c: &Ctx<'_>) -> Result<Measured> {
+    let count = c.fixture.scale(10_000, 3_000);
+    rustix::fs::statfs(&c.top)?;
+    c.time(count, || Ok((0..count).try_for_each(|_| rustix::fs::statfs(&c.top).map(drop))?))
+}
+
 /// Every name with its attributes, as `find -ls` looks at them; how many there were.
 pub fn walk(dir: &Path) -> Result<usize> {
     let mut count = 0;

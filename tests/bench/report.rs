@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::Result;
 use crate::subject::Subject;
 use crate::workload::Measured;
+use crate::workload::ROUND_TRIP;
 use crate::workload::Unit;
 use crate::workload::Workload;
 
@@ -25,6 +26,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether it is a workload's time, which means and the chart are made of.
+    pub fn is_work(&self) -> bool {
+        !self.bytes && self.name != ROUND_TRIP
+    }
+
     /// The median of a subject.
     pub fn median(&self, subject: &str) -> Option<f64> {
         let mut values = self.values.get(subject)?.clone();
@@ -122,6 +128,12 @@ impl Report {
         Some(row.median(self.ours())? / peers.min_by(f64::total_cmp)?)
     }
 
+    /// What the cheapest request takes here, of our server.
+    pub fn round_trip(&self) -> Option<Measured> {
+        let row = self.rows.iter().find(|row| row.name == ROUND_TRIP)?;
+        Some(Measured { value: row.median(self.ours())?, unit: Unit::Nanos })
+    }
+
     fn geometric_mean(ratios: impl Iterator<Item = f64>) -> Option<f64> {
         let logs: Vec<f64> = ratios.map(f64::ln).collect();
         (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp())
@@ -171,15 +183,18 @@ impl Report {
     /// The results as a table.
     pub fn markdown(&self) -> String {
         let text = |key: &str| self.head[key].to_string().replace('"', "");
+        let ours = self.ours();
+        let floor = self.round_trip().map_or_else(String::new, |floor| {
+            format!(" One round trip to a server took {floor}: nothing that asks it is faster.")
+        });
         let mut out = format!(
-            "# Filesystem benchmark, {} form\n\ncommit {}, kernel {}, {}; medians of {} rounds; less is better.\n\n",
+            "# Filesystem benchmark, {} form\n\ncommit {}, kernel {}, {}; medians of {} rounds; less is better.{floor}\n\n",
             text("form"),
             text("commit"),
             text("kernel"),
             text("machine"),
             text("rounds")
         );
-        let ours = self.ours();
         out += &format!("| workload | {} | {ours} / {KERNEL} | {ours} / best peer |\n", self.subjects.join(" | "));
         out += &format!("|---|{}\n", "--:|".repeat(self.subjects.len() + 2));
         let ratio = |r: Option<f64>| r.map_or_else(|| "-".to_owned(), |r| format!("{r:.2}"));
@@ -197,7 +212,7 @@ impl Report {
             let (kernel, peer) = (self.by_kernel(row, ours), self.by_best_peer(row));
             out += &format!("| {} | {} | {} | {} |\n", row.name, cells.join(" | "), ratio(kernel), ratio(peer));
         }
-        let timed = || self.rows.iter().filter(|r| !r.bytes);
+        let timed = || self.rows.iter().filter(|r| r.is_work());
         let means =
             self.subjects.iter().map(|s| ratio(Self::geometric_mean(timed().filter_map(|r| self.by_kernel(r, s)))));
         let peer = Self::geometric_mean(timed().filter_map(|r| self.by_best_peer(r)));

@@ -136,9 +136,13 @@ const fn full(workload: Workload) -> Workload {
     Workload { full_only: true, ..workload }
 }
 
+/// The floor under all that asks the server; no work of its own, so it counts in no mean.
+pub const ROUND_TRIP: &str = "round trip";
+
 /// Every workload.
 pub fn all() -> Vec<Workload> {
     vec![
+        reads(ROUND_TRIP, Stack::Small, meta::round_trip),
         reads("stat warm, 2 layers", Stack::Small, meta::stat_warm),
         reads("stat cold, 1 layer", Stack::Tree, meta::stat_cold),
         reads("stat miss, 2 layers", Stack::Small, meta::stat_miss),

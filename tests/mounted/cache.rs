@@ -3,10 +3,13 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::place::Place;
 use crate::place::put;
+use crate::place::server_of;
 use crate::place::sh;
+use crate::support::guard::wait_for;
 
 #[test]
 fn a_tree_is_the_same_seen_warm_and_cold() {
@@ -27,6 +30,38 @@ fn a_tree_is_the_same_seen_warm_and_cold() {
     sh(&p.top, "sync; echo 2 >/proc/sys/vm/drop_caches");
     crate::support::tree::assert_same(&warm, &p.tree());
     p.same_after_remount_and_by_the_kernel();
+}
+
+/// Memory that belongs to the server alone, in KiB.
+fn memory_of(server: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{server}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn memory_goes_back_when_the_kernel_forgets() {
+    let fill = |_: &Path, low: &Path| {
+        for dir in 0..40 {
+            put(low, &format!("d{dir}/first"), "");
+            sh(&low.join(format!("d{dir}")), "seq -f f%03g 0 499 | xargs touch");
+        }
+    };
+    let Some(p) = Place::mounted("memory", fill) else { return };
+    let Some(server) = server_of(&p.top) else { return };
+    sh(&p.top, "find d0 -ls >/dev/null");
+    let before = memory_of(&server);
+    sh(&p.top, "test $(find . -mindepth 1 -ls | wc -l) = 20080");
+    let full = memory_of(&server);
+    assert!(full > before + 2000, "{before} KiB, and {full} with 20000 inodes");
+    // A remount makes the kernel drop the names that nobody uses, and forget what they meant.
+    sh(&p.top, "mount -i -o remount $PWD");
+    let back = before + (full - before) / 3;
+    assert!(
+        wait_for(Duration::from_secs(20), || memory_of(&server) < back),
+        "{before} KiB, {full} with 20000 inodes, {} without",
+        memory_of(&server)
+    );
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub struct MountOptions {
 
     /// How long the kernel may keep names and attributes, in seconds.
     pub timeout: f64,
-    /// The kernel collects writes.
+    /// fuse-overlayfs's word for letting the kernel collect writes. It changes nothing here (`ARCHITECTURE.md`, decision 43).
     pub writeback: bool,
     /// Several requests at once (`threads` says how many).
     pub threaded: Option<bool>,

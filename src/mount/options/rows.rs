@@ -57,7 +57,7 @@ pub static OPTIONS: &[Spec] = &[
     row(&["context"], Value("CONTEXT"), Ownership, "the SELinux context; quoted if it holds commas", Set(|o, v| keep(&mut o.context, Ok(text::unescape(v.unwrap_or_default()))))),
 
     row(&["timeout"], Value("SECONDS"), Speed, "how long the kernel keeps names and attributes (default 1e9)", Set(|o, v| put(&mut o.timeout, value::seconds(v)))),
-    row(&["writeback"], Boolean, Speed, "the kernel collects writes (default 1)", Set(|o, v| put(&mut o.writeback, value::boolean(v)))),
+    row(&["writeback"], Boolean, Speed, "taken for fuse-overlayfs's sake: writes are passed on at once", Set(|o, v| put(&mut o.writeback, value::boolean(v)))),
     row(&["threads"], Value("N|auto"), Speed, "the most serving threads; they start when needed", Set(threads)),
     row(&["threaded"], Boolean, Speed, "several requests at once", Set(|o, v| keep(&mut o.threaded, value::boolean(v)))),
     row(&["io"], Value("auto|cache|passthrough"), Speed, "how file data travels", Set(io)),
