@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../support/mod.rs"]
+mod support;
 
 mod archives;
 mod area;
@@ -22,5 +23,4 @@ mod looking;
 mod mounted;
 mod screen;
 mod side_by_side;
-mod support;
 mod terminal;
