@@ -10,6 +10,7 @@ use micafs::path::Name;
 use micafs::sys::Errno;
 use micafs::sys::attr::Kind;
 use micafs::sys::xattr::SetMode;
+use micafs::union::Caller;
 use micafs::union::MakeKind;
 use micafs::union::Whence;
 use micafs::union::node::ROOT;
@@ -458,4 +459,28 @@ fn redirects_that_lead_to_each_other_are_refused() {
     }
     let (_setup, _scratch, mut c) = client(layers, true, Limits::default());
     assert_eq!(c.find("a").err(), Some(Errno::LOOP));
+}
+
+/// As on Linux 3.10, and on filesystems that have none (NFS, FUSE before 6.2).
+#[test]
+fn without_nameless_files_below_there_are_none() {
+    if crate::model::skip() {
+        return;
+    }
+    let setup = Setup::of_dirs(vec![vec![dir("d"), file("d/f", "lower")]]);
+    let scratch = Scratch::new();
+    setup.write_layers(&scratch);
+    for errno in [Errno::OPNOTSUPP, Errno::ISDIR, Errno::INVAL] {
+        let refuse = move |call: &micafs::sys::gate::Call<'_>| call.args.contains("O_TMPFILE").then_some(errno);
+        let mut client = micafs::sys::gate::with_hook(refuse, || Client::new(setup.mount(&scratch)));
+        let d = client.find("d").unwrap();
+        let made = client.union.make_tmpfile(&d, 0o600, Caller::default());
+        assert_eq!(made.map(drop).map_err(|e| e.errno()), Err(Errno::OPNOTSUPP));
+        // Copies and new files need none.
+        client.write("d/f", "LOWER").unwrap();
+        client.write("d/new", "new").unwrap();
+        assert_eq!((client.read("d/f").unwrap(), client.read("d/new").unwrap()), ("LOWER".into(), "new".into()));
+        drop(d);
+        again(&setup, &scratch, client);
+    }
 }
