@@ -484,3 +484,29 @@ fn without_nameless_files_below_there_are_none() {
         again(&setup, &scratch, client);
     }
 }
+
+/// Listed in `world::Listed`: what has no name left in upper can be given none; `mv` copies it.
+#[test]
+fn a_copy_without_a_name_in_upper_is_not_renamed_by_a_lower_one() {
+    needs_root!();
+    let links = vec![file("a", "lower"), entry("b", Shape::Link(rel("a"))), dir("d")];
+    let (_setup, _scratch, mut client) = client(vec![links], false, Limits::default());
+    let a = client.find("a").unwrap();
+    client.union.open(&a, true, false).unwrap();
+    client.unlink("a").unwrap();
+    assert_eq!(client.rename("b", "d/b", Flag::None), Err(Errno::XDEV), "if it works: take it off the list");
+    assert_eq!(client.read("b").unwrap(), "lower");
+    client.union.release(&a);
+}
+
+/// Listed there, too: a redirect of more than 256 bytes is followed by nobody.
+#[test]
+fn a_lower_directory_too_deep_for_a_redirect_is_not_renamed() {
+    needs_root!();
+    let long = "n".repeat(200);
+    let layer = vec![dir("to"), dir(&long), dir(&format!("{long}/{long}")), file(&format!("{long}/{long}/f"), "x")];
+    let (_setup, _scratch, mut client) = client(vec![layer], true, Limits::default());
+    assert_eq!(client.rename(&format!("{long}/{long}"), "to/moved", Flag::None), Err(Errno::XDEV));
+    client.rename(&format!("{long}/{long}"), &format!("{long}/here"), Flag::None).unwrap();
+    assert_eq!(client.read(&format!("{long}/here/f")).unwrap(), "x");
+}
