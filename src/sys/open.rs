@@ -127,12 +127,14 @@ pub fn create_at(dir: impl AsFd, name: Name<'_>, mode: u32) -> Result<OwnedFd> {
 /// The kernel's, but for the errors that mean "not supported".
 pub fn tmpfile(dir: impl AsFd, mode: u32) -> Result<Option<OwnedFd>> {
     let args = || format!("{}, O_TMPFILE, {mode:o}", dir.as_fd().as_raw_fd());
-    gate::pass("openat", args)?;
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-    match rustix::fs::openat(&dir, c".", flags, Mode::from_raw_mode(mode)) {
+    let open = || {
+        rustix::fs::openat(&dir, c".", flags, Mode::from_raw_mode(mode)).map_err(|e| Error::new("openat", args(), e))
+    };
+    match gate::pass("openat", args).and_then(|()| open()) {
         Ok(fd) => Ok(Some(fd)),
-        Err(Errno::ISDIR | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT) => Ok(None),
-        Err(e) => Err(Error::new("openat", args(), e)),
+        Err(e) if matches!(e.errno(), Errno::ISDIR | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

@@ -18,6 +18,7 @@ use super::whiteout::Shared;
 use crate::env;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::FdCache;
+use crate::layer::marks::AufsName;
 use crate::layer::marks::Family;
 use crate::path::Name;
 use crate::path::NameBuf;
@@ -140,7 +141,7 @@ impl Upper {
             counter: AtomicU64::new(0),
             _locks: locks,
         };
-        this.abilities = this.probe()?;
+        this.abilities = this.probe(upper)?;
         this.foreign = this.is_foreign()?;
         Ok(this)
     }
@@ -170,25 +171,56 @@ impl Upper {
         self.abilities.marks.map(|family| family.name(mark))
     }
 
-    /// Whether a device 0:0 can be made, and is there afterwards: on another union it is taken for a whiteout and is gone at once, and
-    /// fuse-overlayfs 1.10 then knows neither that name nor the others of its directory. So it is tried in a directory of its own.
-    fn probe_device(&self) -> Result<bool> {
+    /// How deletions can be kept. Tried in a directory of its own: fuse-overlayfs 1.10 loses the other names beside a device 0:0.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] where none can: then what is deleted in the union would not stay so.
+    fn probe_whiteouts(&self, upper: &Path) -> Result<bool> {
         let (work, at) = (&*self.work, self.fresh_name()?);
         sys::name::mkdir(work, at.as_name(), 0o700)?;
-        let dir = sys::open::dir_at(work, at.as_name())?;
-        let works = sys::name::mknod(&dir, at.as_name(), Kind::Char, 0, 0).is_ok()
-            && sys::attr::stat_at(&dir, at.as_name()).is_ok_and(|stat| stat.is_some_and(|s| s.is_whiteout()));
-        drop(dir);
+        let tried = self.try_whiteouts(&sys::open::dir_at(work, at.as_name())?);
         match sys::name::remove_all(work, at.as_name()) {
-            Err(e) if !works => log::debug!("left in the work directory: {e}"),
+            Err(e) if !matches!(tried, Ok(Kept::AsDevices)) => log::debug!("left in the work directory: {e}"),
             other => other?,
         }
-        Ok(works)
+        let why = match tried? {
+            Kept::AsDevices => return Ok(true),
+            Kept::AsMarks => return Ok(false),
+            Kept::ForTheUnionBelow => {
+                "it lies on another union, which takes them for its own: they would come back with its next mount"
+            }
+            Kept::Nowhere => "neither a device 0:0 nor a file .wh.NAME can be made there, as on a mount of mica",
+        };
+        let what = format!("upperdir {} holds no deletions: {why}", upper.display());
+        Err(Error::Setup(format!(
+            "{what}; put upperdir and workdir on a filesystem of their own (in a container: a volume)"
+        )))
     }
 
-    fn probe(&self) -> Result<Abilities> {
+    fn try_whiteouts(&self, dir: &OwnedFd) -> Result<Kept> {
+        let name = self.fresh_name()?;
+        match sys::name::mknod(dir, name.as_name(), Kind::Char, 0, 0) {
+            Ok(()) => match sys::attr::stat_at(dir, name.as_name())? {
+                Some(stat) if stat.is_whiteout() => return Ok(Kept::AsDevices),
+                Some(_) => {}
+                None => return Ok(Kept::ForTheUnionBelow),
+            },
+            // It was made, and then there was none.
+            Err(e) if e.errno() == Errno::NOENT => return Ok(Kept::ForTheUnionBelow),
+            Err(_) => {}
+        }
+        let mark = AufsName::whiteout_of(name.as_name()).ok_or(Error::Refused(Errno::NAMETOOLONG))?;
+        match sys::name::mknod(dir, mark.as_name(), Kind::File, 0, 0) {
+            Ok(()) if sys::attr::stat_at(dir, mark.as_name())?.is_some() => Ok(Kept::AsMarks),
+            Ok(()) => Ok(Kept::ForTheUnionBelow),
+            Err(e) if matches!(e.errno(), Errno::INVAL | Errno::PERM | Errno::NOENT) => Ok(Kept::Nowhere),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn probe(&self, upper: &Path) -> Result<Abilities> {
         let work = &*self.work;
-        let device = self.probe_device()?;
+        let device = self.probe_whiteouts(upper)?;
         let (a, b) = (self.fresh_name()?, self.fresh_name()?);
         let (a, b) = (a.as_name(), b.as_name());
         drop(sys::open::create_at(work, a, 0o600)?);
@@ -213,6 +245,19 @@ impl Upper {
         let tmpfile = sys::open::tmpfile(work, 0o600)?.is_some();
         Ok(Abilities { device_whiteouts: device, exchange, rename_whiteout, marks, tmpfile })
     }
+}
+
+/// Where a filesystem keeps whiteouts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// As devices 0:0.
+    AsDevices,
+    /// As `.wh.` files.
+    AsMarks,
+    /// It is a union itself, and takes one for a deletion of its own.
+    ForTheUnionBelow,
+    /// It takes none.
+    Nowhere,
 }
 
 /// How long a directory may be in use by a mount that has just been taken away. An engine that stops a container and starts it

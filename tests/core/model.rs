@@ -1,6 +1,8 @@
 //! Random operations on random layers, against the plain directory.
 
 use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -16,6 +18,7 @@ use crate::ops::any_op;
 use crate::support::report_count;
 use crate::support::report_skip;
 use crate::world::Limits;
+use crate::world::Listed;
 use crate::world::Setup;
 use crate::world::World;
 use crate::world::read_what_the_kernel_wrote;
@@ -42,12 +45,26 @@ fn seed() -> u64 {
     std::env::var("MICA_SEED").ok().and_then(|v| v.parse().ok()).unwrap_or_else(fresh)
 }
 
+/// So many random cases see every deviation but the rare ones, each many times.
+const ENOUGH: u32 = 200;
+
 fn run(usual: u32, stores: &'static [Store], links: bool, redirect: bool, limits: Limits) {
+    let seen = RefCell::new(BTreeMap::<Listed, usize>::new());
     try_cases(usual, stores, links, |layers, ops| {
         let mut world = World::new(Setup { layers, redirect, limits });
         ops.iter().for_each(|op| world.step(op));
         world.finish();
+        world.listed.into_iter().for_each(|(one, n)| *seen.borrow_mut().entry(one).or_default() += n);
     });
+    // A deviation that is not seen any more is to be taken off the list. The rare ones have tests of their own in `regress`.
+    let wanted = [
+        (Listed::LowerDirectory, !redirect || limits != Limits::default()),
+        (Listed::NoExchange, limits.no_exchange),
+        (Listed::LongMark, limits.no_devices),
+    ];
+    for (one, _) in wanted.into_iter().filter(|(_, wanted)| *wanted && cases(usual) >= ENOUGH && !skip()) {
+        assert!(seen.borrow().contains_key(&one), "{one:?} was never seen: out of date?");
+    }
 }
 
 fn try_cases(usual: u32, stores: &'static [Store], links: bool, body: impl Fn(Vec<LayerSpec>, &[Op])) {

@@ -10,6 +10,7 @@ use micafs::path::Name;
 use micafs::sys::Errno;
 use micafs::sys::attr::Kind;
 use micafs::sys::xattr::SetMode;
+use micafs::union::Caller;
 use micafs::union::MakeKind;
 use micafs::union::Whence;
 use micafs::union::node::ROOT;
@@ -458,4 +459,54 @@ fn redirects_that_lead_to_each_other_are_refused() {
     }
     let (_setup, _scratch, mut c) = client(layers, true, Limits::default());
     assert_eq!(c.find("a").err(), Some(Errno::LOOP));
+}
+
+/// As on Linux 3.10, and on filesystems that have none (NFS, FUSE before 6.2).
+#[test]
+fn without_nameless_files_below_there_are_none() {
+    if crate::model::skip() {
+        return;
+    }
+    let setup = Setup::of_dirs(vec![vec![dir("d"), file("d/f", "lower")]]);
+    let scratch = Scratch::new();
+    setup.write_layers(&scratch);
+    for errno in [Errno::OPNOTSUPP, Errno::ISDIR, Errno::INVAL] {
+        let refuse = move |call: &micafs::sys::gate::Call<'_>| call.args.contains("O_TMPFILE").then_some(errno);
+        let mut client = micafs::sys::gate::with_hook(refuse, || Client::new(setup.mount(&scratch)));
+        let d = client.find("d").unwrap();
+        let made = client.union.make_tmpfile(&d, 0o600, Caller::default());
+        assert_eq!(made.map(drop).map_err(|e| e.errno()), Err(Errno::OPNOTSUPP));
+        // Copies and new files need none.
+        client.write("d/f", "LOWER").unwrap();
+        client.write("d/new", "new").unwrap();
+        assert_eq!((client.read("d/f").unwrap(), client.read("d/new").unwrap()), ("LOWER".into(), "new".into()));
+        drop(d);
+        again(&setup, &scratch, client);
+    }
+}
+
+/// Listed in `world::Listed`: what has no name left in upper can be given none; `mv` copies it.
+#[test]
+fn a_copy_without_a_name_in_upper_is_not_renamed_by_a_lower_one() {
+    needs_root!();
+    let links = vec![file("a", "lower"), entry("b", Shape::Link(rel("a"))), dir("d")];
+    let (_setup, _scratch, mut client) = client(vec![links], false, Limits::default());
+    let a = client.find("a").unwrap();
+    client.union.open(&a, true, false).unwrap();
+    client.unlink("a").unwrap();
+    assert_eq!(client.rename("b", "d/b", Flag::None), Err(Errno::XDEV), "if it works: take it off the list");
+    assert_eq!(client.read("b").unwrap(), "lower");
+    client.union.release(&a);
+}
+
+/// Listed there, too: a redirect of more than 256 bytes is followed by nobody.
+#[test]
+fn a_lower_directory_too_deep_for_a_redirect_is_not_renamed() {
+    needs_root!();
+    let long = "n".repeat(200);
+    let layer = vec![dir("to"), dir(&long), dir(&format!("{long}/{long}")), file(&format!("{long}/{long}/f"), "x")];
+    let (_setup, _scratch, mut client) = client(vec![layer], true, Limits::default());
+    assert_eq!(client.rename(&format!("{long}/{long}"), "to/moved", Flag::None), Err(Errno::XDEV));
+    client.rename(&format!("{long}/{long}"), &format!("{long}/here"), Flag::None).unwrap();
+    assert_eq!(client.read(&format!("{long}/here/f")).unwrap(), "x");
 }

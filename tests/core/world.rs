@@ -16,6 +16,7 @@
 //!   count is that of the layer;
 //! - where upper takes no xattrs, a copy gets a number of its own when its node is forgotten.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -199,6 +200,21 @@ pub struct World {
     born: HashSet<u64>,
     /// Files of the plain directory that have, or had, several names in a layer.
     linked: HashSet<u64>,
+    /// The deviations that were seen, and how often.
+    pub listed: BTreeMap<Listed, usize>,
+}
+
+/// Where the union may refuse what a plain directory would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Listed {
+    /// `EXDEV`: the copy of a hard-linked lower file whose name in upper is gone; no name can be given to it any more.
+    LinkedWithoutName,
+    /// `EXDEV`: a directory with a lower part, without redirects, or with one too long to be followed.
+    LowerDirectory,
+    /// `EINVAL`: exchanging needs the upper filesystem's help.
+    NoExchange,
+    /// `ENAMETOOLONG`: a `.wh.` mark of a name this long is too long itself.
+    LongMark,
 }
 
 type Outcome = Result<(), Errno>;
@@ -225,6 +241,7 @@ impl World {
             before,
             born: HashSet::new(),
             linked: HashSet::new(),
+            listed: BTreeMap::new(),
         };
         let links = world.setup.layers.iter().any(LayerSpec::has_links);
         if links {
@@ -286,7 +303,8 @@ impl World {
             }
         } else {
             let ours = self.run_union(op);
-            if self.is_listed(op, ours) {
+            if let Some(listed) = self.listed(op, ours) {
+                *self.listed.entry(listed).or_default() += 1;
                 return self.compare(&format!("{op:?} {touched:?} (listed: {ours:?})"), &HashSet::new());
             }
             let plain = self.run_plain(op);
@@ -426,33 +444,31 @@ impl World {
         }
     }
 
-    /// Whether the union may refuse where a plain directory would not.
-    fn is_listed(&self, op: &Op, ours: Outcome) -> bool {
+    /// The deviation that a result is, if it is one.
+    fn listed(&self, op: &Op, ours: Outcome) -> Option<Listed> {
         let lower_dir = |at: &At| {
             let shown = self.before.get(&self.path(*at));
             shown.is_some_and(|s| s.kind == Kind::Dir && !self.born.contains(&s.ino))
         };
         let linked = |at: &At| self.before.get(&self.path(*at)).is_some_and(|s| self.linked.contains(&s.ino));
-        match (op, ours) {
-            // The copy of a hard-linked lower file whose name in upper is gone: no name can be given to it any more.
-            (Op::Rename(a, b, _), Err(Errno::XDEV)) if linked(a) || linked(b) => true,
-            // A directory with a lower part is not renamed without redirects: `mv` copies it.
+        let limited = self.setup.limits != Limits::default();
+        let (listed, holds) = match (op, ours) {
+            (Op::Rename(a, b, _), Err(Errno::XDEV)) if linked(a) || linked(b) => (Listed::LinkedWithoutName, true),
             (Op::Rename(a, b, flag), Err(Errno::XDEV)) => {
-                let no_redirects = !self.setup.redirect || self.setup.limits != Limits::default();
-                (no_redirects || self.has_long(&[*a, *b]) || self.long_in_layers())
-                    && (lower_dir(a) || (*flag == Flag::Exchange && lower_dir(b)))
+                let no_redirects = !self.setup.redirect || limited;
+                let why = no_redirects || self.has_long(&[*a, *b]) || self.long_in_layers();
+                (Listed::LowerDirectory, why && (lower_dir(a) || (*flag == Flag::Exchange && lower_dir(b))))
             }
-            // Exchanging needs the upper filesystem's help.
-            (Op::Rename(_, _, Flag::Exchange), Err(Errno::INVAL)) => self.setup.limits.no_exchange,
-            // A `.wh.` mark of a name this long is too long itself.
+            (Op::Rename(_, _, Flag::Exchange), Err(Errno::INVAL)) => {
+                (Listed::NoExchange, self.setup.limits.no_exchange)
+            }
             (Op::Unlink(a) | Op::Rmdir(a) | Op::Make(a, ..), Err(Errno::NAMETOOLONG)) => {
-                self.setup.limits != Limits::default() && self.has_long(&[*a])
+                (Listed::LongMark, limited && self.has_long(&[*a]))
             }
-            (Op::Rename(a, b, _), Err(Errno::NAMETOOLONG)) => {
-                self.setup.limits != Limits::default() && self.has_long(&[*a, *b])
-            }
-            _ => false,
-        }
+            (Op::Rename(a, b, _), Err(Errno::NAMETOOLONG)) => (Listed::LongMark, limited && self.has_long(&[*a, *b])),
+            _ => return None,
+        };
+        holds.then_some(listed)
     }
 
     /// Whether a redirect may become longer than the 256 bytes that are followed.

@@ -22,6 +22,7 @@ mod limits;
 mod link;
 mod live;
 mod mmap;
+mod odd_upper;
 mod outside;
 mod owner;
 mod readdir;

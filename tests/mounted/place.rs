@@ -60,6 +60,7 @@ pub struct Place {
     pub top: PathBuf,
     /// The directory that takes the changes.
     pub upper: PathBuf,
+    work: PathBuf,
 }
 
 impl Place {
@@ -85,13 +86,18 @@ impl Place {
         let dir = TempDir::new(label);
         let layers = vec![dir.dir("l1"), dir.dir("l2")];
         let (top, upper) = (dir.dir("m"), dir.dir("u"));
-        dir.dir("w");
-        Some(Self { layers, top, upper, dir, options: String::new() })
+        let work = dir.dir("w");
+        Some(Self { layers, top, upper, work, dir, options: String::new() })
     }
 
     /// Replaces the layers; the first is the topmost.
     pub fn set_layers(&mut self, layers: Vec<PathBuf>) {
         self.layers = layers;
+    }
+
+    /// Puts the work directory elsewhere: beside an upper one that was put elsewhere.
+    pub fn set_work(&mut self, work: PathBuf) {
+        self.work = work;
     }
 
     /// More mount options.
@@ -125,7 +131,7 @@ impl Place {
     /// When that fails.
     pub fn mount(&self, on: On) {
         let names: Vec<_> = self.layers.iter().map(|l| l.to_str().expect("an ASCII path")).collect();
-        let (upper, work) = (self.upper.display(), self.beside("w"));
+        let (upper, work) = (self.upper.display(), &self.work);
         let options =
             format!("lowerdir={},upperdir={upper},workdir={}{}", names.join(":"), work.display(), self.options);
         let mut options = options;
@@ -141,7 +147,7 @@ impl Place {
             command.args(through.split_whitespace());
         }
         match on {
-            On::Mica => command.arg(self.renamed_helper()).args(["-o", &options]),
+            On::Mica => command.arg(self.helper()).args(["-o", &options]),
             On::Kernel => command.args(["mount", "-t", "overlay", "overlay", "-o", &options]),
             On::Peer => command.args(["fuse-overlayfs", "-o", &options]),
         };
@@ -149,7 +155,7 @@ impl Place {
     }
 
     /// The mount helper under the name that makes it speak fuse-overlayfs's dialect.
-    fn renamed_helper(&self) -> PathBuf {
+    pub fn helper(&self) -> PathBuf {
         let link = self.beside("fuse-overlayfs");
         if !link.is_symlink() {
             let helper = bin::mount_helper().expect("asked before");
