@@ -46,6 +46,29 @@ fn one_archive_of_several_images_and_names() {
     assert_eq!(said, format!("Loaded image ID: {id}"));
 }
 
+/// What docker writes since 25: manifest.json and an OCI layout in one. The manifest's digest is the image's in both, and stays.
+#[test]
+fn a_hybrid_archive_keeps_its_manifest() {
+    let fixture = require_fixture!("busybox");
+    let area = Area::new("hybrid");
+    let digest_in = |tar: &Path| {
+        let said = finish(Command::new("tar").arg("-xOf").arg(tar).arg("index.json"));
+        let index: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        index["manifests"][0]["digest"].as_str().unwrap().to_owned()
+    };
+    let shown = || area.ok(["images", "--format", "{{.Digest}}", &fixture.image()]).trim_end().to_owned();
+    let theirs = fixture.file("docker25.tar");
+    area.ok(["load".as_ref(), "-i".as_ref(), theirs.as_os_str()]);
+    assert_eq!(shown(), digest_in(&theirs));
+    for _ in 0..2 {
+        area.ok(["save", "-o", "again.tar", &fixture.image()]);
+        assert_eq!(digest_in(&area.join("again.tar")), digest_in(&theirs));
+        area.ok(["rmi", &fixture.image()]);
+        area.ok(["load", "-i", "again.tar"]);
+        assert_eq!(shown(), digest_in(&theirs));
+    }
+}
+
 #[test]
 fn a_failed_save_leaves_nothing() {
     let fixture = require_fixture!("busybox");

@@ -285,6 +285,49 @@ fn entries_without_end() {
     refused(&area, "10^7 entries", &file, &["--limit", "entries=300k", "--limit", "ratio=100k"], &words);
 }
 
+/// A file with so many names is unusual, not hostile: it is taken, in steps and memory that grow with their number and no faster. 10^6 of
+/// them with `MICA_BOMBS` in the environment.
+#[test]
+fn hard_links_without_end() {
+    let area = Area::new("links");
+    let file = area.join("links.tar");
+    let layer_of = |count: usize| {
+        let mut layer = [header("first", 1).as_bytes().as_slice(), b"x", &[0; 511]].concat();
+        for n in 0..count {
+            let mut link = header(&format!("d{}/l{n}", n / 1000), 0);
+            link.set_entry_type(tar::EntryType::Link);
+            link.set_link_name("first").expect("a target");
+            link.set_cksum();
+            layer.extend_from_slice(link.as_bytes());
+        }
+        layer.extend_from_slice(&[0; 1024]);
+        layer
+    };
+    let mut peaks = Vec::new();
+    let most = if std::env::var_os("MICA_BOMBS").is_some() { 1_000_000_usize } else { 100_000 };
+    for count in [most / 10, most] {
+        let tar = layer_of(count);
+        image_of_layers(&file, std::slice::from_ref(&tar), &[("l.tar".to_owned(), gzip(&tar))]);
+        // Two names on the way to each, and one to the file.
+        let steps = format!("steps={}", 3 * count + 10);
+        let start = Instant::now();
+        let path = file.to_str().expect("a path");
+        let (said, peak) = watched(&area, &["load", "-q", "-i", path, "--limit", &steps, "--limit", "ratio=1k"]);
+        assert_eq!(said.code(), 0, "{said:?}");
+        let took = start.elapsed();
+        let entries = area.ok(["inspect", "-f", "{{range .Layers}}{{.Entries}} {{.Files}}{{end}}", "many:1"]);
+        let index = area.ok(["inspect", "-f", "{{range .Layers}}{{.Index}}{{end}}", "many:1"]);
+        let size = fs::metadata(index.trim()).expect("the index").len();
+        println!("{count} hard links: {peak} KiB of memory, an index of {size} bytes, {:.1} s", took.as_secs_f32());
+        assert_eq!(entries.split(' ').next(), Some((1 + count + count / 1000).to_string().as_str()), "{entries}");
+        assert!(size < 64 * count as u64, "{size}");
+        peaks.push(peak);
+        area.ok(["check"]);
+        area.ok(["rmi", "many:1"]);
+    }
+    assert!(peaks[1] < 12 * peaks[0], "{peaks:?}");
+}
+
 #[test]
 fn documents_without_end() {
     let area = Area::new("documents");

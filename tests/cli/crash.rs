@@ -68,4 +68,53 @@ fn a_full_disk() {
         assert_eq!((area.store_files(), free()), before, "{shape}: the space is given back");
     }
     assert_eq!(area.ok(["images", "-q"]), "");
+    let said = area.fails(["import".as_ref(), fixture.file("rootfs.tar").as_os_str(), "x:1".as_ref()], 1);
+    assert!(said.contains("No space left on device"), "{said}");
+    assert_eq!((area.store_files(), free()), before, "import: the space is given back");
+    // What is written for the user: the whole or nothing.
+    let other = Area::with("full-save", &fixture);
+    let free_before = free();
+    for (shape, name) in [("docker-archive", "out.tar"), ("oci-dir", "layout")] {
+        let out = store.join(name);
+        let words = ["save", "--format", shape, "-o"].map(AsRef::as_ref);
+        let said = other.fails(words.into_iter().chain([out.as_os_str(), fixture.image().as_ref()]), 1);
+        assert!(said.contains("No space left on device"), "{said}");
+        assert!(!out.exists(), "{shape}: half of it is there");
+        assert_eq!(free(), free_before, "{shape}: the space is given back");
+    }
+}
+
+/// A commit on a full disk: the container stays as it is, and when there is room again it succeeds.
+#[test]
+fn a_commit_on_a_full_disk() {
+    require_root!();
+    let fixture = require_fixture!("busybox");
+    let area = Area::new("full-commit");
+    let store = area.new_dir("store");
+    let size = |megabytes: u32| std::ffi::CString::new(format!("size={megabytes}m,mode=755")).unwrap();
+    rustix::mount::mount("mica-test", &store, "tmpfs", MountFlags::empty(), Some(&*size(24))).expect("a small disk");
+    area.load(&fixture);
+    area.ok([
+        "run",
+        "--name",
+        "box",
+        &fixture.image(),
+        "sh",
+        "-c",
+        "head -c 3m /dev/urandom >/random; echo kept >/kept",
+    ]);
+    let free = || rustix::fs::statvfs(&store).expect("statvfs");
+    let ballast = store.join("ballast");
+    let room = free();
+    let bytes = (room.f_bfree * room.f_bsize).saturating_sub(1 << 20);
+    fs::write(&ballast, vec![1; usize::try_from(bytes).unwrap()]).expect("ballast");
+    let before = (area.store_files(), free().f_bfree);
+    let said = area.fails(["commit", "box", "big:1"], 1);
+    assert!(said.contains("No space left on device"), "{said}");
+    assert_eq!((area.store_files(), free().f_bfree), before, "the space is given back");
+    assert_eq!(area.ok(["images", "-q", "big:1"]), "");
+    fs::remove_file(&ballast).unwrap();
+    area.ok(["commit", "box", "big:1"]);
+    assert_eq!(area.ok(["run", "--rm", "big:1", "cat", "/kept"]), "kept\n");
+    area.ok(["check"]);
 }

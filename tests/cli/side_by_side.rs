@@ -21,7 +21,7 @@ const EXCUSES: [&str; 5] =
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
-fn loads_removals_saves_runs_and_checks_side_by_side() {
+fn loads_removals_saves_runs_mounts_and_checks_side_by_side() {
     let fixture = require_fixture!("busybox");
     let area = Area::with("side", &fixture);
     let seconds = std::env::var("MICA_SIDE_BY_SIDE").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
@@ -46,6 +46,7 @@ fn loads_removals_saves_runs_and_checks_side_by_side() {
     ];
     if is_root() && crate::support::bin::mount_helper().is_ok() {
         workers.push(words(&["run", "--rm", &image, "true"]));
+        workers.push([words(&["mount", &image]), vec![area.new_dir("m").into_os_string()]].concat());
     }
     let well: Vec<AtomicUsize> = workers.iter().map(|_| AtomicUsize::new(0)).collect();
     let excused = AtomicUsize::new(0);
@@ -58,6 +59,13 @@ fn loads_removals_saves_runs_and_checks_side_by_side() {
                     let said = area.said(words);
                     if said.status.success() {
                         well.fetch_add(1, Ordering::Relaxed);
+                        if words[0] == "mount" {
+                            // Whole, whatever was removed since.
+                            let point = &words[2];
+                            let busybox = std::fs::read(std::path::Path::new(point).join("bin/busybox"));
+                            assert!(busybox.is_ok_and(|bytes| bytes.len() > 1 << 20), "the mount is not whole");
+                            area.ok(["umount".as_ref(), point.as_os_str()]);
+                        }
                         continue;
                     }
                     let excuse = EXCUSES.iter().any(|excuse| said.err.contains(excuse));

@@ -1,4 +1,4 @@
-//! Each statement of `src/SEMANTICS.md` names the tests that prove it; they must be there.
+//! Each statement of `src/SEMANTICS.md` and of `src/HOSTILE.md` names the tests that prove it; they must be there.
 
 use std::path::Path;
 
@@ -16,28 +16,40 @@ fn statements(text: &str) -> Vec<(usize, Vec<String>)> {
     found
 }
 
+/// Whether a test is there: `lib` is the library with its tests beside the code, the others are folders of `tests/`.
 fn has_test(root: &Path, binary: &str, name: &str) -> bool {
     let wanted = format!("fn {name}(");
-    let Ok(files) = std::fs::read_dir(root.join("tests").join(binary)) else { return false };
-    files.flatten().any(|file| std::fs::read_to_string(file.path()).is_ok_and(|text| text.contains(&wanted)))
+    let mut folders = vec![if binary == "lib" { root.join("src") } else { root.join("tests").join(binary) }];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if std::fs::read_to_string(path).is_ok_and(|text| text.contains(&wanted)) {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 #[test]
 fn every_statement_is_proven_by_a_test_that_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("src/SEMANTICS.md")).expect("src/SEMANTICS.md");
-    let statements = statements(&text);
-    let numbers: Vec<usize> = statements.iter().map(|(n, _)| *n).collect();
-    assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>(), "numbered from 1 without a gap");
     let mut missing = Vec::new();
-    for (number, tests) in &statements {
-        if tests.is_empty() {
-            missing.push(format!("{number}: names no test"));
-        }
-        for test in tests {
-            let (binary, name) = test.split_once("::").expect("binary::test");
-            if !has_test(root, binary, name) {
-                missing.push(format!("{number}: {test} is not there"));
+    for file in ["src/SEMANTICS.md", "src/HOSTILE.md"] {
+        let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let statements = statements(&text);
+        let numbers: Vec<usize> = statements.iter().map(|(n, _)| *n).collect();
+        assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>(), "{file}: numbered from 1 without a gap");
+        for (number, tests) in &statements {
+            if tests.is_empty() {
+                missing.push(format!("{file}: {number}: names no test"));
+            }
+            for test in tests {
+                let (binary, name) = test.split_once("::").expect("binary::test");
+                if !has_test(root, binary, name) {
+                    missing.push(format!("{file}: {number}: {test} is not there"));
+                }
             }
         }
     }

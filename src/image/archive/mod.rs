@@ -461,7 +461,10 @@ impl<D: Documents + ?Sized> Documents for Budget<'_, D> {
 pub fn resolve<D: Documents + ?Sized>(documents: &D, machine: &Machine) -> Result<Vec<ImagePlan>, Error> {
     let documents = &Budget { documents, left: Cell::new(RESOLVED_MAX) };
     let images = match docker::resolve(documents)? {
-        Some(images) => images,
+        Some(mut images) => {
+            oci::adopt(documents, machine, &mut images)?;
+            images
+        }
         None => oci::resolve(documents, machine)?.ok_or(Error::NoDocuments)?,
     };
     let Machine::Named(wanted) = machine else { return Ok(images) };

@@ -62,6 +62,53 @@ pub fn resolve<D: Documents + ?Sized>(documents: &D, machine: &Machine) -> Resul
     Ok(Some(images))
 }
 
+/// Gives the images of a docker archive the manifests that the layout beside it has for them, as docker writes both since 25: their digests
+/// are what registries know the images by. Only a manifest with the same config and the same layer files is taken. `manifest.json`
+/// decides what is loaded, as it does for docker; a layout that says something else, or nothing that makes sense, is passed over.
+///
+/// # Errors
+/// When the archive itself cannot be read.
+pub(super) fn adopt<D: Documents + ?Sized>(
+    documents: &D,
+    machine: &Machine,
+    images: &mut [ImagePlan],
+) -> Result<(), Error> {
+    let Some(bytes) = passed_over(documents.document(INDEX, DOCUMENT_MAX))?.flatten() else { return Ok(()) };
+    let Some(Document::Index(index)) = passed_over(parse(INDEX, &bytes, None))? else { return Ok(()) };
+    for descriptor in index.manifests.iter().take(IMAGES_MAX) {
+        let Some(plan) = passed_over(descend(documents, descriptor, machine, 0))? else { continue };
+        let files = |plan: &ImagePlan| plan.layers.iter().map(|layer| layer.name.clone()).collect::<Vec<_>>();
+        let wanted = files(&plan);
+        for image in images.iter_mut().filter(|image| image.id == plan.id && image.manifest.is_none()) {
+            if files(image) == wanted {
+                image.manifest.clone_from(&plan.manifest);
+                image.layers.clone_from(&plan.layers);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a document says, or nothing when it makes no sense; a failure to read at all stays one.
+fn passed_over<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(
+            e @ (Error::NotAnImage(_)
+            | Error::Document { .. }
+            | Error::Mismatch { .. }
+            | Error::Missing { .. }
+            | Error::LayerCount { .. }
+            | Error::Platform { .. }
+            | Error::Name { .. }),
+        ) => {
+            log::debug!("the layout beside manifest.json is passed over: {e}");
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
 fn parse(name: &str, bytes: &[u8], declared: Option<&str>) -> Result<Document, Error> {
     Document::parse(bytes, declared).map_err(|source| Error::Document { name: name.to_owned(), source })
 }

@@ -306,6 +306,40 @@ fn oci_layouts_are_read() {
 }
 
 #[test]
+fn a_layout_beside_a_docker_archive_keeps_its_manifest() {
+    let layout = Layout::new(LAYER.len(), MANIFEST);
+    let (config_id, layer) = (Digest::of(&config(&[LAYER])), blob_name(&Digest::of(LAYER)));
+    let docker = |layer: &str| docker_manifest(&blob_name(&config_id), r#"["x:1"]"#, &format!("\"{layer}\""));
+    let read = |index: &[u8], docker: &[u8]| {
+        let mut puts: Vec<Put<'_>> = layout.files.iter().map(|(name, bytes)| File(name, bytes)).collect();
+        puts.extend([File("other.tar", LAYER), File("index.json", index), File("manifest.json", docker)]);
+        let mut found = Vec::new();
+        for _ in 0..puts.len() {
+            puts.rotate_left(1);
+            let contents = read(&archive(&puts)).unwrap();
+            assert_eq!(contents.images[0].names[0].to_string(), "x:1", "manifest.json decides");
+            found.push(contents.images[0].manifest.as_deref().map(Digest::of));
+        }
+        found.dedup();
+        assert_eq!(found.len(), 1, "in whatever order they come");
+        found[0]
+    };
+    let only_tag = r#","annotations":{"org.opencontainers.image.ref.name":"1"}"#;
+    let entry = |rest: &str| layout.entry(&layout.manifest, MANIFEST, rest);
+    let good = index(&[entry(only_tag)]);
+    assert_eq!(read(&good, &docker(&layer)), Some(layout.manifest));
+    // Another file of the layer than the manifest's; a layout about something else, damaged, or hostile: all as without one.
+    assert_eq!(read(&good, &docker("other.tar")), None);
+    let missing = layout.entry(&Digest::of(b"missing"), MANIFEST, "");
+    assert_eq!(read(&index(&[missing.clone(), entry("")]), &docker(&layer)), Some(layout.manifest), "one of two");
+    for odd in
+        [&b"{"[..], b"[]", &index(&[]), &index(&[missing]), &index(&[entry("").replace("\"size\":", "\"size\":1")])]
+    {
+        assert_eq!(read(odd, &docker(&layer)), None, "{}", String::from_utf8_lossy(odd));
+    }
+}
+
+#[test]
 fn the_platform_of_this_machine_is_chosen() {
     let mut layout = Layout::new(LAYER.len(), MANIFEST);
     let host = Platform::host();

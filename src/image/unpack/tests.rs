@@ -344,6 +344,68 @@ fn evil_tars_are_refused() {
     }
 }
 
+/// D8 of the list of hostile layers: values of 64 KiB, the most the kernel takes, and more of them than any file has.
+#[test]
+fn xattrs_of_every_size_and_number() {
+    let value = vec![b'v'; 64 << 10];
+    let layer = import(&Scratch::new(), &tar().pax(&[(b"SCHILY.xattr.user.a", &value)]).file("x", b"").end()).unwrap();
+    assert!(find(&layer, "x").xattr(b"user.a").unwrap().unwrap() == value);
+    let refused = |what: &str, records: &[(Vec<u8>, Vec<u8>)]| {
+        let records: Vec<(&[u8], &[u8])> = records.iter().map(|(key, value)| (&key[..], &value[..])).collect();
+        let scratch = Scratch::new();
+        let error = import(&scratch, &tar().pax(&records).file("x", b"").end()).expect_err(what);
+        assert_eq!(scratch.leftovers(), 0);
+        println!("{what}: {error}");
+    };
+    let named = |n: usize| format!("SCHILY.xattr.user.{n}").into_bytes();
+    refused("64 KiB and one", &[(named(1), vec![b'v'; (64 << 10) + 1])]);
+    refused("10^4 of them", &(0..10_000).map(|n| (named(n), b"v".to_vec())).collect::<Vec<_>>());
+    refused("NUL in a name", &[(b"SCHILY.xattr.user.a\0b".to_vec(), b"v".to_vec())]);
+    refused("a name of 300 bytes", &[(format!("SCHILY.xattr.user.{}", "n".repeat(300)).into_bytes(), b"v".to_vec())]);
+    refused("no name", &[(b"SCHILY.xattr.".to_vec(), b"v".to_vec())]);
+}
+
+/// D9: what stands behind the end mark is kept for the digest and otherwise not looked at, as Go reads it; behind a compressed stream it is an
+/// error.
+#[test]
+fn what_stands_behind_the_end() {
+    let end = tar().file("a", b"1").end();
+    let layer = import(&Scratch::new(), &[&end[..], &tar().file("b", b"2").end()].concat()).unwrap();
+    assert_eq!(names(&layer), ["a"], "of two tars one behind the other the first");
+    assert_eq!(names(&import(&Scratch::new(), &[&end[..], b"garbage"].concat()).unwrap()), ["a"]);
+    assert_eq!(names(&import(&Scratch::new(), &end[..end.len() - 1024]).unwrap()), ["a"], "no end mark");
+    assert_eq!(names(&import(&Scratch::new(), &end[..end.len() - 512]).unwrap()), ["a"], "half an end mark");
+    for packed in [gzip(&end), zstd::encode_all(&end[..], 1).unwrap()] {
+        let store = Scratch::new();
+        let taken = prepare_layer(&[&packed[..], b"garbage"].concat()[..], &store.store(), &ImportOptions::default());
+        assert!(taken.is_err(), "garbage behind the stream");
+        drop(taken);
+        assert_eq!(store.leftovers(), 0);
+    }
+}
+
+/// D11.
+#[test]
+fn times_and_owners_at_their_ends() {
+    let with = |records: &[(&[u8], &[u8])]| import(&Scratch::new(), &tar().pax(records).file("x", b"").end());
+    for (text, secs, nanos) in [
+        (&b"17179869184"[..], 1_i64 << 34, 0),
+        (b"-17179869184.25", -(1 << 34) - 1, 750_000_000),
+        (b"0.9999999999", 0, 999_999_999),
+        (b"9223372036854775807", i64::MAX, 0),
+    ] {
+        let stat = find(&with(&[(b"mtime", text)]).unwrap(), "x").stat().unwrap();
+        assert_eq!((stat.mtime.secs, stat.mtime.nanos), (secs, nanos), "{}", String::from_utf8_lossy(text));
+    }
+    for text in [&b"9223372036854775808"[..], b"1e9", b"inf", b"0x10", b"1.-5", b"--1", b" 1"] {
+        assert!(with(&[(b"mtime", text)]).is_err(), "{}", String::from_utf8_lossy(text));
+    }
+    assert_eq!(find(&with(&[(b"uid", b"4294967294"), (b"gid", b"0")]).unwrap(), "x").stat().unwrap().uid, u32::MAX - 1);
+    for text in [&b"4294967296"[..], b"-1", b"x", b"99999999999999999999"] {
+        assert!(with(&[(b"gid", text)]).is_err(), "{}", String::from_utf8_lossy(text));
+    }
+}
+
 #[test]
 fn what_is_no_tar_is_said_to_be_none() {
     for bytes in

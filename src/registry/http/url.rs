@@ -16,10 +16,10 @@ const LENGTH_MAX: usize = 8 << 10;
 /// An address that can be asked. Shown without password, query and fragment.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
-    /// Behind a pointer: errors hold addresses, and an error is no larger than what it stands beside.
+    // Shared: errors carry addresses, and are passed on through many hands.
     uri: Arc<Uri>,
     /// `user:password`, decoded; only for this scheme, host and port.
-    user: Option<Vec<u8>>,
+    user: Option<Arc<[u8]>>,
 }
 
 impl Url {
@@ -61,7 +61,7 @@ impl Url {
         }
         let user =
             user.map(|user| decoded(if user.contains(':') { user.to_owned() } else { format!("{user}:") }.as_bytes()));
-        Ok(Self { uri: Arc::new(uri), user })
+        Ok(Self { uri: Arc::new(uri), user: user.map(Arc::from) })
     }
 
     /// The address that a reference in an answer from here means. The password stays here.
