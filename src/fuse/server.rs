@@ -64,7 +64,19 @@ impl Server {
         let nodeids = Arc::new(Nodeids::default());
         let notifier = Notifier::new(device.clone(), nodeids.clone());
         let refresher = Arc::new(Refresher::new(notifier.clone()));
-        Self { device, union, config, agreed, readers: Readers::default(), notifier, nodeids, lending, hub, refresher, forgotten: AtomicUsize::new(0) }
+        Self {
+            device,
+            union,
+            config,
+            agreed,
+            readers: Readers::default(),
+            notifier,
+            nodeids,
+            lending,
+            hub,
+            refresher,
+            forgotten: AtomicUsize::new(0),
+        }
     }
 
     /// Answers one message of the kernel's. `buffer` is the thread's own, used again from request to request.
