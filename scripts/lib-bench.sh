@@ -21,6 +21,12 @@ start_docker() {
   return 1
 }
 
+# built_release VAR: puts the folder of the programs to measure into VAR: MICA_BUILT, to compare one build with another, or made now.
+built_release() {
+  printf -v "$1" '%s' "${MICA_BUILT:-$(realpath -m "${CARGO_TARGET_DIR:-target}")/release}"
+  [ -n "${MICA_BUILT:-}" ] || cargo build --release --workspace --quiet
+}
+
 # The figures so far: TOOL WORKLOAD -> milliseconds, separated by spaces; and their names in the order in which they came.
 declare -A FIGURES=()
 WORKLOADS=() TOOLS=()

@@ -7,7 +7,7 @@
 # made is not there: a job that does nothing would be fast.
 JOBS=(apt-install git unpack configure compile python npm sqlite pgbench tar rsync)
 declare -A JOB_TITLES=(
-  [apt-install]="apt-get install of vim, nginx, php and emacs"
+  [apt-install]="apt-get install of vim and nginx"
   [git]="git clone, status, checkout, status"
   [unpack]="unpacking two source trees, 5 times"
   [configure]="./configure of hello"
@@ -24,7 +24,7 @@ declare -A JOB_TITLES=(
   JOB_apt_install='
 export DEBIAN_FRONTEND=noninteractive
 apt-get install -y --no-install-recommends -o APT::Sandbox::User=root /jobs/debs/*.deb </dev/null
-dpkg -s emacs-nox php-cli nginx-light vim >/dev/null'
+dpkg -s nginx-light vim >/dev/null'
   JOB_git='
 git clone -q /jobs/repository.git /work/clone && cd /work/clone
 [ -z "$(git status --porcelain)" ] && git checkout -q other && [ -z "$(git status --porcelain)" ] && [ -d moved ]'
@@ -196,8 +196,7 @@ bench_jobs() {
   [ $# = 0 ] || chosen=("$@")
   [ ${#chosen[@]} != 0 ] || chosen=("${JOBS[@]}")
   for job in "${chosen[@]}"; do [ -n "${JOB_TITLES[$job]:-}" ] || die "no such job: $job (there are ${JOBS[*]})"; done
-  cargo build --release --workspace --quiet
-  built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release
+  built_release built
   newest_fuse_overlayfs newest
   new_ext4 work 6
   ln -s "$built/mount-mica" "$work/fuse-overlayfs"

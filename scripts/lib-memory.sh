@@ -79,8 +79,7 @@ memory_of_readers() {
 bench_memory() {
   local work='' built directories=1000 file=$REPO/tests/bench/results/memory commit
   if [ "${1:-}" = --quick ]; then directories=100 file+=-quick; fi
-  cargo build --release --workspace --quiet
-  built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release
+  built_release built
   new_ext4 work 3 -N $((directories * 1100 + 10000))
   ln -s "$built/mount-mica" "$work/fuse-overlayfs"
   mkdir "$work/big"

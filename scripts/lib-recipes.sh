@@ -282,7 +282,7 @@ apt-get clean
 mkdir -p /jobs/debs /jobs/source /jobs/npm
 cd /jobs/debs
 # What `apt-get install` is to install, with all that it needs beside what is here.
-apt-get install -y --no-install-recommends --download-only vim nginx-light php-cli emacs-nox
+apt-get install -y --no-install-recommends --download-only vim nginx-light tree
 mv /var/cache/apt/archives/*.deb .
 cd /jobs/source
 apt-get source --download-only hello lua5.4
@@ -299,6 +299,7 @@ find include -name "*.h" -exec sed -i "1i /* changed */" {} +
 git mv perl moved && git rm -rqf python3
 git commit -qam second && git checkout -q main
 git clone -q --bare /jobs/tree /jobs/repository.git
+git -C /jobs/repository.git repack -adq # as one that came over a network
 rm -rf /jobs/tree
 # Modules as archives that need nothing of the registry: without their dependencies and scripts.
 cd /usr/share/nodejs

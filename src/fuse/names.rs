@@ -20,8 +20,8 @@ use crate::union::MakeKind;
 use crate::union::RenameFlags;
 use crate::union::Result;
 
-/// After so many forgotten nodes, and no fewer than are left, their memory goes back to the kernel.
-const FORGOTTEN: usize = 8192;
+/// After so many forgotten nodes, and half as many as are left, their memory goes back to the kernel.
+const FORGOTTEN: usize = 1024;
 
 impl Server {
     pub(super) fn lookup(&self, parent: u64, name: &[u8]) -> Result<Answer<'static>> {
@@ -41,11 +41,12 @@ impl Server {
         Ok(Answer::Silent)
     }
 
-    /// Every so often, when `more` nodes were forgotten and fewer are left than were since the last time: nobody waits for an answer.
+    /// Every so often, when `more` nodes were forgotten. Nobody waits for an answer to that.
     fn give_memory_back(&self, more: usize) {
         let before = self.forgotten.fetch_add(more, Ordering::Relaxed);
-        // The nodes are counted only now and then.
-        if before / FORGOTTEN == (before + more) / FORGOTTEN || self.union.table().len() > before + more {
+        let now = before + more;
+        // What is left is counted only now and then.
+        if before / FORGOTTEN == now / FORGOTTEN || self.union.table().len() > now * 2 {
             return;
         }
         self.forgotten.store(0, Ordering::Relaxed);

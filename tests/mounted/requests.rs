@@ -75,6 +75,7 @@ fn request(line: &str) -> Option<String> {
         4 => "SETATTR",
         9 => "MKDIR",
         10 => "UNLINK",
+        12 | 45 => "RENAME",
         14 => "OPEN",
         15 => "READ",
         16 => "WRITE",
@@ -135,6 +136,7 @@ fn warm_operations_cost_no_request_and_others_few() {
 fn wrong_counts(p: &Place, counter: &Counter, round: usize) -> Vec<String> {
     let (one, two) = (format!("g/one{round}"), format!("g/two{round}"));
     let (new, dir, cold) = (format!("d/new{round}"), format!("d/dir{round}"), format!("d/cold{round}"));
+    let renamed = format!("d/renamed{round}");
     let read = |name: &str| {
         let mut text = String::new();
         File::open(p.at(name)).unwrap().read_to_string(&mut text).unwrap();
@@ -172,6 +174,7 @@ fn wrong_counts(p: &Place, counter: &Counter, round: usize) -> Vec<String> {
         ("listing of a small directory that just changed", 5, &|| list()),
         ("stat of a name not looked up", 1, &|| stat(&one)),
         ("unlink of a lower file not looked up", 3, &|| fs::remove_file(p.at(&two)).unwrap()),
+        ("rename in upper", 3, &|| fs::rename(p.at("d/first"), p.at(&renamed)).unwrap()),
         ("listing of 1000 names", 7, &|| assert_eq!(fs::read_dir(p.at("n")).unwrap().count(), 1000)),
     ];
     let mut lines = String::new();
