@@ -83,9 +83,8 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, theme: Theme) {
     let keys = KEYS.iter().map(|(key, what)| Line::from(fit(&format!(" {key:<10} {what}"), columns)));
     let (serves, merged, hidden) = (theme.sign("▶", ">"), theme.sign("●", "o"), theme.sign("○", "h"));
     let (deletes, nothing) = (theme.sign("✗", "x"), theme.sign("·", "."));
-    let signs = format!(
-        " {serves} serves  {merged} merged  {hidden} hidden  {deletes} deletes  {nothing} nothing  ! unreadable"
-    );
+    let signs =
+        format!(" {serves} serves  {merged} merged  {hidden} hidden  {deletes} deletes  {nothing} nothing  ! fails");
     let signs = Line::from(Span::styled(fit(&signs, columns), theme.style(Tone::Odd)));
     for (line, y) in std::iter::once(head).chain(keys).chain(std::iter::once(signs)).zip(popup.y..popup.bottom()) {
         frame.render_widget(line, Rect { y, height: 1, ..popup });
