@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use micafs::digest::Digest;
 use micafs::env;
+use micafs::image::config::ImageConfig;
 use micafs::image::reference::Layers;
 use micafs::image::reference::split_layers;
 use micafs::layer::Layer;
@@ -12,6 +13,7 @@ use micafs::layer::sheets::Sheets;
 use micafs::mount::request::Request;
 use micafs::mount::serve;
 use micafs::mount::serve::Changes;
+use micafs::mount::serve::Made;
 use micafs::mount::source::Source;
 use micafs::mount::source::Upper;
 use micafs::store::Store;
@@ -26,12 +28,18 @@ pub struct Opened {
     /// The union.
     pub union: Arc<Union>,
     pin: Option<Pin>,
+    made: Vec<Made>,
 }
 
 impl Opened {
     /// A union of directories, which no store knows.
     pub fn unpinned(union: Arc<Union>) -> Self {
-        Self { union, pin: None }
+        Self { union, pin: None, made: Vec::new() }
+    }
+
+    /// How its layers came to be, the lowest first, as far as that is known.
+    pub fn made(&self) -> Vec<Made> {
+        self.made.clone()
     }
 
     /// Lets go of the layers.
@@ -89,7 +97,10 @@ fn open_image(request: &Request, reference: &str, root: Option<&PathBuf>, upper:
     let (whole, each) = reference.strip_suffix(EACH_LAYER).map_or((reference, false), |name| (name, true));
     let (name, part) = split_layers(whole);
     let found = store.images().and_then(|images| images.find(name)).map_err(text)?;
-    let chain = first_layers(store.config(&found.id).map_err(text)?.rootfs.diff_ids, part)?;
+    let config = store.config(&found.id).map_err(text)?;
+    let mut made = if each { Vec::new() } else { made(&config) };
+    let chain = first_layers(config.rootfs.diff_ids, part)?;
+    made.truncate(chain.len());
     let mut layers = open_layers(&store, &chain)?;
     if each {
         if changes.is_some() {
@@ -104,7 +115,7 @@ fn open_image(request: &Request, reference: &str, root: Option<&PathBuf>, upper:
     drop(adding);
     let pin = Pin { store, id: record.id };
     let union = serve::make_union(layers, changes, request, serve::fd_cache())?;
-    Ok(Opened { union, pin: Some(pin) })
+    Ok(Opened { union, pin: Some(pin), made })
 }
 
 /// The layers of an image that a word behind its name means, lowest first.
@@ -130,7 +141,25 @@ fn open_container(request: &Request, id: &str, root: Option<&PathBuf>) -> Result
     let changes = Changes { upper: dir.join("upper"), work: dir.join("work") };
     let layers = open_layers(&store, &record.layers)?;
     let union = serve::make_union(layers, Some(changes), request, serve::fd_cache())?;
-    Ok(Opened::unpinned(union))
+    // The image may be gone while its layers stay.
+    let config = store.config(&record.image_id).ok().filter(|config| config.diff_ids() == record.layers);
+    let made = config.map(|config| made(&config)).unwrap_or_default();
+    Ok(Opened { made, ..Opened::unpinned(union) })
+}
+
+/// How the layers of an image came to be, the lowest first, as many as there are.
+fn made(config: &ImageConfig) -> Vec<Made> {
+    let steps = config.history_with_layers().filter(|(_, layer)| layer.is_some());
+    let mut made: Vec<Made> = steps
+        .map(|(step, _)| Made {
+            created_by: step.created_by.clone(),
+            author: step.author.clone(),
+            created: step.created.clone(),
+            comment: step.comment.clone(),
+        })
+        .collect();
+    made.resize(config.diff_ids().len(), Made::default());
+    made
 }
 
 /// The layers of an image, given lowest first; returned top first, as a stack wants them.

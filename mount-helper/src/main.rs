@@ -43,7 +43,7 @@ fn run(argv: &[OsString]) -> Result<(), Error> {
             request.warnings.iter().for_each(|warning| eprintln!("mica: {warning}"));
             logging::init("mount.mica", !request.foreground);
             launch(request, images::open, |opened, serving| {
-                let served = serve::serve(opened.union.clone(), &request.options, serving);
+                let served = serve::serve(opened.union.clone(), opened.made(), &request.options, serving);
                 opened.release();
                 served
             })?;

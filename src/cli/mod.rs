@@ -11,6 +11,7 @@ mod progress;
 mod rows;
 mod table;
 mod template;
+mod trace_json;
 mod trace_text;
 
 use std::ffi::OsString;

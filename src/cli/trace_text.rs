@@ -2,8 +2,6 @@
 
 use std::io::Write;
 
-use serde::Serialize;
-
 use super::format;
 use super::table::Table;
 use crate::live::Event;
@@ -134,70 +132,6 @@ pub fn took(nanos: u64) -> String {
         _ => (n / 1e9, "s"),
     };
     if value < 10.0 { format!("{value:.2}{unit}") } else { format!("{value:.0}{unit}") }
-}
-
-/// One event as JSON; names escaped as everywhere. Written without a tree in between: there may be very many.
-pub fn json(event: &Event) -> serde_json::Result<String> {
-    let text = |bytes: &[u8]| (!bytes.is_empty()).then(|| Escaped(bytes).to_string());
-    serde_json::to_string(&Line {
-        time: Time { secs: event.at.0, nanos: event.at.1 },
-        op: event.op.name(),
-        path: text(&event.path),
-        other: text(&event.other),
-        error: (event.errno != 0).then(|| error_name(event.errno)),
-        errno: event.errno,
-        took_ns: event.took,
-        pid: event.pid,
-        comm: text(&event.comm),
-        uid: event.uid,
-        ino: event.ino,
-        bytes: event.bytes,
-        offset: event.offset,
-        layer: event.served().map(|step| Place(step.layer)),
-        asked: event.steps.iter().map(|s| Asked { layer: Place(s.layer), verdict: s.said.word() }).collect(),
-        asked_more: event.more,
-    })
-}
-
-#[derive(Serialize)]
-struct Line {
-    time: Time,
-    op: &'static str,
-    path: Option<String>,
-    other: Option<String>,
-    error: Option<String>,
-    errno: u16,
-    took_ns: u64,
-    pid: u32,
-    comm: Option<String>,
-    uid: u32,
-    ino: u64,
-    bytes: u64,
-    offset: u64,
-    layer: Option<Place>,
-    asked: Vec<Asked>,
-    asked_more: u16,
-}
-
-#[derive(Serialize)]
-struct Time {
-    secs: i64,
-    nanos: u32,
-}
-
-#[derive(Serialize)]
-struct Asked {
-    layer: Place,
-    verdict: &'static str,
-}
-
-/// `"upper"`, or a number.
-struct Place(u16);
-
-impl Serialize for Place {
-    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        if self.0 == 0 { out.serialize_str("upper") } else { out.serialize_u16(self.0) }
-    }
 }
 
 /// Sums as tables.

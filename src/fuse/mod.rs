@@ -33,6 +33,8 @@ use std::time::Duration;
 
 pub use live::Live;
 
+pub use crate::explain::subject::Made;
+
 use crate::sys;
 use crate::union;
 use crate::union::Union;
@@ -56,6 +58,8 @@ pub struct Config {
     pub unopened: Option<usize>,
     /// What explanations call the mount.
     pub title: String,
+    /// How each lower layer came to be, the lowest first; empty where nothing is known of it.
+    pub made: Vec<Made>,
     /// Lend files to the kernel, where it and this process's rights allow that ([`lending`]); `unopened` is for where they do not.
     pub lend: bool,
 }
@@ -88,6 +92,7 @@ impl Default for Config {
             unopened: None,
             lend: false,
             title: "this mount".to_owned(),
+            made: Vec::new(),
         }
     }
 }

@@ -16,13 +16,14 @@
 //! ([`crate::layer::marks::virtual_xattr`]); other names that begin with `user.mica.` are anybody's.
 //!
 //! # What is told to whom
-//! Paths of the host are for root and for the owner of the mount, outside of containers: for a process in this one's mount and user
-//! namespace. All others are told numbers and digests of layers, and paths inside of layers and of the mount; of attributes
+//! Paths of the host, and the commands that made the layers, are for root and for the owner of the mount, outside of containers: for a
+//! process in this one's mount and user namespace. All others are told numbers and digests of layers, and paths inside of layers and of the mount; of attributes
 //! of hidden objects no more than that. The process that asks waits for its answer, so its number cannot be another's.
 //!
 //! A node is explained under the path by which it was found last; a file with several names may have been asked for by another.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use super::attributes::sized;
 use super::reply::Answer;
@@ -40,6 +41,7 @@ use crate::explain::text::Style;
 use crate::explain::trace::Cut;
 use crate::explain::trace::How;
 use crate::explain::trace::Step;
+use crate::layer::Layer;
 use crate::layer::handle::FdCache;
 use crate::path::Escaped;
 use crate::path::Name;
@@ -149,7 +151,7 @@ impl Server {
         })
     }
 
-    fn origin(&self, node: &std::sync::Arc<Node>, trusted: bool) -> Result<Option<String>> {
+    fn origin(&self, node: &Arc<Node>, trusted: bool) -> Result<Option<String>> {
         let Some(origin) = self.union.origin_told(node)? else { return Ok(None) };
         let shown = self.shown(Sheet::Lower(origin.layer), trusted);
         let mut out = format!("{} {}", shown.place, shown.digest);
@@ -190,10 +192,14 @@ impl Server {
             let fd = sys::open::duplicate(&*upper.root.fd()?).map_err(crate::layer::Error::from)?;
             Ok((fd, self.upper_path()))
         });
-        let sheets = stack
-            .layers
-            .iter()
-            .map(|layer| subject::Sheet { digest: layer.key().parse().ok(), ..subject::Sheet::bare(layer.clone()) });
+        let count = stack.layers.len();
+        let made = |at: usize| self.config.made.get(count - 1 - at).filter(|_| trusted).cloned().unwrap_or_default();
+        let sheet = |(at, layer): (usize, &Arc<dyn Layer>)| subject::Sheet {
+            layer: layer.clone(),
+            digest: layer.key().parse().ok(),
+            made: made(at),
+        };
+        let sheets = stack.layers.iter().enumerate().map(sheet);
         let title = if trusted { &self.config.title } else { "this mount" };
         Subject::new(title, upper.transpose()?, sheets.collect(), FdCache::new(DESCRIPTORS))
     }

@@ -80,7 +80,7 @@ pub(super) fn tell_copy_ups(union: &Union, hub: &Arc<Hub>) {
         }
         if hub.wanted().has(Op::CopyUp) {
             let comm = hub.name_of(CALLER.get().0, env::monotonic());
-            hub.tell(copy_up(copied, layers, comm));
+            hub.tell(&copy_up(copied, layers, comm));
         }
     });
 }
@@ -151,7 +151,7 @@ impl Server {
             _ => self.answer(request, buffer),
         });
         let took = start.elapsed();
-        self.hub.tell(self.event(request, op, &result, took, heard));
+        self.hub.tell(&self.event(request, op, &result, took, heard));
         result
     }
 

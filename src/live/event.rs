@@ -9,6 +9,8 @@ pub const STEPS_MAX: usize = 128;
 /// The longest path in an event, in bytes; of a longer one the end is kept.
 const PATH_MAX: usize = 4096;
 
+/// Where in an encoded event its thread stands.
+pub(super) const PID_AT: usize = 8 + 4 + 8 + 1 + 2;
 /// The longest name of a process; the kernel's has 15 bytes.
 const COMM_MAX: usize = 64;
 

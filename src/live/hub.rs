@@ -1,6 +1,5 @@
 //! The server's side: who listens, and what was done so far.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -26,7 +25,7 @@ use super::wire::Frame;
 pub const LISTENERS_MAX: usize = 8;
 /// How many events wait for a listener at most; with paths of usual length some megabytes.
 const QUEUE_MAX: usize = 16 * 1024;
-/// And how many bytes of paths.
+/// And how many bytes of frames.
 const QUEUE_BYTES: usize = 8 << 20;
 
 /// Where operations are counted, and told to who listens.
@@ -96,11 +95,10 @@ impl Hub {
     }
 
     /// Tells everybody who wants to know. Never waits for a listener.
-    pub fn tell(&self, event: Event) {
-        let event = Arc::new(event);
+    pub fn tell(&self, event: &Event) {
         for queue in self.listeners.read().iter() {
-            if queue.peer != event.pid && queue.filter.wants(&event) {
-                queue.push(event.clone());
+            if queue.peer != event.pid && queue.filter.wants(event) {
+                queue.push(event);
             }
         }
     }
@@ -147,26 +145,26 @@ struct Queue {
     changed: Condvar,
 }
 
+/// Events are frames already: what is told is copied into one buffer, and freed by nobody else.
 #[derive(Debug, Default)]
 struct Waiting {
-    events: VecDeque<Arc<Event>>,
-    bytes: usize,
+    frames: Vec<u8>,
+    count: usize,
     /// Events that came behind those that wait and found no room.
     lost: u64,
     ended: bool,
 }
 
 impl Queue {
-    fn push(&self, event: Arc<Event>) {
+    fn push(&self, event: &Event) {
         let mut waiting = self.waiting.lock();
-        let size = event.path.len() + event.other.len();
         // What is lost is lost in one piece: nothing is let in before the listener has seen that.
-        if waiting.lost > 0 || waiting.events.len() >= QUEUE_MAX || waiting.bytes + size > QUEUE_BYTES {
+        if waiting.lost > 0 || waiting.count >= QUEUE_MAX || waiting.frames.len() >= QUEUE_BYTES {
             waiting.lost += 1;
             return;
         }
-        waiting.bytes += size;
-        waiting.events.push_back(event);
+        waiting.count += 1;
+        wire::put_event(event, &mut waiting.frames);
         drop(waiting);
         self.changed.notify_one();
     }
@@ -175,8 +173,10 @@ impl Queue {
 /// What came for a listener since it last looked.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// In order.
-    pub events: Vec<Arc<Event>>,
+    /// Events as frames, in order.
+    pub frames: Vec<u8>,
+    /// How many they are.
+    pub count: usize,
     /// How many were lost behind these.
     pub lost: u64,
     /// The mount has ended, and nothing comes any more.
@@ -184,10 +184,14 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Appends everything as frames, events only as far as `wants`.
-    pub fn encode(&self, out: &mut Vec<u8>, mut wants: impl FnMut(&Event) -> bool) {
-        for event in self.events.iter().filter(|event| wants(event)) {
-            wire::put_event(event, out);
+    /// Appends everything as frames, events only of threads that are wanted.
+    pub fn encode(&self, out: &mut Vec<u8>, only: Option<&mut dyn FnMut(u32) -> bool>) {
+        match only {
+            None => out.extend_from_slice(&self.frames),
+            Some(wants) => {
+                let wanted = wire::events(&self.frames).filter(|(_, pid)| wants(*pid));
+                wanted.for_each(|(frame, _)| out.extend_from_slice(frame));
+            }
         }
         if self.lost > 0 {
             Frame::Lost(self.lost).encode(out);
@@ -206,15 +210,16 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Waits for something to come, at most for `limit`, and takes all of it.
-    pub fn take(&self, limit: Duration) -> Batch {
+    /// Waits for something to come, at most for `limit`, and takes all of it. `spare` is a buffer to go on with.
+    pub fn take(&self, limit: Duration, mut spare: Vec<u8>) -> Batch {
+        spare.clear();
         let mut waiting = self.queue.waiting.lock();
-        if waiting.events.is_empty() && waiting.lost == 0 && !waiting.ended {
+        if waiting.count == 0 && waiting.lost == 0 && !waiting.ended {
             self.queue.changed.wait_for(&mut waiting, limit);
         }
-        waiting.bytes = 0;
         Batch {
-            events: waiting.events.drain(..).collect(),
+            frames: std::mem::replace(&mut waiting.frames, spare),
+            count: std::mem::take(&mut waiting.count),
             lost: std::mem::take(&mut waiting.lost),
             ended: waiting.ended,
         }

@@ -135,17 +135,43 @@ fn a_listener_gets_what_it_asked_for() {
     let etc = hub.listen(etc.with_ops(&[Op::Lookup, Op::Open]), 0).unwrap();
     assert!(hub.wanted().has(Op::Open) && hub.wanted().has(Op::Lookup) && !hub.wanted().has(Op::Read));
     for (op, path) in [(Op::Open, "/etc/passwd"), (Op::Lookup, "/etc"), (Op::Open, "/etcetera"), (Op::Read, "/etc/x")] {
-        hub.tell(Event { other: Vec::new(), ..event(op, path) });
+        hub.tell(&Event { other: Vec::new(), ..event(op, path) });
     }
     let paths = |batch: hub::Batch| {
-        batch.events.iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect::<Vec<_>>()
+        events(&batch).iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(paths(opens.take(Duration::ZERO)), ["/etc/passwd", "/etcetera"]);
-    assert_eq!(paths(etc.take(Duration::ZERO)), ["/etc/passwd", "/etc"]);
+    assert_eq!(paths(opens.take(Duration::ZERO, Vec::new())), ["/etc/passwd", "/etcetera"]);
+    assert_eq!(paths(etc.take(Duration::ZERO, Vec::new())), ["/etc/passwd", "/etc"]);
     drop(opens);
     assert!(hub.wanted().has(Op::Open));
     drop(etc);
     assert!(!hub.wanted().has(Op::Open), "nobody listens any more");
+}
+
+fn events(batch: &hub::Batch) -> Vec<Event> {
+    let frames = wire::events(&batch.frames).map(|(frame, pid)| (Frame::take(frame).unwrap().unwrap().0, pid));
+    let event = |(frame, pid)| match frame {
+        Frame::Event(event) => {
+            assert_eq!(event.pid, pid);
+            *event
+        }
+        other => panic!("{other:?}"),
+    };
+    frames.map(event).collect()
+}
+
+#[test]
+fn only_the_threads_that_are_wanted_are_sent() {
+    let hub = Arc::new(Hub::default());
+    let listener = hub.listen(Filter { pid: Some(3), ..Filter::default() }, 0).unwrap();
+    for pid in [3, 4, 5, 3] {
+        hub.tell(&Event { pid, ..event(Op::Open, &format!("/{pid}")) });
+    }
+    let batch = listener.take(Duration::ZERO, Vec::new());
+    let mut out = Vec::new();
+    batch.encode(&mut out, Some(&mut |pid| pid != 4));
+    let sent = hub::Batch { frames: out, ..hub::Batch::default() };
+    assert_eq!(events(&sent).iter().map(|e| e.pid).collect::<Vec<_>>(), [3, 5, 3]);
 }
 
 #[test]
@@ -153,14 +179,15 @@ fn a_stalled_listener_loses_events_with_a_count_and_goes_on() {
     let hub = Arc::new(Hub::default());
     let listener = hub.listen(Filter::default(), 0).unwrap();
     for _ in 0..20_000 {
-        hub.tell(event(Op::Open, "/x"));
+        hub.tell(&event(Op::Open, "/x"));
     }
-    let batch = listener.take(Duration::ZERO);
-    assert!(!batch.events.is_empty() && batch.lost > 0);
-    assert_eq!(batch.events.len() as u64 + batch.lost, 20_000);
-    hub.tell(event(Op::Read, "/x"));
-    let batch = listener.take(Duration::ZERO);
-    assert_eq!((batch.events.len(), batch.lost), (1, 0));
+    let batch = listener.take(Duration::ZERO, Vec::new());
+    assert!(batch.count > 0 && batch.lost > 0);
+    assert_eq!(events(&batch).len(), batch.count);
+    assert_eq!(batch.count as u64 + batch.lost, 20_000);
+    hub.tell(&event(Op::Read, "/x"));
+    let batch = listener.take(Duration::ZERO, Vec::new());
+    assert_eq!((batch.count, batch.lost), (1, 0));
 }
 
 #[test]
@@ -168,10 +195,10 @@ fn listeners_are_limited_do_not_hear_themselves_and_hear_the_end() {
     let hub = Arc::new(Hub::default());
     let all: Vec<_> = (0..LISTENERS_MAX).map(|_| hub.listen(Filter::default(), 7).unwrap()).collect();
     assert!(hub.listen(Filter::default(), 7).is_none(), "one too many");
-    hub.tell(event(Op::Open, "/x"));
-    assert!(all[0].take(Duration::ZERO).events.is_empty(), "its own operation");
+    hub.tell(&event(Op::Open, "/x"));
+    assert!(all[0].take(Duration::ZERO, Vec::new()).frames.is_empty(), "its own operation");
     hub.end();
-    assert!(all[0].take(Duration::from_secs(60)).ended);
+    assert!(all[0].take(Duration::from_secs(60), Vec::new()).ended);
     drop(all);
     assert!(hub.listen(Filter::default(), 7).is_none(), "nothing comes any more");
 }

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use super::event::Event;
+use super::event::PID_AT;
 use super::filter::Filter;
 
 /// The version of this protocol.
@@ -143,6 +144,17 @@ fn frame(out: &mut Vec<u8>, fill: impl FnOnce(&mut Writer)) {
 /// Appends [`Frame::Event`].
 pub(super) fn put_event(event: &Event, out: &mut Vec<u8>) {
     frame(out, |w| event.encode(w.u8(b'E')));
+}
+
+/// The frames that [`put_event`] wrote one after the other, each with the thread that asked.
+pub(super) fn events(mut frames: &[u8]) -> impl Iterator<Item = (&[u8], u32)> {
+    std::iter::from_fn(move || {
+        let len = u32::from_le_bytes(*frames.first_chunk()?) as usize + 4;
+        let (frame, rest) = frames.split_at_checked(len)?;
+        frames = rest;
+        let pid = frame.get(5 + PID_AT..)?.first_chunk()?;
+        Some((frame, u32::from_le_bytes(*pid)))
+    })
 }
 
 /// Sends what is wanted.

@@ -16,7 +16,6 @@ use parking_lot::Mutex;
 
 use super::record::Kept;
 use crate::fuse::Live;
-use crate::live::Event;
 use crate::live::Filter;
 use crate::live::hub::LISTENERS_MAX;
 use crate::live::wire;
@@ -185,45 +184,47 @@ fn trace(live: &Live, stream: &UnixStream, peer: Peer, filter: Filter) -> std::i
     };
     // Events that find no room are counted as lost, so a listener may take its time.
     stream.set_write_timeout(None)?;
-    let mut threads = Threads { of: listener.only_pid(), known: Vec::new() };
+    let mut threads = listener.only_pid().map(|of| Threads { of, known: Vec::new() });
+    let mut wants = |thread: u32| threads.as_mut().is_some_and(|threads| threads.wants(thread));
+    let only_some = listener.only_pid().is_some();
     let mut writer = stream;
-    let mut out = Vec::new();
+    let (mut out, mut spare) = (Vec::new(), Vec::new());
     Frame::Started.encode(&mut out);
     loop {
         writer.write_all(&out)?;
         out.clear();
-        let batch = listener.take(LOOK);
+        let batch = listener.take(LOOK, spare);
         let ended = batch.ended;
-        batch.encode(&mut out, |event| threads.wants(event));
+        batch.encode(&mut out, only_some.then_some(&mut wants));
         if ended {
             return writer.write_all(&out);
         }
         if socket::is_hung_up(stream) {
             return Ok(());
         }
-        if !batch.events.is_empty() {
+        if batch.count > 0 {
             std::thread::sleep(GATHER);
         }
+        spare = batch.frames;
     }
 }
 
 /// Which threads belong to the process that alone is wanted.
 struct Threads {
-    of: Option<u32>,
+    of: u32,
     known: Vec<(u32, bool)>,
 }
 
 impl Threads {
-    fn wants(&mut self, event: &Event) -> bool {
-        let Some(pid) = self.of else { return true };
-        if let Some((_, belongs)) = self.known.iter().find(|(thread, _)| *thread == event.pid) {
+    fn wants(&mut self, asks: u32) -> bool {
+        if let Some((_, belongs)) = self.known.iter().find(|(thread, _)| *thread == asks) {
             return *belongs;
         }
-        let belongs = event.pid != 0 && process::is_thread_of(event.pid, pid);
+        let belongs = asks != 0 && process::is_thread_of(asks, self.of);
         if self.known.len() >= THREADS_MAX {
             self.known.clear();
         }
-        self.known.push((event.pid, belongs));
+        self.known.push((asks, belongs));
         belongs
     }
 }

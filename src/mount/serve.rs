@@ -17,6 +17,7 @@ use super::request::Request;
 use super::source::Source;
 use super::source::Upper;
 use crate::fuse;
+pub use crate::fuse::Made;
 use crate::layer;
 use crate::layer::Layer;
 use crate::layer::dir::DirLayer;
@@ -169,11 +170,11 @@ fn manners(options: &MountOptions) -> Manners {
 /// vain, so there are no megabytes either.
 const READ_AHEAD: u32 = 512;
 
-/// Answers requests until the mount is gone.
+/// Answers requests until the mount is gone. `made` tells how the layers came to be, the lowest first, where that is known.
 ///
 /// # Errors
 /// One line: the kernel's refusal of the handshake, or the failure that ended the service.
-pub fn serve(union: Arc<Union>, options: &MountOptions, serving: Serving<'_>) -> Result<(), String> {
+pub fn serve(union: Arc<Union>, made: Vec<Made>, options: &MountOptions, serving: Serving<'_>) -> Result<(), String> {
     let config = fuse::Config {
         timeout: Duration::try_from_secs_f64(options.timeout).unwrap_or(fuse::FOREVER),
         threads: options.threads.unwrap_or(0) as usize,
@@ -182,6 +183,7 @@ pub fn serve(union: Arc<Union>, options: &MountOptions, serving: Serving<'_>) ->
         max_write: options.max_write.unwrap_or(fuse::Config::default().max_write),
         unopened: (options.io != Io::Cache).then(open_files),
         title: serving.recorder.target().display().to_string(),
+        made,
         lend: options.io == Io::Passthrough,
     };
     let (counted, stacked) = (union.clone(), union.clone());

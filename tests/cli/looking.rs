@@ -96,6 +96,90 @@ fn a_running_container_is_looked_into_while_it_runs() {
     drop(running);
 }
 
+/// The host's getfattr, by its own loader and libraries: the image has none.
+#[test]
+fn a_container_reads_with_plain_getfattr_which_layer_serves_a_file() {
+    require_root!();
+    let fixture = require_fixture!("busybox");
+    let loaders = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
+    // Its name is a symlink that would lead elsewhere in the container.
+    let Some(loader) = loaders.into_iter().find_map(|loader| fs::canonicalize(loader).ok()) else {
+        return crate::support::report_skip("no loader of glibc is known for this machine");
+    };
+    let loader = loader.display();
+    let area = Area::with("getfattr", &fixture);
+    let libraries = "/host/lib/x86_64-linux-gnu:/host/lib/aarch64-linux-gnu:/host/usr/lib/x86_64-linux-gnu:/host/usr/lib/aarch64-linux-gnu";
+    let getfattr =
+        format!("/host{loader} --library-path {libraries} /host/usr/bin/getfattr --absolute-names --only-values");
+    let inside = |words: &str| {
+        let script = format!("echo changed >/etc/passwd; rm /etc/group; {getfattr} {words}");
+        area.said(["run", "--rm", "-v", "/:/host:ro", &fixture.image(), "sh", "-c", &script])
+    };
+    let said = inside("-n user.mica.layer /bin/busybox");
+    assert!(said.out.starts_with("1 sha256:"), "{said:?}");
+    let said = inside("-n user.mica.layers /etc/passwd");
+    assert!(said.out.starts_with("upper - ") && said.out.contains("\n1 sha256:"), "{said:?}");
+    let said = inside("-n user.mica.whiteout-by.group /etc");
+    assert!(said.out.starts_with("upper - whiteout"), "{said:?}");
+    let said = inside("-n user.mica.explain /etc/passwd");
+    assert!(said.out.contains("upper") && said.out.contains("/etc/passwd"), "{said:?}");
+    assert!(!said.out.contains(area.store().to_str().unwrap()), "no path of the host: {said:?}");
+    let said = inside("-d -m - /etc/passwd");
+    assert_eq!((said.code(), said.out.as_str()), (0, ""), "in no listing: {said:?}");
+}
+
+/// For every path of a real image: the layer that the commands name is the one that the kernel's answer comes from, and what it is, too.
+/// `MICA_LOOK_AT=deb-app` takes the large image.
+#[test]
+fn every_path_of_a_mount_is_served_by_the_layer_that_is_said() {
+    use std::os::unix::fs::MetadataExt;
+    require_root!();
+    let name = std::env::var("MICA_LOOK_AT").unwrap_or_else(|_| "debian".to_owned());
+    let fixture = require_fixture!(&name);
+    let area = Area::with("same", &fixture);
+    let point = area.new_dir("mnt");
+    area.ok(["mount", &fixture.image(), "mnt"]);
+    let all: serde_json::Value =
+        serde_json::from_str(&area.ok(["blame", "-R", "--json", &fixture.image()])).expect("JSON");
+    let entries = all["entries"].as_array().expect("entries");
+    let mut count = 0;
+    let mut value = vec![0; 64 << 10];
+    // A name with a backslash is shown with two.
+    for entry in entries.iter().filter(|entry| !entry["path"].as_str().is_some_and(|path| path.contains('\\'))) {
+        let path = entry["path"].as_str().expect("a path");
+        let file = point.join(path.trim_start_matches('/'));
+        let len =
+            rustix::fs::lgetxattr(&file, "trusted.mica.layer", &mut value).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let told = String::from_utf8_lossy(&value[..len]).into_owned();
+        let said = format!("{} {}", entry["layer"], entry["digest"].as_str().expect("a digest"));
+        assert_eq!(told.lines().next(), Some(said.as_str()), "{path}");
+        let stat = fs::symlink_metadata(&file).unwrap();
+        let mode = entry["stat"]["mode"].as_str().and_then(|mode| u32::from_str_radix(mode, 8).ok());
+        assert_eq!(mode, Some(stat.mode() & 0o7777), "{path}");
+        assert!(stat.is_dir() || entry["stat"]["size"].as_u64() == Some(stat.size()), "{path}: {entry}");
+        count += 1;
+    }
+    assert!(count > 1000, "{count} paths");
+    crate::support::report_count(count, "paths of a mount, each with the layer that serves it");
+    area.ok(["umount", "mnt"]);
+}
+
+/// To the owner of the mount, the text says the command that made each layer, as 'mica explain' does.
+#[test]
+fn the_attribute_explain_says_what_the_command_says() {
+    require_root!();
+    let fixture = require_fixture!("busybox");
+    let (area, point) = mounted("told", &fixture);
+    let file = point.join("bin/busybox");
+    let mut value = vec![0; 64 << 10];
+    let len = rustix::fs::getxattr(&file, "user.mica.explain", &mut value).expect("user.mica.explain");
+    let told = String::from_utf8_lossy(&value[..len]).into_owned();
+    let said = area.ok(["explain", &fixture.image(), "/bin/busybox"]);
+    let made = said.lines().find(|line| line.trim_start().starts_with("made by")).expect("the command");
+    assert!(told.lines().any(|line| line == made), "{made}\n{told}");
+    area.ok(["umount", "mnt"]);
+}
+
 #[test]
 fn debug_answers_lines_and_draws_a_screen() {
     let fixture = require_fixture!("busybox");

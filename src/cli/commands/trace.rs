@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::cli::trace_json;
 use crate::cli::trace_text;
 use crate::engine;
 use crate::engine::live::Listener;
@@ -131,6 +132,8 @@ struct Sink {
     summary: Option<Summary>,
     record: Option<std::io::BufWriter<std::fs::File>>,
     json: bool,
+    /// One event as JSON, used again and again.
+    line: Vec<u8>,
 }
 
 impl Sink {
@@ -139,18 +142,23 @@ impl Sink {
             let file = std::fs::File::create(path);
             file.map_err(|e| CliError::new(format!("cannot record to {}: {e}", path.display())))
         };
-        let record = args.record.as_ref().map(create).transpose()?.map(std::io::BufWriter::new);
-        Ok(Self { summary: args.summary.then(Summary::default), record, json: args.json })
+        let record =
+            args.record.as_ref().map(create).transpose()?.map(|file| std::io::BufWriter::with_capacity(1 << 18, file));
+        Ok(Self { summary: args.summary.then(Summary::default), record, json: args.json, line: Vec::new() })
     }
 
     fn event(&mut self, event: &Event, context: &mut Context) -> std::io::Result<()> {
         if let Some(summary) = &mut self.summary {
             summary.add(event);
         }
+        self.line.clear();
+        if self.record.is_some() || self.json && self.summary.is_none() {
+            trace_json::line(event, &mut self.line);
+        }
         match (&mut self.record, &self.summary) {
-            (Some(file), _) => writeln!(file, "{}", trace_text::json(event)?),
+            (Some(file), _) => file.write_all(&self.line),
             (None, Some(_)) => Ok(()),
-            (None, None) if self.json => writeln!(context.out, "{}", trace_text::json(event)?),
+            (None, None) if self.json => context.out.write_all(&self.line),
             (None, None) => writeln!(context.out, "{}", trace_text::line(event)),
         }
     }

@@ -31,6 +31,9 @@ const PREVIEW_MAX: usize = 64 << 10;
 /// The largest file whose lines are compared here, in bytes.
 const DIFF_MAX: usize = 1 << 20;
 
+/// Columns of a time to the second, in UTC.
+const SECONDS: usize = "2026-01-01 00:00:00".len();
+
 /// What becomes of what a row stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shine {
@@ -202,7 +205,7 @@ impl Stacks {
             stat.uid,
             stat.gid,
             stat.size,
-            text::time(stat.mtime)
+            text::time(stat.mtime).get(..SECONDS).unwrap_or_default()
         ));
         if let Some(info) = self.here.layers().get(served.layer)
             && let Some(command) = &info.made.created_by

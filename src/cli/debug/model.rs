@@ -90,6 +90,17 @@ pub struct List {
     turn: u64,
 }
 
+impl List {
+    /// Adds what was found, the best first: names that are the text itself, then those that begin with it. The chosen one stays
+    /// chosen once it was moved to.
+    fn add(&mut self, hits: Vec<Hit>) {
+        let chosen = self.hits.get(self.cursor).filter(|_| self.cursor > 0).cloned();
+        self.hits.extend(hits);
+        self.hits.sort_by_key(|hit| hit.rank);
+        self.cursor = chosen.and_then(|chosen| self.hits.iter().position(|hit| *hit == chosen)).unwrap_or(0);
+    }
+}
+
 /// The state of the screen.
 #[derive(Debug)]
 pub struct Model {
@@ -147,10 +158,20 @@ pub struct Model {
     unseen: usize,
 }
 
+/// The command that made a layer, as it stood in the Dockerfile: what the classic builder writes around it takes half of a line.
+fn instruction(command: &str) -> String {
+    match command.strip_prefix("/bin/sh -c ") {
+        Some(rest) => {
+            rest.strip_prefix("#(nop) ").map_or_else(|| format!("RUN {rest}"), |rest| rest.trim_start().to_owned())
+        }
+        None => command.to_owned(),
+    }
+}
+
 /// What the topmost layers are for people.
 fn layer_line(session: &Session, position: usize, info: &LayerInfo) -> LayerLine {
     let command = match (&info.made.created_by, info.digest) {
-        (Some(command), _) => text::one_line(command),
+        (Some(command), _) => instruction(&text::one_line(command)),
         (None, None) => Escaped(info.label.as_bytes()).to_string(),
         (None, Some(digest)) => digest.short(),
     };
@@ -306,9 +327,9 @@ impl Model {
             }
             Found::Hits { turn, hits, done } => {
                 if let Some(list) = self.list.as_mut().filter(|list| list.turn == turn) {
-                    list.hits.extend(hits);
+                    list.add(hits);
                     list.done = done;
-                    if list.eager && !list.hits.is_empty() {
+                    if list.eager && list.done && !list.hits.is_empty() {
                         return self.go_to_hit();
                     }
                 }
@@ -383,7 +404,13 @@ impl Model {
             }
             KeyCode::Char('h') => return self.show(if self.how == How::Hex { How::Text } else { How::Hex }),
             KeyCode::Char('d') => return self.show(if self.how == How::Diff { How::Text } else { How::Diff }),
-            KeyCode::Char('s') => self.rule(|rules| rules.by_size = !rules.by_size),
+            KeyCode::Char('s') => {
+                self.rule(|rules| rules.by_size = !rules.by_size);
+                // The largest is what is wanted, wherever the cursor was.
+                let first = self.tree.lines().first().filter(|_| self.rules.by_size);
+                let path = first.and_then(|line| self.tree.path(line));
+                return path.map(|path| self.show_in_tree(path)).unwrap_or_default();
+            }
             KeyCode::Char('c') => self.rule(|rules| rules.changes = !rules.changes),
             KeyCode::Char('.') => self.rule(|rules| rules.hidden = !rules.hidden),
             KeyCode::Char('w') => return self.whiteouts(),

@@ -103,7 +103,7 @@ impl Desk {
                     found.push(Found::Sizes { turn, report });
                 }
                 Ask::Search { turn, .. } | Ask::Whiteouts { turn, .. } => {
-                    let hit = Hit { path: RelPath::parse(b"etc/motd").unwrap(), layer: 2, note: "whiteout" };
+                    let hit = Hit { path: RelPath::parse(b"etc/motd").unwrap(), layer: 2, note: "whiteout", rank: 0 };
                     found.push(Found::Hits { turn, hits: vec![hit], done: true });
                 }
                 // Nothing is written for a test of keys.

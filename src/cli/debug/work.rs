@@ -74,6 +74,8 @@ pub struct Hit {
     pub layer: usize,
     /// What is to be said of it.
     pub note: &'static str,
+    /// How well it fits: 0 is what was asked for, letter by letter.
+    pub rank: u8,
 }
 
 /// An answer.
@@ -248,7 +250,11 @@ fn sizes(here: &Subject, task: &Task) -> explain::Result<()> {
 
 fn search(here: &Subject, task: &Task, text: &str) -> explain::Result<()> {
     gather(here, task, &mut |folder, entry, out| {
-        if Escaped(entry.name.as_bytes()).to_string().to_lowercase().contains(text)
+        let path = || folder.path.child(entry.name.as_name());
+        // A text with a slash is a part of a path.
+        let whole = if text.contains('/') { path().to_string() } else { Escaped(entry.name.as_bytes()).to_string() };
+        let whole = whole.to_lowercase();
+        if whole.contains(text)
             && let Some(version) = entry.served().or_else(|| entry.versions.first())
         {
             let note = match (&version.has, entry.stat.is_some()) {
@@ -256,15 +262,20 @@ fn search(here: &Subject, task: &Task, text: &str) -> explain::Result<()> {
                 (_, true) => "",
                 (_, false) => "hidden",
             };
-            let path = folder.path.child(entry.name.as_name());
-            out.push(Hit { path, layer: task.count.saturating_sub(version.layer), note });
+            let rank = if whole == text { 0 } else { 2 - u8::from(whole.starts_with(text)) };
+            out.push(Hit { path: path(), layer: task.count.saturating_sub(version.layer), note, rank });
         }
     })
 }
 
 fn whiteouts(here: &Subject, task: &Task) -> explain::Result<()> {
     gather(here, task, &mut |folder, entry, out| {
-        let hit = |mark: Mark| Hit { path: mark.path, layer: task.count.saturating_sub(mark.layer), note: mark.word };
+        let hit = |mark: Mark| Hit {
+            path: mark.path,
+            layer: task.count.saturating_sub(mark.layer),
+            rank: 0,
+            note: mark.word,
+        };
         out.extend(marks(folder, entry).into_iter().map(hit));
     })
 }

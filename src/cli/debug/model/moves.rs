@@ -137,7 +137,7 @@ impl Model {
         asks
     }
 
-    fn show_in_tree(&mut self, path: RelPath) -> Vec<Ask> {
+    pub(super) fn show_in_tree(&mut self, path: RelPath) -> Vec<Ask> {
         (self.list, self.rules.changes, self.rules.hidden) = (None, false, true);
         let mut asks = self.choose(path);
         asks.extend(self.reveal());

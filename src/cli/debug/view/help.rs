@@ -35,31 +35,58 @@ const KEYS: &[(&str, &str)] = &[
     ("q  Ctrl-C", "quit"),
 ];
 
-/// The keys that matter now, for the last line.
-pub fn line(model: &Model) -> String {
-    let here = match model.focus {
-        Pane::Layers => "Enter look o only",
-        Pane::Tree if model.trace.is_some() => "arrows choose space hold Enter go Esc tree",
-        Pane::Tree if model.list.is_some() => "Enter go Esc tree",
-        Pane::Tree => "Enter open",
-        Pane::Versions => "Enter show",
-        Pane::Walk => "p play",
-        Pane::Preview => "arrows scroll",
+/// What can be typed anywhere, the most useful first.
+const LINE: [&str; 11] = [
+    "[ ] time",
+    "/ find",
+    "s size",
+    "c changes",
+    "w whiteouts",
+    "g serves",
+    "d diff",
+    "h hex",
+    "x extract",
+    "m mount",
+    "t trace",
+];
+
+/// The keys that matter now, for the last line: as many as fit.
+pub fn line(model: &Model, width: usize) -> String {
+    let here: &[&str] = match model.focus {
+        Pane::Layers => &["Enter look", "o only"],
+        Pane::Tree if model.trace.is_some() => &["arrows choose", "space hold", "Enter go", "/ filter", "t end"],
+        Pane::Tree if model.list.is_some() => &["Enter go", "Esc tree"],
+        Pane::Tree => &["Enter open"],
+        Pane::Versions => &["Enter show"],
+        Pane::Walk => &["p play"],
+        Pane::Preview => &["arrows scroll"],
     };
-    format!(" ?help q quit Tab pane {here} /find s size c changes w whiteouts []time g serves x m t h d")
+    let mut line = " ? help  q quit  Tab pane".to_owned();
+    for word in here.iter().chain(&LINE) {
+        if line.len() + 2 + word.len() <= width {
+            line.push_str("  ");
+            line.push_str(word);
+        }
+    }
+    line
 }
 
 /// All keys, over everything.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, theme: Theme) {
     let width = area.width.min(64);
-    let height = area.height.min(u16::try_from(KEYS.len()).unwrap_or(18) + 2);
+    let height = area.height.min(u16::try_from(KEYS.len()).unwrap_or(20) + 3);
     let (x, y) = (area.x + (area.width - width) / 2, area.y + (area.height - height) / 2);
     let popup = Rect { x, y, width, height };
     frame.render_widget(Clear, popup);
     let columns = usize::from(width);
     let head = Line::from(Span::styled(fit(" keys (any key goes on)", columns), theme.style(Tone::Strong)));
     let keys = KEYS.iter().map(|(key, what)| Line::from(fit(&format!(" {key:<10} {what}"), columns)));
-    for (line, y) in std::iter::once(head).chain(keys).zip(popup.y..popup.bottom()) {
+    let (serves, merged, hidden) = (theme.sign("▶", ">"), theme.sign("●", "o"), theme.sign("○", "h"));
+    let (deletes, nothing) = (theme.sign("✗", "x"), theme.sign("·", "."));
+    let signs =
+        format!(" {serves} serves  {merged} merged  {hidden} hidden  {deletes} deletes  {nothing} nothing  ! fails");
+    let signs = Line::from(Span::styled(fit(&signs, columns), theme.style(Tone::Odd)));
+    for (line, y) in std::iter::once(head).chain(keys).chain(std::iter::once(signs)).zip(popup.y..popup.bottom()) {
         frame.render_widget(line, Rect { y, height: 1, ..popup });
     }
 }

@@ -176,7 +176,7 @@ fn last_line(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
     let Some((kind, typed)) = &model.prompt else {
         let (text, tone) = match &model.message {
             Some(message) => (message.clone(), Tone::Odd),
-            None => (help::line(model), Tone::Dim),
+            None => (help::line(model, width), Tone::Dim),
         };
         frame.render_widget(Paragraph::new(fit(&text, width)).style(theme.style(tone)), area);
         return;
