@@ -6,7 +6,7 @@
 server_of() { "$built/mica" stats "$1" --json | sed -n 's/^ *"pid": *\([0-9]*\).*/\1/p' | head -n 1; }
 
 # anonymous PID: bytes of memory that belong to this process alone.
-anonymous() { awk '$1 == "RssAnon:" { printf "%d", $2 * 1024 }' "/proc/$1/status"; }
+anonymous() { awk '$1 == "RssAnon:" { printf "%.0f", $2 * 1024 }' "/proc/$1/status"; }
 
 # settled PID: the same, when it changes no more (memory is given back some requests later).
 settled() {
@@ -53,7 +53,7 @@ mib() { awk -v n="$1" 'BEGIN { printf "%.1f MiB", n / 1048576 }'; }
 memory_row() { printf '| %s | %s | %s |\n' "$1" "$2" "$3" >>"$work/rows"; }
 
 # The page cache of the whole machine, in bytes. Others change it, too: the figures below are apart by a factor of ten.
-page_cache() { awk '$1 == "Cached:" || $1 == "Buffers:" { n += $2 } END { printf "%d", n * 1024 }' /proc/meminfo; }
+page_cache() { awk '$1 == "Cached:" || $1 == "Buffers:" { n += $2 } END { printf "%.0f", n * 1024 }' /proc/meminfo; }
 
 # memory_of_readers SUBJECT: ten mounts of the same two layers, in each of which somebody reads a file of 200 MB.
 memory_of_readers() {
