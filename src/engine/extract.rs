@@ -145,7 +145,7 @@ fn one(dir: &OwnedFd, name: &NameBuf, entry: &Entry, done: &mut Extracted) -> Re
     let Some((face, stat)) = entry.face().zip(entry.stat) else { return Ok(()) };
     match (stat.kind(), entry.content()) {
         (Kind::File, Some(object)) => {
-            let content = object.open().map_err(explain::Error::from)?;
+            let content = object.open_checked().map_err(explain::Error::from)?;
             let file = sys::open::create_at(dir, name.as_name(), 0o600)?;
             content.copy_to(&file, content.len(), WriteBack::Later).map_err(explain::Error::from)?;
             finish(&file, &stat)?;

@@ -24,7 +24,7 @@ pub fn digest(obj: &Obj) -> Result<Option<Digest>> {
     if let Some(known) = obj.digest()? {
         return Ok(Some(known));
     }
-    let content = obj.open()?;
+    let content = obj.open_checked()?;
     if content.len() > READ_MAX {
         return Ok(None);
     }
@@ -64,7 +64,7 @@ pub fn same(a: &Obj, b: &Obj) -> Result<Option<bool>> {
     if let (Some(a), Some(b)) = (a.digest()?, b.digest()?) {
         return Ok(Some(a == b));
     }
-    let (a, b) = (a.open()?, b.open()?);
+    let (a, b) = (a.open_checked()?, b.open_checked()?);
     if a.len() != b.len() {
         return Ok(Some(false));
     }
@@ -89,7 +89,7 @@ pub fn same(a: &Obj, b: &Obj) -> Result<Option<bool>> {
 /// # Errors
 /// When the layer cannot be read.
 pub fn head(obj: &Obj, max: usize) -> Result<Vec<u8>> {
-    let content = obj.open()?;
+    let content = obj.open_checked()?;
     let mut bytes = vec![0; max.min(usize::try_from(content.len()).unwrap_or(max))];
     let n = content.read_at(&mut bytes, 0)?;
     bytes.truncate(n);
@@ -101,7 +101,7 @@ pub fn head(obj: &Obj, max: usize) -> Result<Vec<u8>> {
 /// # Errors
 /// When the layer cannot be read.
 pub fn whole(obj: &Obj, max: usize) -> Result<Option<Vec<u8>>> {
-    let content = obj.open()?;
+    let content = obj.open_checked()?;
     if content.len() > max as u64 {
         return Ok(None);
     }

@@ -162,11 +162,13 @@ fn layers_are_mounted_from_the_screen_and_where_not_it_says_so() {
     assert!(point.join("etc/motd").is_file(), "the first layer alone");
     quit(screen);
     area.ok(["umount", "mnt"]);
-    for target in ["docker-archive:image/image.tar"] {
+    area.ok(["mount", "--rw", "--name", "live", IMAGE, "mnt"]);
+    for target in ["docker-archive:image/image.tar", "live"] {
         let screen = open(&area, target, LARGE);
         screen.keys_show(b"mmnt\r", "only an image in the store can be mounted");
         quit(screen);
     }
+    area.ok(["umount", "mnt"]);
 }
 
 #[test]

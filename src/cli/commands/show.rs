@@ -38,7 +38,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
             false => CliError::new(format!("{path} is no regular file")),
         });
     };
-    let content = object.open().map_err(explained)?;
+    let content = object.open_checked().map_err(explained)?;
     let out = &mut context.out;
     each_chunk::<Failed>(&content, &mut |bytes| Ok(out.write_all(bytes)?)).map_err(|failed| match failed {
         Failed::Layer(e) => explained(e),

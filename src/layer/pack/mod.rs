@@ -300,6 +300,19 @@ impl Object for PackObject {
         }
     }
 
+    fn open_checked(&self) -> Result<Content> {
+        // First, since it compares the place with the length of the file.
+        let content = self.open()?;
+        let node = self.node()?;
+        if let Place::Pack(offset) = node.place
+            && self.open.index.sums
+            && let Some(why) = verify::differs(&self.open, &mut [0; 8192], offset, node.stored, node.sum)
+        {
+            return Err(self.open.index.damaged(why));
+        }
+        Ok(content)
+    }
+
     fn readlink(&self) -> Result<Vec<u8>> {
         self.want(Kind::Symlink, Errno::INVAL)?;
         let node = self.node()?;

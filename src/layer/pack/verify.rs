@@ -258,7 +258,7 @@ fn check_bodies(layer: &PackLayer, bad: &BadObjects, tell: &mut dyn FnMut(Part, 
                 let len = usize::try_from(node.stored).map_err(|_| index.damaged("a body is too large"))?;
                 // The record was checked: the body lies within the pack file's announced length, and is a small one.
                 buf.resize(len.min(BUFFER), 0);
-                if let Some(why) = differs(layer, &mut buf, offset, node.stored, node.sum) {
+                if let Some(why) = differs(&layer.open, &mut buf, offset, node.stored, node.sum) {
                     hit.push((position, None, why));
                 }
             }
@@ -294,12 +294,12 @@ fn check_bodies(layer: &PackLayer, bad: &BadObjects, tell: &mut dyn FnMut(Part, 
 }
 
 /// Why a body in the pack file does not have its sum; `None` when it has.
-fn differs(layer: &PackLayer, buf: &mut [u8], offset: u64, len: u64, sum: u32) -> Option<String> {
+pub(super) fn differs(open: &super::Open, buf: &mut [u8], offset: u64, len: u64, sum: u32) -> Option<String> {
     let (mut crc, mut done) = (Crc::new(), 0);
     while done < len {
         let want = usize::try_from(len - done).unwrap_or(usize::MAX).min(buf.len());
         let part = buf.get_mut(..want).unwrap_or_default();
-        match sys::data::read_at(&*layer.open.pack, part, offset + done) {
+        match sys::data::read_at(&*open.pack, part, offset + done) {
             Ok(n) if n == part.len() => crc.update(part),
             Ok(_) => return Some("the pack file is cut short".to_owned()),
             Err(e) => return Some(e.to_string()),

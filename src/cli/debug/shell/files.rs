@@ -128,7 +128,7 @@ impl Shell {
             return Err(CliError::new(format!("{at} is no regular file")).hint("'ls' lists a directory"));
         };
         let failed = |e| CliError::from(engine::Error::from(explain::Error::from(e)));
-        let content = object.open().map_err(failed)?;
+        let content = object.open_checked().map_err(failed)?;
         let mut printed = Ok(());
         let tame = self.tame;
         let mut end = None;
