@@ -28,7 +28,6 @@ use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
 use crate::sys::attr::Stat;
-use crate::sys::lock::LockKind;
 use crate::sys::xattr::SetMode;
 
 mod below;
@@ -187,9 +186,12 @@ pub fn check(upper: &Path, work: Option<&Path>, lowers: &[PathBuf], repair: bool
     Ok(check.findings)
 }
 
+/// How long a mount that was just taken away may go on using its upper: who unmounts and checks at once need not try twice.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 fn locked(dir: &OwnedFd, path: &Path) -> Result<OwnedFd> {
     let fd = sys::open::list_dir(dir)?;
-    if sys::lock::try_lock(&fd, LockKind::Exclusive)? {
+    if super::work::lock_within(&fd, PATIENCE)? {
         return Ok(fd);
     }
     Err(Error::Setup(format!("{} is in use by a mica mount: unmount it first", path.display())))

@@ -266,14 +266,22 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 fn take_lock(dir: &OwnedFd, path: &Path) -> Result<Locked> {
     let fd = sys::open::list_dir(dir)?;
+    if lock_within(&fd, LOCK_PATIENCE)? {
+        return Ok(Locked(fd));
+    }
+    Err(Error::Setup(format!("{} is in use by another mica mount", path.display())))
+}
+
+/// Locks a directory that may be in use for a moment yet; `false` when it still is after `patience`.
+pub(super) fn lock_within(fd: &OwnedFd, patience: Duration) -> Result<bool> {
     let start = env::monotonic();
-    while !sys::lock::try_lock(&fd, LockKind::Exclusive)? {
-        if start.elapsed() > LOCK_PATIENCE {
-            return Err(Error::Setup(format!("{} is in use by another mica mount", path.display())));
+    while !sys::lock::try_lock(fd, LockKind::Exclusive)? {
+        if start.elapsed() > patience {
+            return Ok(false);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    Ok(Locked(fd))
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -221,3 +221,20 @@ fn what_only_the_layers_can_tell_is_told_when_they_are_given() {
     found.sort_by_key(|(path, problem)| (path.clone(), problem.tag()));
     assert_eq!(as_texts(&found), expected);
 }
+
+#[test]
+fn a_mount_that_is_about_to_end_is_waited_for() {
+    let place = Place::new("ending");
+    let lock = sys::open::list_dir(place.dir("u")).unwrap();
+    assert!(sys::lock::try_lock(&lock, sys::lock::LockKind::Exclusive).unwrap());
+    let ends = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        sys::lock::unlock(&lock).unwrap();
+    });
+    assert!(place.check(false).is_empty());
+    ends.join().unwrap();
+    let held = sys::open::list_dir(place.dir("u")).unwrap();
+    assert!(sys::lock::try_lock(&held, sys::lock::LockKind::Exclusive).unwrap());
+    let refused = check(&place.0.join("u"), None, &[], false).unwrap_err();
+    assert!(refused.to_string().contains("in use"), "{refused}");
+}
