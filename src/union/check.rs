@@ -191,7 +191,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn locked(dir: &OwnedFd, path: &Path) -> Result<OwnedFd> {
     let fd = sys::open::list_dir(dir)?;
-    if super::work::lock_within(&fd, PATIENCE)? {
+    if work::lock_within(&fd, PATIENCE)? {
         return Ok(fd);
     }
     Err(Error::Setup(format!("{} is in use by a mica mount: unmount it first", path.display())))
