@@ -13,6 +13,7 @@ mod fixtures;
 mod layers;
 mod looking;
 mod model;
+mod model_memory;
 mod ops;
 mod pages;
 mod regress;

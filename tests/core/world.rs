@@ -1,6 +1,7 @@
 //! A union and a plain directory that start alike and go through the same operations.
 //!
-//! The plain directory is the model: `cp -a` of the layers, bottom to top, and then the kernel's own system calls.
+//! The plain directory is the oracle: `cp -a` of the layers, bottom to top, and then the kernel's own system calls. Beside it goes a model in
+//! memory, which must say the same.
 //!
 //! # Where the union may differ
 //! Results ([`World::is_listed`], [`alike`]):
@@ -54,6 +55,7 @@ use micafs::union::work::Upper;
 use crate::layers;
 use crate::layers::LayerSpec;
 use crate::layers::Store;
+use crate::model_memory::Model;
 use crate::ops::At;
 use crate::ops::Flag;
 use crate::ops::New;
@@ -192,6 +194,7 @@ pub struct World {
     pub scratch: Scratch,
     pub union: Option<Union>,
     plain: PathBuf,
+    model: Model,
     pins: Pins,
     slots: [Option<Slot>; SLOTS],
     before: Tree,
@@ -235,6 +238,7 @@ impl World {
             scratch,
             union,
             plain,
+            model: Model::of(&before),
             pins: Pins::default(),
             slots: Default::default(),
             shown_before: Tree::new(),
@@ -309,9 +313,18 @@ impl World {
             }
             let plain = self.run_plain(op);
             assert!(alike(op, &touched, ours, plain), "{op:?} {touched:?}: union {ours:?}, plain directory {plain:?}");
+            let mut model = std::mem::take(&mut self.model);
+            let modelled = model.step(op, |at| self.path(at));
+            self.model = model;
+            assert!(
+                alike(op, &touched, modelled, plain),
+                "{op:?} {touched:?}: model {modelled:?}, plain directory {plain:?}"
+            );
         }
         let touched = touched.into_iter().collect();
-        self.compare(&format!("{op:?} {touched:?}"), &touched);
+        let when = format!("{op:?} {touched:?}");
+        self.compare(&when, &touched);
+        self.model.agree(&when, &self.before);
     }
 
     /// Paths that may mean another object after the operation.
@@ -644,15 +657,15 @@ impl World {
     }
 }
 
-fn time(n: u16) -> Time {
+pub fn time(n: u16) -> Time {
     Time { secs: i64::from(n) * 20_000 - 500_000, nanos: u32::from(n) * 1000 }
 }
 
-fn xattr(n: u8) -> &'static [u8] {
+pub fn xattr(n: u8) -> &'static [u8] {
     [&b"trusted.t"[..], b"trusted.x", b"user.u"][usize::from(n) % 3]
 }
 
-fn set_mode(n: u8) -> SetMode {
+pub fn set_mode(n: u8) -> SetMode {
     [SetMode::Any, SetMode::Create, SetMode::Replace, SetMode::Any][usize::from(n) % 4]
 }
 
@@ -771,7 +784,7 @@ fn same(when: &str, plain: &Tree, ours: &Tree, parted: &HashSet<u64>) {
     }
 }
 
-fn brief(s: &Shown) -> String {
+pub fn brief(s: &Shown) -> String {
     let sum: u64 = s.data.iter().enumerate().map(|(i, b)| (i as u64 + 1) * u64::from(*b)).sum();
     format!(
         "{:?} {:o} {}:{} rdev {} size {} ({} bytes, sum {sum}) mtime {:?} xattrs {:?}",
