@@ -9,39 +9,38 @@ use super::fixed;
 use crate::path::Name;
 use crate::sys;
 use crate::sys::Errno;
+use crate::sys::lock::Held;
 use crate::sys::lock::LockKind;
 use crate::sys::open::Access;
 
 /// The lock `lock`, held: shared by a process that adds, exclusive by one that collects.
 #[derive(Debug)]
 pub struct Guard {
-    _fd: OwnedFd,
+    _held: Held,
 }
 
 impl Guard {
     pub(super) fn shared(root: &OwnedFd) -> Result<Self> {
         let fd = lock_file(root, fixed(LOCK)?)?;
-        sys::lock::lock(&fd, LockKind::Shared)?;
-        Ok(Self { _fd: fd })
+        Ok(Self { _held: Held::take(fd, LockKind::Shared)? })
     }
 
     pub(super) fn try_exclusive(root: &OwnedFd) -> Result<Option<Self>> {
         let fd = lock_file(root, fixed(LOCK)?)?;
-        Ok(sys::lock::try_lock(&fd, LockKind::Exclusive)?.then_some(Self { _fd: fd }))
+        Ok(Held::try_take(fd, LockKind::Exclusive)?.map(|held| Self { _held: held }))
     }
 }
 
 /// The lock `index.lock`, held exclusively: for a moment, never over anything slow.
 #[derive(Debug)]
 pub struct IndexGuard {
-    _fd: OwnedFd,
+    _held: Held,
 }
 
 impl IndexGuard {
     pub(super) fn take(root: &OwnedFd) -> Result<Self> {
         let fd = lock_file(root, fixed(INDEX_LOCK)?)?;
-        sys::lock::lock(&fd, LockKind::Exclusive)?;
-        Ok(Self { _fd: fd })
+        Ok(Self { _held: Held::take(fd, LockKind::Exclusive)? })
     }
 }
 

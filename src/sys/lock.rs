@@ -1,6 +1,8 @@
 //! Whole-file locks (`flock`): they end with the descriptor, so a killed process leaves none behind.
 
 use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 
 use rustix::fs::FlockOperation;
 
@@ -15,6 +17,49 @@ pub enum LockKind {
     Shared,
     /// One holder.
     Exclusive,
+}
+
+/// A lock that is held. It is given back when this is dropped, not when the last copy of its descriptor is closed: a process that was
+/// forked at that moment and has not yet called `exec` has one.
+#[derive(Debug)]
+pub struct Held(OwnedFd);
+
+impl Held {
+    /// Takes the lock, waiting for it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn take(fd: OwnedFd, kind: LockKind) -> Result<Self> {
+        lock(&fd, kind)?;
+        Ok(Self(fd))
+    }
+
+    /// Takes the lock if it is free.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn try_take(fd: OwnedFd, kind: LockKind) -> Result<Option<Self>> {
+        Ok(try_lock(&fd, kind)?.then(|| Self(fd)))
+    }
+
+    /// A lock that was taken on `fd`.
+    pub fn taken(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Err(e) = unlock(&self.0) {
+            log::warn!("a lock was not given back: {e}");
+        }
+    }
 }
 
 /// Takes the lock, waiting for it.

@@ -25,6 +25,7 @@ use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
+use crate::sys::lock::Held;
 use crate::sys::lock::LockKind;
 use crate::sys::name::RenameMode;
 use crate::sys::writeback::WriteBack;
@@ -68,20 +69,7 @@ pub struct Upper {
     prefix: String,
     counter: AtomicU64,
     /// Held as long as the mount lives.
-    _locks: [Locked; 2],
-}
-
-/// A lock of a directory. It is given back when dropped, not when the last copy of its descriptor is closed: a process that was
-/// forked at that moment and has not yet called `exec` holds one.
-#[derive(Debug)]
-struct Locked(OwnedFd);
-
-impl Drop for Locked {
-    fn drop(&mut self) {
-        if let Err(e) = sys::lock::unlock(&self.0) {
-            log::warn!("a lock was not given back: {e}");
-        }
-    }
+    _locks: [Held; 2],
 }
 
 /// The folder inside the work directory that is mica's to empty; the kernel's overlayfs uses the same name.
@@ -264,10 +252,10 @@ enum Kept {
 /// again unmounts and mounts at once, while the old server still writes out what the kernel had kept.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
-fn take_lock(dir: &OwnedFd, path: &Path) -> Result<Locked> {
+fn take_lock(dir: &OwnedFd, path: &Path) -> Result<Held> {
     let fd = sys::open::list_dir(dir)?;
     if lock_within(&fd, LOCK_PATIENCE)? {
-        return Ok(Locked(fd));
+        return Ok(Held::taken(fd));
     }
     Err(Error::Setup(format!("{} is in use by another mica mount", path.display())))
 }
@@ -297,7 +285,7 @@ mod tests {
         let open = || Upper::open(&upper, &work, FdCache::new(8), true);
         let first = open().unwrap();
         assert!(matches!(open(), Err(Error::Setup(_))), "in use");
-        let copy = sys::open::duplicate(&first._locks[0].0).unwrap();
+        let copy = sys::open::duplicate(&first._locks[0]).unwrap();
         drop(first);
         assert!(open().is_ok());
         drop(copy);

@@ -36,6 +36,7 @@ use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
+use crate::sys::lock::Held;
 use crate::sys::lock::LockKind;
 use crate::sys::name::RenameMode;
 use crate::sys::open::Access;
@@ -47,7 +48,7 @@ pub(super) struct Dirs {
     objects: OwnedFd,
     pub(super) tmp: OwnedFd,
     /// The shared lock on `tmp/`, while any pack is being written or waits to be published.
-    writing: Mutex<Weak<OwnedFd>>,
+    writing: Mutex<Weak<Held>>,
 }
 
 /// The packs of a store.
@@ -107,13 +108,12 @@ fn fixed_name(name: &[u8]) -> Result<NameBuf> {
 
 impl Dirs {
     /// The shared lock of all writers of this store: a thousand layers that wait to be published hold one descriptor.
-    fn writing(&self) -> Result<Arc<OwnedFd>> {
+    fn writing(&self) -> Result<Arc<Held>> {
         let mut writing = self.writing.lock();
         if let Some(lock) = writing.upgrade() {
             return Ok(lock);
         }
-        let lock = Arc::new(sys::open::list_dir(&self.tmp)?);
-        sys::lock::lock(&*lock, LockKind::Shared)?;
+        let lock = Arc::new(Held::take(sys::open::list_dir(&self.tmp)?, LockKind::Shared)?);
         *writing = Arc::downgrade(&lock);
         Ok(lock)
     }
@@ -515,10 +515,9 @@ impl PackStore {
     /// # Durability
     /// Removed indexes are gone for good before the first object is removed.
     pub fn collect_garbage(&self, keep: &BTreeSet<Digest>) -> Result<Collected> {
-        let lock = sys::open::list_dir(&self.dirs.tmp)?;
-        if !sys::lock::try_lock(&lock, LockKind::Exclusive)? {
+        let Some(_held) = Held::try_take(sys::open::list_dir(&self.dirs.tmp)?, LockKind::Exclusive)? else {
             return Ok(Collected { busy: true, ..Collected::default() });
-        }
+        };
         let mut done = Collected::default();
         self.drop_packs(keep, &mut done)?;
         self.drop_objects(&mut done)?;
@@ -533,9 +532,8 @@ impl PackStore {
     /// # Errors
     /// The kernel's.
     pub fn sweep(&self) -> Result<u64> {
-        let lock = sys::open::list_dir(&self.dirs.tmp)?;
         let mut done = Collected::default();
-        if sys::lock::try_lock(&lock, LockKind::Exclusive)? {
+        if let Some(_held) = Held::try_take(sys::open::list_dir(&self.dirs.tmp)?, LockKind::Exclusive)? {
             self.drop_unfinished(&mut done)?;
         }
         Ok(done.unfinished)

@@ -22,6 +22,7 @@ use crate::layer::Result;
 use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
+use crate::sys::lock::Held;
 
 /// Bodies from this size on become objects, smaller ones stay in the pack file. A file of its own costs an inode, a name and
 /// two `open`s, which below this size costs more than sharing it saves.
@@ -119,7 +120,7 @@ enum Open {
 #[derive(Debug)]
 pub struct PackWriter {
     dirs: Arc<Dirs>,
-    lock: Arc<OwnedFd>,
+    lock: Arc<Held>,
     pack: Unfinished,
     buffer: Vec<u8>,
     tar_size: u64,
@@ -152,7 +153,7 @@ fn misuse(what: &'static str) -> Error {
 }
 
 impl PackWriter {
-    pub(super) fn new(dirs: Arc<Dirs>, lock: Arc<OwnedFd>) -> Result<Self> {
+    pub(super) fn new(dirs: Arc<Dirs>, lock: Arc<Held>) -> Result<Self> {
         let pack = Unfinished::create(&dirs)?;
         let fresh = Fresh { dirs: dirs.clone(), files: Vec::new() };
         Ok(Self {
@@ -351,7 +352,7 @@ pub struct Prepared {
     pub(super) index: NameBuf,
     pub(super) objects: Vec<(Digest, NameBuf)>,
     dirs: Arc<Dirs>,
-    _lock: Arc<OwnedFd>,
+    _lock: Arc<Held>,
     published: bool,
 }
 
