@@ -16,6 +16,7 @@ use super::device::End;
 use super::ring::Lane;
 use super::ring::Lanes;
 use super::server::Server;
+use super::server::caught;
 use super::way::Way;
 use crate::sys::Errno;
 use crate::sys::ring::Ring;
@@ -176,7 +177,9 @@ impl Pool {
     }
 
     fn work_at(self: &Arc<Self>, lane: &Arc<Lane>, ring: Ring) {
-        if let Err(e) = lane.work(&self.server, ring, || self.one_more_at(lane)) {
+        // A lane that nobody serves is one at which somebody waits for ever: so whatever happens here ends the mount.
+        let worked = caught(|| lane.work(&self.server, ring, || self.one_more_at(lane)));
+        if let Err(e) = worked.unwrap_or(Err(Errno::IO)) {
             self.stop(End::Failed(e));
         }
     }
