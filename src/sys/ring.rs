@@ -74,8 +74,9 @@ impl Memory {
         NonNull::new(address).ok_or(Errno::RANGE)
     }
 
+    /// It stays as long as the process.
     fn leak(self) {
-        std::mem::forget(self);
+        let _stays = std::mem::ManuallyDrop::new(self);
     }
 }
 
