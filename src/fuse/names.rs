@@ -9,6 +9,7 @@ use super::lending::Grant;
 use super::reply::Answer;
 use super::request::Header;
 use super::server::Server;
+use super::server::not_here;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
@@ -74,8 +75,11 @@ impl Server {
         rdev: u32,
         umask: u32,
     ) -> Result<Answer<'static>> {
-        let kind = MakeKind::Node(Kind::of_mode(mode).unwrap_or(Kind::File), convert::device_of(rdev));
-        Ok(Answer::Entry(self.known(&self.make(caller, name, kind, mode, umask, false)?)))
+        let kind = Kind::of_mode(mode).unwrap_or(Kind::File);
+        // A file that is made to be written ([`Server::create`]) stays open for that.
+        let open = kind == Kind::File && self.agreed.is_unopened();
+        let kind = MakeKind::Node(kind, convert::device_of(rdev));
+        Ok(Answer::Entry(self.known(&self.make(caller, name, kind, mode, umask, open)?)))
     }
 
     pub(super) fn mkdir(&self, caller: &Header, name: &[u8], mode: u32, umask: u32) -> Result<Answer<'static>> {
@@ -87,6 +91,10 @@ impl Server {
     }
 
     pub(super) fn create(&self, caller: &Header, name: &[u8], mode: u32, umask: u32) -> Result<Answer<'static>> {
+        if self.agreed.is_unopened() {
+            // Nor is it to be told of the closing: a file that is made by MKNOD and then opened has none, as openings have none.
+            return not_here();
+        }
         let entry = self.make(caller, name, MakeKind::File, mode, umask, true)?;
         Ok(self.created(&entry))
     }

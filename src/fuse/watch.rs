@@ -21,6 +21,7 @@ use crate::live::event::STEPS_MAX;
 use crate::live::op::Ops;
 use crate::path::Name;
 use crate::sys::Errno;
+use crate::sys::attr::Kind;
 use crate::union;
 use crate::union::Union;
 use crate::union::observe::Observer;
@@ -265,6 +266,8 @@ fn op_of(op: &request::Op<'_>) -> Op {
         R::Setattr(_) => Op::Setattr,
         R::Readlink => Op::Readlink,
         R::Symlink { .. } => Op::Symlink,
+        // So files are made where openings are not told.
+        R::Mknod { mode, .. } if Kind::of_mode(*mode).is_none_or(|kind| kind == Kind::File) => Op::Create,
         R::Mknod { .. } => Op::Mknod,
         R::Mkdir { .. } => Op::Mkdir,
         R::Unlink { .. } => Op::Unlink,
