@@ -100,7 +100,7 @@ results() {
     table cell workload
     if [ ${#DISK_USE[@]} != 0 ]; then
       printf '\n## Disk use\n\nMiB on disk that the same loads added, medians; less is better. Each image alone, in an empty store: %s.\n\n' "$DISK_USE_MEANS"
-      table disk_cell image
+      table disk_cell workload
     fi
   } | tee "$file"
   note "kept in ${file#"$REPO/"}"
@@ -117,12 +117,20 @@ skopeo_umoci() {
 # A gzip OCI archive is no form that docker before 25 reads; what a tool refuses has a dash.
 docker_reads() { case $1 in docker.tar | docker.tar.gz) true ;; *) [ "$("${DOCKER[@]}" version --format '{{.Server.Version}}' | cut -d. -f1)" -ge 25 ] ;; esac; }
 
+# docker_places: where docker's images lie: in its data root, or, with the image store of a containerd that it did not start, in that one's.
+docker_places() {
+  echo "$work/docker/data"
+  case $("${DOCKER[@]}" info --format '{{.DriverStatus}}') in
+  *io.containerd.snapshotter*) [ -d "$work/docker/data/containerd" ] || containerd config dump | sed -n "s/^root = ['\"]\(.*\)['\"]/\1/p" ;;
+  esac
+}
+
 # What is counted for each tool, for the table.
 DISK_USE_MEANS="mica's store; podman's graph root; docker's data root; the layout that skopeo makes and the directory that umoci unpacks"
 
 # load_image TOOL WORKLOAD ARCHIVE: into an empty store of the tool, for time and disk use.
 load_image() {
-  local before
+  local before places
   case $1 in
   mica)
     rm -rf "$work/mica" && mkdir "$work/mica" && sync
@@ -138,9 +146,10 @@ load_image() {
     ;;
   docker)
     quietly "${DOCKER[@]}" system prune -a -f && sync
-    before=$(on_disk "$work/docker/data")
+    mapfile -t places < <(docker_places)
+    before=$(on_disk "${places[@]}")
     measure docker "$2" "${DOCKER[@]}" load -i "$3"
-    keep_disk_use docker "$2" "$before" "$work/docker/data"
+    keep_disk_use docker "$2" "$before" "${places[@]}"
     ;;
   skopeo+umoci)
     rm -rf "$work/unpacked" && mkdir "$work/unpacked" && sync
