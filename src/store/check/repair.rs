@@ -5,7 +5,6 @@ use super::Outcome;
 use super::Problem;
 use super::State;
 use super::repair_index::rebuilt;
-use crate::image::Digest;
 use crate::store::Error;
 use crate::store::Guard;
 use crate::store::IMAGES;
