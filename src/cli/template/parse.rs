@@ -257,11 +257,12 @@ impl Parser {
     }
 
     /// Behind `{{`: the word and the name of a template.
-    fn template_name(&mut self) -> Result<(usize, String), TemplateError> {
+    fn template_name(&mut self, clause: &str) -> Result<(usize, String), TemplateError> {
         self.next();
         match self.next() {
             Some(Token { kind: Kind::Text2(name), at, .. }) => Ok((at, name)),
-            _ => self.fail("the name of a template must be a quoted string"),
+            Some(Token { kind: Kind::Word(word), .. }) => self.fail(format!("unexpected {word:?} in {clause} clause")),
+            _ => self.fail(format!("the name of a template must be a quoted string in {clause} clause")),
         }
     }
 
@@ -277,9 +278,9 @@ impl Parser {
 
     fn define(&mut self) -> Result<(), TemplateError> {
         if self.depth > 0 {
-            return self.fail("unexpected {{define}}");
+            return self.fail("unexpected <define> in command");
         }
-        let (_, name) = self.template_name()?;
+        let (_, name) = self.template_name("define")?;
         self.close()?;
         let nodes = self.named_body()?;
         self.add(name, nodes)
@@ -303,7 +304,7 @@ impl Parser {
 
     /// `{{block "name" PIPE}} .. {{end}}`: defined and called at once.
     fn block(&mut self) -> Result<Node, TemplateError> {
-        let (at, name) = self.template_name()?;
+        let (at, name) = self.template_name("block")?;
         let dot = Some(self.pipe()?);
         self.close()?;
         let nodes = self.named_body()?;
@@ -312,7 +313,7 @@ impl Parser {
     }
 
     fn call(&mut self) -> Result<Node, TemplateError> {
-        let (at, name) = self.template_name()?;
+        let (at, name) = self.template_name("template")?;
         let dot = if self.next_is(&Kind::Close) { None } else { Some(self.pipe()?) };
         self.close()?;
         Ok(Node::Call(Call { at, name, dot }))
