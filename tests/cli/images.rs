@@ -380,3 +380,17 @@ fn a_group_without_a_command_shows_what_it_has() {
         assert!(said.code() == 0 && (said.out + &said.err).contains("prune"), "{group}");
     }
 }
+
+/// Nobody wants a tar on the screen, or is about to type one.
+#[test]
+fn archives_do_not_go_to_or_come_from_a_terminal() {
+    let area = Area::new("tty");
+    assert_eq!(load(&area, archive_of(&[("a:1", "2026-01-01T00:00:00Z")])).code(), 0);
+    for (args, said) in [
+        (&["save", "a:1"][..], "cowardly refusing to save to a terminal"),
+        (&["load"], "requested load from stdin, but stdin is a terminal"),
+    ] {
+        let (text, code) = crate::terminal::driven(area.mica(args), (24, 80), said, b"");
+        assert!(text.contains(said) && text.contains("hint: ") && code == Some(1), "{args:?}: {code:?} {text}");
+    }
+}
