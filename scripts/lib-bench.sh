@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Images and containers, measured in turn with podman, docker, and skopeo with umoci. For scripts/bench.
+# Images (time and disk use of loads) and containers, measured in turn with podman, docker, and skopeo with umoci. For scripts/bench.
 # Every tool has a store of its own in the work directory; each round does the same with each of them, one after the other.
 
 # start_docker DIR: a daemon of its own, without a network; sets DOCKER (a command, as an array). Fails where there is none.
@@ -27,8 +27,9 @@ built_release() {
   [ -n "${MICA_BUILT:-}" ] || cargo build --release --workspace --quiet
 }
 
-# The figures so far: TOOL WORKLOAD -> milliseconds, separated by spaces; and their names in the order in which they came.
-declare -A FIGURES=()
+# The figures so far: TOOL WORKLOAD -> milliseconds, separated by spaces; and their names in the order in which they came. The same of
+# what a workload left on the disk, in KiB.
+declare -A FIGURES=() DISK_USE=()
 WORKLOADS=() TOOLS=()
 
 # measure TOOL WORKLOAD COMMAND...: runs it once and keeps how long it took.
@@ -53,26 +54,54 @@ cell() {
   if [ -n "${FIGURES["$1 $2"]:-}" ]; then median ${FIGURES["$1 $2"]}; else echo -; fi
 }
 
-# results NAME ROUNDS: prints the medians as a table, and keeps it in tests/bench/results.
+# on_disk PATH...: what these take on the disk of their filesystem, in KiB: blocks, hard links once, and nothing that is mounted in them.
+on_disk() { du -skxc "$@" | awk 'END { print $1 }'; }
+
+# keep_disk_use TOOL WORKLOAD BEFORE PATH...: what the workload added, in KiB, to the BEFORE that was there.
+keep_disk_use() {
+  local now
+  sync # blocks of what waits to be written are not all given yet
+  now=$(on_disk "${@:4}")
+  DISK_USE["$1 $2"]+=" $((now - $3))"
+  note "$2: $1 $((now - $3)) KiB on disk"
+}
+
+# disk_cell TOOL WORKLOAD: the median in MiB, or a dash.
+disk_cell() {
+  # shellcheck disable=SC2086 # a list of numbers
+  if [ -n "${DISK_USE["$1 $2"]:-}" ]; then median ${DISK_USE["$1 $2"]} | awk '{ printf "%.1f", $1 / 1024 }'; else echo -; fi
+}
+
+# table FIGURE HEADING: a row for each workload and a column for each tool, with what the function FIGURE prints of both.
+table() {
+  local tool work best cells ours
+  printf '| %s |%s mica / best other |\n|---|%s--:|\n' "$2" "$(printf ' %s |' "${TOOLS[@]}")" "$(printf -- '--:|%.0s' "${TOOLS[@]}")"
+  for work in "${WORKLOADS[@]}"; do
+    cells='' best=''
+    ours=$("$1" mica "$work")
+    for tool in "${TOOLS[@]}"; do
+      cells+=" $("$1" "$tool" "$work") |"
+      [ "$tool" = mica ] || [ "$("$1" "$tool" "$work")" = - ] || best+=" $("$1" "$tool" "$work")"
+    done
+    # shellcheck disable=SC2086 # a list of numbers
+    best=$(printf '%s\n' $best | sort -n | head -n 1)
+    printf '| %s |%s %s |\n' "$work" "$cells" "$(awk -v a="$ours" -v b="${best:-0}" 'BEGIN { if (a == "-" || b == 0) print "-"; else printf "%.2f", a / b }')"
+  done
+}
+
+# results NAME ROUNDS: prints the medians as tables, and keeps them in tests/bench/results.
 results() {
-  local tool work best cells ours file=$REPO/tests/bench/results/$1.md commit
+  local file=$REPO/tests/bench/results/$1.md commit
   commit=$(git -C "$REPO" describe --always --dirty 2>/dev/null || echo unknown)
   {
     printf '# %s\n\n' "$1"
     printf 'commit %s, kernel %s, %s x %s; milliseconds, medians of %s round(s); less is better.\n\n' "$commit" "$(uname -r)" "$(nproc)" \
       "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$2"
-    printf '| workload |%s mica / best other |\n|---|%s--:|\n' "$(printf ' %s |' "${TOOLS[@]}")" "$(printf -- '--:|%.0s' "${TOOLS[@]}")"
-    for work in "${WORKLOADS[@]}"; do
-      cells='' best=''
-      ours=$(cell mica "$work")
-      for tool in "${TOOLS[@]}"; do
-        cells+=" $(cell "$tool" "$work") |"
-        [ "$tool" = mica ] || [ "$(cell "$tool" "$work")" = - ] || best+=" $(cell "$tool" "$work")"
-      done
-      # shellcheck disable=SC2086 # a list of numbers
-      best=$(printf '%s\n' $best | sort -n | head -n 1)
-      printf '| %s |%s %s |\n' "$work" "$cells" "$(awk -v a="$ours" -v b="${best:-0}" 'BEGIN { if (a == "-" || b == 0) print "-"; else printf "%.2f", a / b }')"
-    done
+    table cell workload
+    if [ ${#DISK_USE[@]} != 0 ]; then
+      printf '\n## Disk use\n\nMiB on disk that the same loads added, medians; less is better. Each image alone, in an empty store: %s.\n\n' "$DISK_USE_MEANS"
+      table disk_cell workload
+    fi
   } | tee "$file"
   note "kept in ${file#"$REPO/"}"
 }
@@ -88,13 +117,56 @@ skopeo_umoci() {
 # A gzip OCI archive is no form that docker before 25 reads; what a tool refuses has a dash.
 docker_reads() { case $1 in docker.tar | docker.tar.gz) true ;; *) [ "$("${DOCKER[@]}" version --format '{{.Server.Version}}' | cut -d. -f1)" -ge 25 ] ;; esac; }
 
+# docker_places: where docker's images lie: in its data root, or, with the image store of a containerd that it did not start, in that one's.
+docker_places() {
+  echo "$work/docker/data"
+  case $("${DOCKER[@]}" info --format '{{.DriverStatus}}') in
+  *io.containerd.snapshotter*) [ -d "$work/docker/data/containerd" ] || containerd config dump | sed -n "s/^root = ['\"]\(.*\)['\"]/\1/p" ;;
+  esac
+}
+
+# What is counted for each tool, for the table.
+DISK_USE_MEANS="mica's store; podman's graph root; docker's data root; the layout that skopeo makes and the directory that umoci unpacks"
+
+# load_image TOOL WORKLOAD ARCHIVE: into an empty store of the tool, for time and disk use.
+load_image() {
+  local before places
+  case $1 in
+  mica)
+    rm -rf "$work/mica" && mkdir "$work/mica" && sync
+    before=$(on_disk "$work/mica")
+    measure mica "$2" "$built/mica" --root "$work/mica" load -i "$3"
+    keep_disk_use mica "$2" "$before" "$work/mica"
+    ;;
+  podman)
+    quietly podman rmi -a -f && sync
+    before=$(on_disk "$work/podman/graph")
+    measure podman "$2" podman load -i "$3"
+    keep_disk_use podman "$2" "$before" "$work/podman/graph"
+    ;;
+  docker)
+    quietly "${DOCKER[@]}" system prune -a -f && sync
+    mapfile -t places < <(docker_places)
+    before=$(on_disk "${places[@]}")
+    measure docker "$2" "${DOCKER[@]}" load -i "$3"
+    keep_disk_use docker "$2" "$before" "${places[@]}"
+    ;;
+  skopeo+umoci)
+    rm -rf "$work/unpacked" && mkdir "$work/unpacked" && sync
+    before=$(on_disk "$work/unpacked")
+    measure skopeo+umoci "$2" skopeo_umoci "$3" "$work/unpacked"
+    keep_disk_use skopeo+umoci "$2" "$before" "$work/unpacked"
+    ;;
+  esac
+}
+
 bench_images() {
-  local rounds=${1:-3} work='' built round stem image form docker='' images=("${@:2}")
+  local rounds=${1:-3} work='' built round stem image form tool docker='' images=("${@:2}")
   [ ${#images[@]} != 0 ] || images=(deb-app deep busybox)
-  cargo build --release --workspace --quiet
-  built=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release
+  built_release built
   new_tmp work
   podman_settings "$work/podman"
+  quietly podman info # makes its store
   if start_docker "$work/docker"; then docker=yes; fi
   for image in "${images[@]}"; do
     stem=$("$REPO/scripts/fixtures" "$image")
@@ -102,16 +174,10 @@ bench_images() {
       [ -e "$stem.$form" ] || continue
       cat "$stem.$form" >/dev/null # all read from the page cache
       for ((round = 1; round <= rounds; round++)); do
-        rm -rf "$work/mica" && sync
-        measure mica "load $image.$form" "$built/mica" --root "$work/mica" load -i "$stem.$form"
-        quietly podman rmi -a -f && sync
-        measure podman "load $image.$form" podman load -i "$stem.$form"
-        if [ -n "$docker" ] && docker_reads "$form"; then
-          quietly "${DOCKER[@]}" system prune -a -f && sync
-          measure docker "load $image.$form" "${DOCKER[@]}" load -i "$stem.$form"
-        fi
-        rm -rf "$work/unpacked" && mkdir "$work/unpacked" && sync
-        measure skopeo+umoci "load $image.$form" skopeo_umoci "$stem.$form" "$work/unpacked"
+        for tool in mica podman docker skopeo+umoci; do
+          [ "$tool" != docker ] || { [ -n "$docker" ] && docker_reads "$form"; } || continue
+          load_image "$tool" "load $image.$form" "$stem.$form"
+        done
       done
     done
   done

@@ -135,7 +135,9 @@ impl From<engine::Error> for CliError {
                 hint.map_or(error, |hint| Self::new(&e).hint(hint))
             }
             engine::Error::Conflict(_) => {
-                let hint = if e.to_string().contains("must") {
+                let hint = if e.to_string().contains("multiple repositories") {
+                    "remove its names one by one, or all with 'mica rmi -f'"
+                } else if e.to_string().contains("must") {
                     "remove the container with 'mica rm', or use 'mica rmi -f'"
                 } else {
                     "stop the container first"
@@ -286,10 +288,11 @@ pub fn usage(e: &clap::Error) -> ExitCode {
         return CliError::from(printing).report();
     }
     match e.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        ErrorKind::InvalidSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            ExitCode::from(EXIT_FAILURE)
+        // A group without a command shows what it has, which docker does not count as a failure.
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            ExitCode::SUCCESS
         }
+        ErrorKind::InvalidSubcommand => ExitCode::from(EXIT_FAILURE),
         // As docker does: too few or too many words are a failure, a wrong option is a wrong command line.
         ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues | ErrorKind::TooManyValues => {
             ExitCode::from(EXIT_FAILURE)

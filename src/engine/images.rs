@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use crate::image::Digest;
 use crate::image::config::ImageConfig;
 use crate::image::reference::Reference;
@@ -204,18 +206,23 @@ pub fn shared_layers(store: &Store, images: &Images) -> BTreeSet<Digest> {
 /// When the index cannot be read, or an image that a condition names is not there. A damaged image is listed with its damage.
 pub fn list(store: &Store, filter: &Filter) -> Result<Vec<ImageRow>> {
     let images = store.images()?;
-    let created_of = |word: &Option<String>| -> Result<Option<i64>> {
+    let created_of = |word: &Option<String>| -> Result<Option<Option<Timestamp>>> {
         let Some(word) = word else { return Ok(None) };
         let id = images.find(word)?.id;
-        Ok(Some(created_secs(store.config(&id)?.created.as_deref()).unwrap_or(i64::MIN)))
+        Ok(Some(created(store.config(&id)?.created.as_deref())))
     };
     let (before, since) = (created_of(&filter.before)?, created_of(&filter.since)?);
     let shared = shared_layers(store, &images);
-    let containers = store.containers()?;
+    let mut users: BTreeMap<Digest, usize> = BTreeMap::new();
+    store.containers()?.iter().for_each(|container| *users.entry(container.image_id).or_default() += 1);
+    let all_names = images.names_by_image();
     let mut sizes = Sizes::new(store);
     let mut rows = Vec::new();
     for (id, entry) in &images.images {
-        let names = names_or_none(&images, id);
+        let names = match all_names.get(id) {
+            Some(names) => names.iter().map(|name| Some((*name).clone())).collect(),
+            None => vec![None],
+        };
         if filter.dangling.is_some_and(|wanted| wanted != names.iter().all(Option::is_none)) {
             continue;
         }
@@ -224,11 +231,12 @@ pub fn list(store: &Store, filter: &Filter) -> Result<Vec<ImageRow>> {
             let part = config.diff_ids().iter().filter(|layer| shared.contains(layer));
             Ok((sizes.sum(config.diff_ids()).map_err(|e| e.to_string())?, sizes.sum(part).map_err(|e| e.to_string())?))
         });
-        let created = config.as_ref().ok().and_then(|config| created_secs(config.created.as_deref()));
-        let in_time = created.unwrap_or(i64::MIN);
-        let wanted = before.is_none_or(|limit| in_time < limit)
-            && since.is_none_or(|limit| in_time > limit)
-            && filter.until.is_none_or(|limit| in_time < limit)
+        // To the nanosecond: two images of one script are made in the same second. One of no known time is older than all.
+        let made = config.as_ref().ok().and_then(|config| created(config.created.as_deref()));
+        let secs = made.map(Timestamp::as_second);
+        let wanted = before.is_none_or(|limit| made < limit)
+            && since.is_none_or(|limit| made > limit)
+            && filter.until.is_none_or(|limit| secs < Some(limit))
             && match &config {
                 Ok(config) => filter.wants_labels(config),
                 Err(_) => filter.labels.is_empty(),
@@ -238,18 +246,14 @@ pub fn list(store: &Store, filter: &Filter) -> Result<Vec<ImageRow>> {
                 Ok((size, shared)) => (*size, *shared, None),
                 Err(e) => (0, 0, Some(e.clone())),
             };
-            let containers = containers.iter().filter(|container| container.image_id == *id).count();
+            let containers = users.get(id).copied().unwrap_or(0);
             let manifest = entry.manifest;
-            rows.push(ImageRow { name, id: *id, manifest, created, size, shared, containers, damage });
+            let row = ImageRow { name, id: *id, manifest, created: secs, size, shared, containers, damage };
+            rows.push((made, row));
         }
     }
-    rows.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.name.cmp(&b.name)));
-    Ok(rows)
-}
-
-fn names_or_none(images: &Images, id: &Digest) -> Vec<Option<Reference>> {
-    let names: Vec<_> = images.names_of(id).cloned().map(Some).collect();
-    if names.is_empty() { vec![None] } else { names }
+    rows.sort_by(|(a_made, a), (b_made, b)| b_made.cmp(a_made).then_with(|| a.name.cmp(&b.name)));
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 /// Bytes of content in all layers of an image.
@@ -262,7 +266,11 @@ pub fn size_of(store: &Store, config: &ImageConfig) -> Result<u64> {
 
 /// An RFC 3339 time of a document in seconds since 1970; `None` when it is absent or malformed.
 pub fn created_secs(text: Option<&str>) -> Option<i64> {
-    text.and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_second)
+    created(text).map(Timestamp::as_second)
+}
+
+fn created(text: Option<&str>) -> Option<Timestamp> {
+    text.and_then(|text| text.parse().ok())
 }
 
 #[cfg(test)]

@@ -43,8 +43,8 @@ use super::Result;
 use super::input::Input;
 use super::input::InputKind;
 
-/// How many layers are imported at a time. Each keeps one thread busy with its digest; more than two gain little, as the
-/// largest layer of an image is most of it.
+/// How many layers are imported at a time. Each keeps three threads busy; more than two gain little, as the largest layer of an image
+/// is most of it.
 const THREADS: usize = 2;
 /// How many bytes of an archive tell whether it is compressed.
 const SNIFF: usize = 8;
@@ -137,6 +137,7 @@ fn read(
         if n > 0 && !stream::is_compressed(magic.get(..n).unwrap_or_default()) {
             return archive::load(&TarFile::open(file.into(), start)?, importer, machine, threads);
         }
+        return stream::load_file(&mut file, importer, machine, importer.limits);
     }
     stream::load(&mut file, importer, machine, importer.limits)
 }

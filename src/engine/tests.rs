@@ -315,3 +315,43 @@ fn a_container_and_a_mount_of_it_are_explained_alike() {
         assert!(explain(subject, b"/big", false).unwrap().served().unwrap().location.contains("object sha256:"));
     }
 }
+
+/// `system df` and `ps -s` look at what running containers write.
+#[test]
+fn an_upper_directory_is_measured_while_it_changes() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let record = ContainerRecord {
+        id: "ab".repeat(32),
+        name: "busy".to_owned(),
+        image_id: Digest::of(b"image"),
+        image_name: "x:1".to_owned(),
+        layers: Vec::new(),
+        created: 0,
+        command: Vec::new(),
+        state: State::Created,
+        extra: serde_json::Map::new(),
+    };
+    assert_eq!(usage::upper_size(&store, &record).unwrap(), 0, "it was removed since it was listed");
+    store.create_container(&store.index().unwrap(), &record).unwrap();
+    let upper = containers::dir(&store, &record.id).join("upper");
+    std::fs::write(upper.join("stays"), [1; 1000]).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let busy = |n: usize| {
+            let (dir, stop) = (upper.join(format!("dir-{n}")), &stop);
+            move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::fs::create_dir_all(dir.join("a/b")).unwrap();
+                    std::fs::write(dir.join("a/b/file"), b"").unwrap();
+                    std::fs::remove_dir_all(&dir).unwrap();
+                }
+            }
+        };
+        scope.spawn(busy(1));
+        scope.spawn(busy(2));
+        let found: Vec<_> = (0..300).map(|_| usage::upper_size(&store, &record)).collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(found.iter().all(|size| matches!(size, Ok(1000))), "{:?}", found.iter().find(|size| size.is_err()));
+    });
+}

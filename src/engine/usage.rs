@@ -11,6 +11,7 @@ use super::images::ImageRow;
 use super::images::Sizes;
 use super::images::list;
 use crate::image::Digest;
+use crate::layer;
 use crate::layer::Item;
 use crate::layer::dir;
 use crate::layer::dir::DirLayer;
@@ -21,6 +22,7 @@ use crate::path::NameBuf;
 use crate::store::Store;
 use crate::store::containers::ContainerRecord;
 use crate::store::containers::State;
+use crate::sys::Errno;
 use crate::sys::attr::Kind;
 
 /// Directory descriptors kept open during a walk.
@@ -137,27 +139,27 @@ fn packs_total(store: &Store, packs: &[(PackInfo, usize)], needed: &BTreeSet<Dig
     total
 }
 
-/// Bytes of the files in a container's upper directory; a file with several names counts once.
+/// Bytes of the files in a container's upper directory; a file with several names counts once. What is removed meanwhile, by the container
+/// or with it, counts nothing.
 ///
 /// # Errors
 /// Those of reading it.
 pub fn upper_size(store: &Store, record: &ContainerRecord) -> Result<u64> {
     let path = containers::dir(store, &record.id).join("upper");
-    let upper = DirLayer::open(&path, FdCache::new(FDS)).map_err(crate::union::Error::from)?;
+    let Some(upper) = there(DirLayer::open(&path, FdCache::new(FDS)))? else { return Ok(0) };
     // No recursion: a container may nest its directories as deep as it likes.
     let mut dirs = vec![upper.handle().clone()];
     let (mut size, mut linked) = (0u64, FxHashSet::default());
     while let Some(at) = dirs.pop() {
         let mut names: Vec<NameBuf> = Vec::new();
-        dir::list(&at, &mut |item: Item<'_>| {
+        there(dir::list(&at, &mut |item: Item<'_>| {
             names.push(item.name.to_buf());
             Ok(())
-        })
-        .map_err(crate::union::Error::from)?;
+        }))?;
         for name in names {
-            match dir::look(&at, name.as_name()).map_err(crate::union::Error::from)? {
-                Found::Dir(handle, ..) => dirs.push(handle),
-                Found::Other(stat)
+            match there(dir::look(&at, name.as_name()))? {
+                Some(Found::Dir(handle, ..)) => dirs.push(handle),
+                Some(Found::Other(stat))
                     if stat.kind() == Kind::File && (stat.nlink < 2 || linked.insert((stat.dev, stat.ino))) =>
                 {
                     size = size.saturating_add(stat.size);
@@ -167,4 +169,14 @@ pub fn upper_size(store: &Store, record: &ContainerRecord) -> Result<u64> {
         }
     }
     Ok(size)
+}
+
+/// What was found; `None` when it is gone, or another one has its name.
+fn there<T>(found: layer::Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(layer::Error::Stale(_)) => Ok(None),
+        Err(layer::Error::Sys(e)) if matches!(e.errno(), Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(None),
+        Err(e) => Err(crate::union::Error::from(e).into()),
+    }
 }

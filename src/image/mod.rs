@@ -3,6 +3,7 @@
 //! Every document here comes from a stranger: its size is checked before it is parsed, its depth while it is parsed, its
 //! digests by their grammar, and every name in it is a key to look up, never a path to open.
 
+pub mod ahead;
 pub mod archive;
 pub mod change;
 pub mod compression;

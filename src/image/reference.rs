@@ -14,6 +14,8 @@ const LEGACY_DOMAIN: &str = "index.docker.io";
 const OFFICIAL_PREFIX: &str = "library/";
 /// The tag that a name without tag and digest means.
 pub const DEFAULT_TAG: &str = "latest";
+/// The algorithm of digests, which is no name.
+const ALGORITHM: &str = "sha256";
 /// The longest repository name with its registry, in bytes.
 const NAME_MAX: usize = 255;
 /// The longest tag, in bytes.
@@ -31,6 +33,9 @@ pub enum BadReference {
     /// The name is 64 hex digits, which always means an image id.
     #[error("invalid repository name: cannot specify 64-byte hexadecimal strings")]
     LooksLikeId,
+    /// The name is that of a digest's algorithm: `sha256:940d959d0b65` would be a name, and means an image id.
+    #[error("refusing to create an ambiguous tag using digest algorithm as name")]
+    Algorithm,
     /// The repository name is too long.
     #[error("invalid reference format: repository name must not be more than {NAME_MAX} characters")]
     TooLong,
@@ -52,6 +57,9 @@ impl Reference {
     /// [`BadReference`] says which rule the text breaks.
     pub fn parse(text: &str) -> Result<Self, BadReference> {
         let mut reference = Self::parse_untagged(text)?;
+        if reference.domain == DEFAULT_DOMAIN && reference.path.strip_prefix(OFFICIAL_PREFIX) == Some(ALGORITHM) {
+            return Err(BadReference::Algorithm);
+        }
         if reference.tag.is_none() && reference.digest.is_none() {
             reference.tag = Some(DEFAULT_TAG.to_owned());
         }
@@ -355,6 +363,18 @@ mod tests {
             assert!(Reference::parse(&bad).is_err(), "{bad}");
         }
         assert_eq!(Reference::parse(&hex), Err(BadReference::LooksLikeId));
+    }
+
+    /// An archive with such a name would give another image to who asks for an id.
+    #[test]
+    fn no_name_looks_like_a_digest() {
+        let id = format!("sha256:{}", "ab".repeat(32));
+        for text in ["sha256", "sha256:abc", &id, "docker.io/library/sha256:1", "library/sha256"] {
+            assert_eq!(Reference::parse(text), Err(BadReference::Algorithm), "{text}");
+        }
+        for text in ["localhost/sha256:1", "me/sha256", "sha256x", "sha512:1"] {
+            assert!(Reference::parse(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

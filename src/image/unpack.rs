@@ -1,12 +1,14 @@
 //! From a layer's stream to a pack, in one pass: compressed digest, decompression, diff id, entries, bodies.
 //!
+//! Three threads share the work, chunk by chunk ([`crate::image::ahead`]): one reads the stream, digests and inflates it; one computes the
+//! diff id; the caller's takes the tar apart and writes. Inflating takes longer than the rest together, and alone bounds the time.
+//!
 //! Sources: OCI image specification `layer.md`; POSIX `pax`; the GNU tar manual, "Tar Internals". Where tars in the wild
 //! differ from these, what Go's `archive/tar` reads decides, since docker, containerd and podman read layers with it: two
 //! readers that see different entries in one tar are a hole (CVE-2025-62518).
 //!
 //! No name of a layer touches the host: entries become records of an index ([`crate::layer::pack`]).
 
-mod chunks;
 mod error;
 mod header;
 mod pax;
@@ -76,7 +78,11 @@ pub struct Imported {
 ///
 /// # Durability
 /// The layer, when it returns.
-pub fn import_layer(stream: impl Read, store: &PackStore, options: &ImportOptions<'_>) -> Result<Imported, Error> {
+pub fn import_layer(
+    stream: impl Read + Send,
+    store: &PackStore,
+    options: &ImportOptions<'_>,
+) -> Result<Imported, Error> {
     let (imported, prepared) = prepare_layer(stream, store, options)?;
     let publish = store.publish(prepared.into_iter().collect());
     publish.map_err(|e| Error::new(options, e))?;
@@ -89,7 +95,7 @@ pub fn import_layer(stream: impl Read, store: &PackStore, options: &ImportOption
 /// # Errors
 /// As [`import_layer`].
 pub fn prepare_layer(
-    stream: impl Read,
+    stream: impl Read + Send,
     store: &PackStore,
     options: &ImportOptions<'_>,
 ) -> Result<(Imported, Option<Prepared>), Error> {

@@ -96,6 +96,15 @@ impl Images {
         self.names.iter().filter(move |(_, named)| *named == id).map(|(name, _)| name)
     }
 
+    /// The names of every image that has any, sorted.
+    pub fn names_by_image(&self) -> BTreeMap<Digest, Vec<&Reference>> {
+        let mut all: BTreeMap<Digest, Vec<&Reference>> = BTreeMap::new();
+        for (name, id) in &self.names {
+            all.entry(*id).or_default().push(name);
+        }
+        all
+    }
+
     /// Adds an image, or gives one that is there more names. A name that meant another image means this one now.
     pub fn add(&mut self, id: Digest, manifest: Option<Digest>, names: &[Reference], now: i64) {
         let entry = self.images.entry(id).or_insert(ImageEntry { added: now, tagged: None, manifest });

@@ -135,6 +135,7 @@ fn names_go_one_by_one_and_prune_takes_the_rest() {
     let id = area.ok(["images", "-q", &image]);
     let said = area.fails(["rmi", id.trim()], 1);
     assert!(said.contains("(must be forced) - image is referenced in multiple repositories"), "{said}");
+    assert!(said.contains("hint: remove its names one by one") && !said.contains("mica rm'"), "{said}");
     assert_eq!(area.ok(["rmi", "other/name:2"]), "Untagged: other/name:2\n");
     assert!(area.fails(["rmi", "nope"], 1).contains("No such image: nope:latest"));
 
@@ -148,6 +149,19 @@ fn names_go_one_by_one_and_prune_takes_the_rest() {
         assert!(verbose.contains(heading), "{verbose}");
     }
     assert!(verbose.lines().filter(|line| line.ends_with("MB") || line.ends_with("kB")).count() >= 6, "{verbose}");
+    let template = "{{range .Images}}{{.Repository}}:{{.Tag}} {{end}}{{len .Containers}} {{len .Volumes}}";
+    let line = area.ok(["system", "df", "-v", "--format", template]);
+    let mut words: Vec<&str> = line.split_whitespace().collect();
+    words.sort_unstable();
+    assert_eq!(words, ["0", "0", &image, "made:1"], "{line}");
+    let document: serde_json::Value =
+        serde_json::from_str(&area.ok(["system", "df", "-v", "--format", "json"])).unwrap();
+    assert_eq!(document["Images"].as_array().map(Vec::len), Some(2), "{document}");
+    assert!(
+        document["Packs"][0]["Stored"].is_string() && document["BuildCache"] == serde_json::json!([]),
+        "{document}"
+    );
+    assert!(area.fails(["system", "df", "-v", "--format", "{{.Nope}}"], 1).contains("can't evaluate field Nope"));
 
     // Nobody there to say yes: docker asks all the same, and takes the end of its input for a no.
     for group in ["system", "image", "container"] {
@@ -287,4 +301,96 @@ fn inspect_knows_when_a_name_was_given_last() {
         area.ok(["tag", &fixture.image(), "again:1"]);
         time() > loaded
     });
+}
+
+/// An archive of images without layers, each with a name and the time at which it was made.
+fn archive_of(images: &[(&str, &str)]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, text: String| {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(text.len() as u64);
+        archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+    };
+    let mut manifest = Vec::new();
+    for (name, made) in images {
+        let config = serde_json::json!({
+            "created": made, "architecture": "amd64", "os": "linux", "config": {}, "rootfs": { "type": "layers", "diff_ids": [] },
+        });
+        add(&format!("{name}.config"), config.to_string());
+        manifest.push(serde_json::json!({ "Config": format!("{name}.config"), "RepoTags": [name], "Layers": [] }));
+    }
+    add("manifest.json", serde_json::Value::from(manifest).to_string());
+    archive.into_inner().unwrap()
+}
+
+fn load(area: &Area, archive: Vec<u8>) -> crate::area::Said {
+    let path = area.join("made.tar");
+    fs::write(&path, archive).unwrap();
+    area.said(["load".as_ref(), "-i".as_ref(), path.as_os_str()])
+}
+
+/// As two commits of one script are.
+#[test]
+fn images_made_in_the_same_second_have_an_order() {
+    let area = Area::new("same-second");
+    let made = |tenth: u8| format!("2026-01-01T00:00:00.{tenth}Z");
+    let loaded = load(&area, archive_of(&[("b:1", &made(2)), ("a:1", &made(1)), ("c:1", &made(3))]));
+    assert_eq!(loaded.code(), 0, "{loaded:?}");
+    let names = |filter: &str| {
+        let filter = ["images", "--format", "{{.Repository}}", "--filter", filter];
+        area.ok(filter).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(names("dangling=false"), ["c", "b", "a"], "the newest first");
+    assert_eq!((names("since=b:1"), names("before=b:1")), (vec!["c".to_owned()], vec!["a".to_owned()]));
+    assert_eq!(names("until=2026-01-01T00:00:01Z").len(), 3);
+    assert!(names("until=2026-01-01T00:00:00Z").is_empty());
+}
+
+/// `sha256:940d959d0b65` is the beginning of an id, whoever would like it to be a name.
+#[test]
+fn no_name_can_stand_for_an_id() {
+    let area = Area::new("algorithm");
+    assert_eq!(load(&area, archive_of(&[("mine:1", "2026-01-01T00:00:00Z")])).code(), 0);
+    let id = area.ok(["images", "-q", "--no-trunc"]);
+    let said = area.fails(["tag", "mine:1", id.trim()], 1);
+    assert!(said.contains("refusing to create an ambiguous tag using digest algorithm as name"), "{said}");
+    let said = load(&area, archive_of(&[(id.trim(), "2026-01-01T00:00:01Z")]));
+    assert!(said.code() == 1 && said.err.contains("refusing to create an ambiguous tag"), "{said:?}");
+    assert_eq!(area.ok(["image", "inspect", "-f", "{{.Id}}", id.trim()]), id);
+}
+
+/// Docker takes `dangling=false` for `-a`.
+#[test]
+fn prune_of_what_is_not_dangling_takes_all_that_is_unused() {
+    let area = Area::new("prune-named");
+    load(&area, archive_of(&[("a:1", "2026-01-01T00:00:00Z"), ("b:1", "2026-01-01T00:00:01Z")]));
+    assert_eq!(area.ok(["image", "prune", "-f"]), "Total reclaimed space: 0B\n");
+    let said =
+        area.ok(["image", "prune", "-f", "--filter", "dangling=false", "--filter", "until=2026-01-01T00:00:01Z"]);
+    assert!(said.contains("untagged: a:1\n") && !said.contains("b:1"), "{said}");
+    assert!(area.ok(["image", "prune", "-f", "--filter", "dangling=false"]).contains("untagged: b:1\n"));
+}
+
+#[test]
+fn a_group_without_a_command_shows_what_it_has() {
+    let area = Area::new("group-help");
+    for group in ["image", "container", "system"] {
+        let said = area.said([group]);
+        assert!(said.code() == 0 && (said.out + &said.err).contains("prune"), "{group}");
+    }
+}
+
+/// Nobody wants a tar on the screen, or is about to type one.
+#[test]
+fn archives_do_not_go_to_or_come_from_a_terminal() {
+    let area = Area::new("tty");
+    assert_eq!(load(&area, archive_of(&[("a:1", "2026-01-01T00:00:00Z")])).code(), 0);
+    for (args, said) in [
+        (&["save", "a:1"][..], "cowardly refusing to save to a terminal"),
+        (&["load"], "requested load from stdin, but stdin is a terminal"),
+    ] {
+        let (text, code) = crate::terminal::driven(area.mica(args), (24, 80), said, b"");
+        assert!(text.contains(said) && text.contains("hint: ") && code == Some(1), "{args:?}: {code:?} {text}");
+    }
 }

@@ -8,16 +8,20 @@ use serde_json::Value;
 use super::Style;
 use super::funcs;
 use super::parse::Base;
+use super::parse::Call;
 use super::parse::Command;
 use super::parse::Node;
 use super::parse::Operand;
 use super::parse::Pipe;
+use super::parse::Tree;
 use super::print;
 
 /// The most steps of one evaluation.
 const STEPS_MAX: usize = 1_000_000;
 /// The most bytes that one evaluation prints, or a value of it holds.
 const OUT_MAX: usize = 32 << 20;
+/// How deep blocks may be in each other, those of templates that call templates added up: evaluation recurses as deep.
+const DEPTH_MAX: usize = 256;
 
 /// Fields that docker declares as lists or maps: where the document has `null`, it prints them as empty ones.
 const EMPTY_LISTS: [&str; 8] = ["Env", "Cmd", "Entrypoint", "OnBuild", "Shell", "RepoTags", "RepoDigests", "Args"];
@@ -60,30 +64,50 @@ impl<'a> Val<'a> {
     }
 }
 
+/// How a list of nodes ended: its loop goes on, is left, or goes to its next round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    On,
+    Break,
+    Continue,
+}
+
 struct Evaluator<'a> {
     style: Style,
+    named: &'a BTreeMap<String, Vec<Node>>,
+    depth: usize,
     variables: Vec<(String, Val<'a>)>,
     out: String,
     steps: usize,
 }
 
-/// Fills in the nodes of a template.
-pub(super) fn render(nodes: &[Node], data: &Value, style: Style) -> Result<String, Stop> {
+/// Fills in a template.
+pub(super) fn render<'a>(tree: &'a Tree, data: &'a Value, style: Style) -> Result<String, Stop> {
     let whole = Val { whole: true, ..Val::of(data) };
     let variables = vec![("$".to_owned(), whole.clone())];
-    let mut evaluator = Evaluator { style, variables, out: String::new(), steps: 0 };
-    evaluator.list(nodes, &whole)?;
+    let mut evaluator = Evaluator { style, named: &tree.named, depth: 0, variables, out: String::new(), steps: 0 };
+    evaluator.list(&tree.nodes, &whole)?;
     Ok(evaluator.out)
 }
 
 impl<'a> Evaluator<'a> {
-    fn list(&mut self, nodes: &[Node], dot: &Val<'a>) -> Result<(), Stop> {
+    fn list(&mut self, nodes: &[Node], dot: &Val<'a>) -> Result<Flow, Stop> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            let why = format!("exceeded maximum template depth ({DEPTH_MAX})");
+            return Err(Stop { at: 0, what: "the template".to_owned(), why });
+        }
         let known = self.variables.len();
+        let mut flow = Flow::On;
         for node in nodes {
-            self.node(node, dot)?;
+            flow = self.node(node, dot)?;
+            if flow != Flow::On {
+                break;
+            }
         }
         self.variables.truncate(known);
-        Ok(())
+        self.depth -= 1;
+        Ok(flow)
     }
 
     fn step(&mut self, at: usize) -> Result<(), Stop> {
@@ -96,7 +120,7 @@ impl<'a> Evaluator<'a> {
         Err(Stop { at, what: "the template".to_owned(), why })
     }
 
-    fn node(&mut self, node: &Node, dot: &Val<'a>) -> Result<(), Stop> {
+    fn node(&mut self, node: &Node, dot: &Val<'a>) -> Result<Flow, Stop> {
         self.step(0)?;
         match node {
             Node::Text(text) => self.out.push_str(text),
@@ -106,34 +130,56 @@ impl<'a> Evaluator<'a> {
                     self.out.push_str(&value.text());
                 }
             }
-            Node::If(cases, otherwise) => {
-                let known = self.variables.len();
-                for (pipe, nodes) in cases {
-                    if funcs::is_true(&self.pipe(pipe, dot)?.value) {
-                        self.list(nodes, dot)?;
-                        self.variables.truncate(known);
-                        return Ok(());
-                    }
-                }
-                self.list(otherwise, dot)?;
-                self.variables.truncate(known);
-            }
-            Node::With(pipe, body, otherwise) => {
-                let known = self.variables.len();
-                let value = self.pipe(pipe, dot)?;
-                if funcs::is_true(&value.value) {
-                    self.list(body, &value)?;
-                } else {
-                    self.list(otherwise, dot)?;
-                }
-                self.variables.truncate(known);
-            }
-            Node::Range(pipe, body, otherwise) => self.range(pipe, body, otherwise, dot)?,
+            Node::If(cases, otherwise) => return self.cases(cases, otherwise, dot, false),
+            Node::With(cases, otherwise) => return self.cases(cases, otherwise, dot, true),
+            Node::Range(pipe, body, otherwise) => return self.range(pipe, body, otherwise, dot),
+            Node::Call(call) => self.call(call, dot)?,
+            Node::Break => return Ok(Flow::Break),
+            Node::Continue => return Ok(Flow::Continue),
         }
+        Ok(Flow::On)
+    }
+
+    /// The first case that is true, which is the dot in it for `with`; variables of a case are known in those behind it.
+    fn cases(
+        &mut self,
+        cases: &[(Pipe, Vec<Node>)],
+        otherwise: &[Node],
+        dot: &Val<'a>,
+        with: bool,
+    ) -> Result<Flow, Stop> {
+        let known = self.variables.len();
+        let mut chosen = (otherwise, dot.clone());
+        for (pipe, nodes) in cases {
+            let value = self.pipe(pipe, dot)?;
+            if funcs::is_true(&value.value) {
+                chosen = (nodes, if with { value } else { dot.clone() });
+                break;
+            }
+        }
+        let flow = self.list(chosen.0, &chosen.1)?;
+        self.variables.truncate(known);
+        Ok(flow)
+    }
+
+    /// Another template, which knows no variables but its own `$`.
+    fn call(&mut self, call: &Call, dot: &Val<'a>) -> Result<(), Stop> {
+        let named = self.named;
+        let Some(nodes) = named.get(&call.name) else {
+            let what = format!("{{{{template {:?}}}}}", call.name);
+            return Err(Stop { at: call.at, what, why: format!("template {:?} not defined", call.name) });
+        };
+        let dot = match &call.dot {
+            Some(pipe) => self.pipe(pipe, dot)?,
+            None => Val::owned(Value::Null),
+        };
+        let outside = std::mem::replace(&mut self.variables, vec![("$".to_owned(), dot.clone())]);
+        self.list(nodes, &dot)?;
+        self.variables = outside;
         Ok(())
     }
 
-    fn range(&mut self, pipe: &Pipe, body: &[Node], otherwise: &[Node], dot: &Val<'a>) -> Result<(), Stop> {
+    fn range(&mut self, pipe: &Pipe, body: &[Node], otherwise: &[Node], dot: &Val<'a>) -> Result<Flow, Stop> {
         let known = self.variables.len();
         let unnamed = Pipe { variables: Vec::new(), ..pipe.clone() };
         let over = self.pipe(&unnamed, dot)?;
@@ -171,10 +217,13 @@ impl<'a> Evaluator<'a> {
                 }
                 _ => {}
             }
-            self.list(body, &item)?;
+            let flow = self.list(body, &item)?;
             self.variables.truncate(known);
+            if flow == Flow::Break {
+                break;
+            }
         }
-        Ok(())
+        Ok(Flow::On)
     }
 
     fn pipe(&mut self, pipe: &Pipe, dot: &Val<'a>) -> Result<Val<'a>, Stop> {

@@ -5,15 +5,16 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::Style;
+use super::escape;
 use super::print;
 
 /// The widest field of `printf`, `pad` in characters: more would only waste memory.
 const WIDTH_MAX: usize = 4096;
 
 /// All functions but `and` and `or`, which need not evaluate all their arguments.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 24] = [
     "json", "split", "join", "title", "lower", "upper", "pad", "truncate", "print", "printf", "println", "len",
-    "index", "slice", "eq", "ne", "lt", "le", "gt", "ge", "not",
+    "index", "slice", "eq", "ne", "lt", "le", "gt", "ge", "not", "html", "js", "urlquery",
 ];
 
 /// Whether a template may call this.
@@ -54,6 +55,9 @@ pub(super) fn call(name: &str, args: &[Value], style: Style, row: bool) -> Answe
         ("json" | "lower" | "upper" | "title" | "len" | "not", _) if args.len() != 1 => wrong("1"),
         ("split" | "join" | "truncate", _) => wrong("2"),
         ("pad", _) => wrong("3"),
+        ("html", _) => Ok(escape::html(&print_all(args)).into()),
+        ("js", _) => Ok(escape::js(&print_all(args)).into()),
+        ("urlquery", _) => Ok(escape::url_query(&print_all(args)).into()),
         ("print", _) => Ok(print_all(args).into()),
         ("println", _) => Ok((args.iter().map(print::plain).collect::<Vec<_>>().join(" ") + "\n").into()),
         ("printf", [format, args @ ..]) => printf(string(format)?, args).map(Value::from),

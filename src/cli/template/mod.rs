@@ -1,15 +1,17 @@
 //! Templates of `--format`: the part of Go's `text/template` that docker's users write, with docker's functions.
 //!
-//! Actions: fields (`.A.B`), variables (`$x`, `$`), `if`/`else if`/`else`, `range` (with index and `else`), `with`, `end`, pipelines,
-//! parentheses, comments, trim marks (`{{-`, `-}}`). Functions: docker's `json split join title lower upper pad truncate`, and Go's
-//! `print printf println len index slice eq ne lt le gt ge and or not`. Not here: `define`, `template`, `block`, `break`, `continue`.
+//! Actions: fields (`.A.B`), variables (`$x`, `$`), `if`/`else if`/`else`, `range` (with index, `else`, `break`, `continue`), `with`/
+//! `else with`/`else`, `define`, `template`, `block`, `end`, pipelines, parentheses, comments, trim marks (`{{-`, `-}}`). Functions:
+//! docker's `json split join title lower upper pad truncate`, and Go's `print printf println len index slice eq ne lt le gt ge and or not
+//! html js urlquery`.
 //!
 //! A template comes from the user, but the data out of images, so everything is bounded: the template's size and nesting, the
-//! steps of an evaluation, and the size of what it prints.
+//! steps and the depth of an evaluation, and the size of what it prints.
 //!
 //! Source: Go's `text/template` documentation; docker's `templates` package for its functions. The crate `gtmpl` was tried and not
 //! taken: it is only passively maintained, panics on `{{printf "%99999999s" .A}}`, and has no bounds.
 
+mod escape;
 mod eval;
 mod funcs;
 mod lex;
@@ -53,7 +55,7 @@ pub enum TemplateError {
 #[derive(Debug, Clone)]
 pub struct Template {
     text: String,
-    nodes: Vec<parse::Node>,
+    tree: parse::Tree,
 }
 
 /// How data is shown.
@@ -76,8 +78,8 @@ impl Template {
         if text.len() > SIZE_MAX {
             return Err(TemplateError::Parse { line: 1, why: format!("longer than {SIZE_MAX} bytes") });
         }
-        let nodes = parse::parse(lex::lex(text)?)?;
-        Ok(Self { text: text.to_owned(), nodes })
+        let tree = parse::parse(lex::lex(text)?)?;
+        Ok(Self { text: text.to_owned(), tree })
     }
 
     /// Fills the template in.
@@ -85,7 +87,7 @@ impl Template {
     /// # Errors
     /// [`TemplateError::Execute`].
     pub fn render(&self, data: &Value, style: Style) -> Result<String, TemplateError> {
-        eval::render(&self.nodes, data, style).map_err(|stop| {
+        eval::render(&self.tree, data, style).map_err(|stop| {
             let before = self.text.get(..stop.at).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
             let column = before.len() - before.rfind('\n').map_or(0, |newline| newline + 1);

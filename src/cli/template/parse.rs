@@ -1,5 +1,7 @@
 //! Tokens in a tree.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::TemplateError;
@@ -16,8 +18,28 @@ pub(super) enum Node {
     Action(Pipe),
     /// The cases in order, and what else.
     If(Vec<(Pipe, Vec<Node>)>, Vec<Node>),
+    /// As `If`, and what was true is the dot.
+    With(Vec<(Pipe, Vec<Node>)>, Vec<Node>),
     Range(Pipe, Vec<Node>, Vec<Node>),
-    With(Pipe, Vec<Node>, Vec<Node>),
+    /// Another template, with what is its dot.
+    Call(Call),
+    Break,
+    Continue,
+}
+
+/// `{{template "name" PIPE}}`.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) at: usize,
+    pub(super) name: String,
+    pub(super) dot: Option<Pipe>,
+}
+
+/// What a text defines: the template itself, and those that it names.
+#[derive(Debug, Clone)]
+pub(super) struct Tree {
+    pub(super) nodes: Vec<Node>,
+    pub(super) named: BTreeMap<String, Vec<Node>>,
 }
 
 /// `$x := command | command`.
@@ -70,27 +92,36 @@ impl Operand {
     }
 }
 
+/// The cases of an `if` or a `with` in order, and what else.
+type Cases = (Vec<(Pipe, Vec<Node>)>, Vec<Node>);
+
 struct Parser {
     tokens: std::iter::Peekable<std::vec::IntoIter<Token>>,
     line: usize,
     depth: usize,
+    /// How many `range` the parser is in, of the template that it reads.
+    ranges: usize,
+    named: BTreeMap<String, Vec<Node>>,
 }
 
 /// How a list of nodes ended.
+#[derive(PartialEq)]
 enum Ended {
     End,
     Else,
-    ElseIf,
+    /// `{{else if`, `{{else with`.
+    ElseWord(&'static str),
     Text,
 }
 
 /// Makes a tree of a template's tokens.
-pub(super) fn parse(tokens: Vec<Token>) -> Result<Vec<Node>, TemplateError> {
-    let mut parser = Parser { tokens: tokens.into_iter().peekable(), line: 1, depth: 0 };
+pub(super) fn parse(tokens: Vec<Token>) -> Result<Tree, TemplateError> {
+    let tokens = tokens.into_iter().peekable();
+    let mut parser = Parser { tokens, line: 1, depth: 0, ranges: 0, named: BTreeMap::new() };
     match parser.list()? {
-        (nodes, Ended::Text) => Ok(nodes),
+        (nodes, Ended::Text) => Ok(Tree { nodes, named: parser.named }),
         (_, Ended::End) => parser.fail("unexpected {{end}}"),
-        (_, Ended::Else | Ended::ElseIf) => parser.fail("unexpected {{else}}"),
+        (_, Ended::Else | Ended::ElseWord(_)) => parser.fail("unexpected {{else}}"),
     }
 }
 
@@ -109,6 +140,10 @@ impl Parser {
 
     fn next_is(&mut self, wanted: &Kind) -> bool {
         self.tokens.peek().is_some_and(|token| token.kind == *wanted)
+    }
+
+    fn next_is_word(&mut self, wanted: &str) -> bool {
+        self.tokens.peek().is_some_and(|token| matches!(&token.kind, Kind::Word(word) if word == wanted))
     }
 
     fn close(&mut self) -> Result<(), TemplateError> {
@@ -142,16 +177,31 @@ impl Parser {
                         }
                         "else" => {
                             self.next();
-                            if self.next_is(&Kind::Word("if".to_owned())) {
-                                return Ok((nodes, Ended::ElseIf));
+                            if let Some(word) = ["if", "with"].into_iter().find(|word| self.next_is_word(word)) {
+                                return Ok((nodes, Ended::ElseWord(word)));
                             }
                             self.close()?;
                             return Ok((nodes, Ended::Else));
                         }
-                        "if" => nodes.push(self.if_block()?),
-                        "range" | "with" => nodes.push(self.block(&word)?),
-                        "define" | "template" | "block" | "break" | "continue" => {
-                            return self.fail(format!("{{{{{word}}}}} is not supported"));
+                        "if" => {
+                            let (cases, otherwise) = self.cases("if")?;
+                            nodes.push(Node::If(cases, otherwise));
+                        }
+                        "with" => {
+                            let (cases, otherwise) = self.cases("with")?;
+                            nodes.push(Node::With(cases, otherwise));
+                        }
+                        "range" => nodes.push(self.range()?),
+                        "define" => self.define()?,
+                        "block" => nodes.push(self.block()?),
+                        "template" => nodes.push(self.call()?),
+                        "break" | "continue" => {
+                            self.next();
+                            self.close()?;
+                            if self.ranges == 0 {
+                                return self.fail(format!("{{{{{word}}}}} outside {{{{range}}}}"));
+                            }
+                            nodes.push(if word == "break" { Node::Break } else { Node::Continue });
                         }
                         _ => {
                             let pipe = self.pipe()?;
@@ -166,8 +216,8 @@ impl Parser {
         Ok((nodes, Ended::Text))
     }
 
-    /// Behind `{{`: `if PIPE}} .. {{else if PIPE}} .. {{else}} .. {{end}}`.
-    fn if_block(&mut self) -> Result<Node, TemplateError> {
+    /// Behind `{{`, for `if` as for `with`: `if PIPE}} .. {{else if PIPE}} .. {{else}} .. {{end}}`.
+    fn cases(&mut self, word: &str) -> Result<Cases, TemplateError> {
         self.deeper()?;
         let mut cases = Vec::new();
         let otherwise = loop {
@@ -177,30 +227,96 @@ impl Parser {
             let (nodes, ended) = self.list()?;
             cases.push((pipe, nodes));
             match ended {
-                Ended::ElseIf => {}
+                Ended::ElseWord(other) if other == word => {}
+                Ended::ElseWord(other) => return self.fail(format!("unexpected {{{{else {other}}}}}")),
                 Ended::Else => break self.last_list()?,
                 Ended::End => break Vec::new(),
                 Ended::Text => return self.fail("unexpected EOF"),
             }
         };
         self.depth -= 1;
-        Ok(Node::If(cases, otherwise))
+        Ok((cases, otherwise))
     }
 
-    fn block(&mut self, word: &str) -> Result<Node, TemplateError> {
+    fn range(&mut self) -> Result<Node, TemplateError> {
         self.deeper()?;
         self.next();
         let pipe = self.pipe()?;
         self.close()?;
+        self.ranges += 1;
         let (body, ended) = self.list()?;
+        self.ranges -= 1;
         let otherwise = match ended {
             Ended::Else => self.last_list()?,
             Ended::End => Vec::new(),
-            Ended::ElseIf => return self.fail("unexpected {{else if}}"),
+            Ended::ElseWord(word) => return self.fail(format!("unexpected {{{{else {word}}}}}")),
             Ended::Text => return self.fail("unexpected EOF"),
         };
         self.depth -= 1;
-        Ok(if word == "range" { Node::Range(pipe, body, otherwise) } else { Node::With(pipe, body, otherwise) })
+        Ok(Node::Range(pipe, body, otherwise))
+    }
+
+    /// Behind `{{`: the word and the name of a template.
+    fn template_name(&mut self, clause: &str) -> Result<(usize, String), TemplateError> {
+        self.next();
+        match self.next() {
+            Some(Token { kind: Kind::Text2(name), at, .. }) => Ok((at, name)),
+            Some(Token { kind: Kind::Word(word), .. }) => self.fail(format!("unexpected {word:?} in {clause} clause")),
+            _ => self.fail(format!("the name of a template must be a quoted string in {clause} clause")),
+        }
+    }
+
+    /// The nodes of a template that is named, up to its `{{end}}`.
+    fn named_body(&mut self) -> Result<Vec<Node>, TemplateError> {
+        self.deeper()?;
+        let around = std::mem::take(&mut self.ranges);
+        let nodes = self.last_list()?;
+        self.ranges = around;
+        self.depth -= 1;
+        Ok(nodes)
+    }
+
+    fn define(&mut self) -> Result<(), TemplateError> {
+        if self.depth > 0 {
+            return self.fail("unexpected <define> in command");
+        }
+        let (_, name) = self.template_name("define")?;
+        self.close()?;
+        let nodes = self.named_body()?;
+        self.add(name, nodes)
+    }
+
+    /// A definition; a second one may take the place of an empty one, or be empty itself, as Go has it.
+    fn add(&mut self, name: String, nodes: Vec<Node>) -> Result<(), TemplateError> {
+        let is_empty =
+            |nodes: &[Node]| nodes.iter().all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()));
+        match self.named.get(&name) {
+            Some(known) if !is_empty(known) && !is_empty(&nodes) => {
+                self.fail(format!("multiple definition of template {name:?}"))
+            }
+            Some(known) if !is_empty(known) => Ok(()),
+            _ => {
+                self.named.insert(name, nodes);
+                Ok(())
+            }
+        }
+    }
+
+    /// `{{block "name" PIPE}} .. {{end}}`: defined and called at once.
+    fn block(&mut self) -> Result<Node, TemplateError> {
+        let (at, name) = self.template_name("block")?;
+        let dot = Some(self.pipe()?);
+        self.close()?;
+        let nodes = self.named_body()?;
+        self.add(name.clone(), nodes)?;
+        Ok(Node::Call(Call { at, name, dot }))
+    }
+
+    fn call(&mut self) -> Result<Node, TemplateError> {
+        let (at, name) = self.template_name("template")?;
+        let dot = if self.next_is(&Kind::Close) { None } else { Some(self.pipe()?) };
+        self.close()?;
+        Ok(Node::Call(Call { at, name, dot }))
     }
 
     fn last_list(&mut self) -> Result<Vec<Node>, TemplateError> {

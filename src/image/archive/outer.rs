@@ -14,6 +14,9 @@ use crate::path::RelPath;
 
 /// The most entries an archive may have.
 const ENTRIES_MAX: usize = 100_000;
+/// The most that the names of all entries and the targets of links may take, in bytes: all of them are held. Archives of a hundred images
+/// need some hundred KiB.
+const NAMES_MAX: usize = 16 << 20;
 /// The unit of a tar.
 const BLOCK: u64 = 512;
 /// How much behind the end mark of a pipe is read and dropped, so that its writer is not killed by a closed pipe.
@@ -80,6 +83,8 @@ pub struct Outer<R> {
     content: u64,
     padding: u64,
     entries: usize,
+    /// Bytes of all names and targets.
+    names: usize,
     current: String,
 }
 
@@ -95,6 +100,7 @@ impl<R: Skim> Outer<R> {
             content: 0,
             padding: 0,
             entries: 0,
+            names: 0,
             current: String::new(),
         }
     }
@@ -110,6 +116,10 @@ impl<R: Skim> Outer<R> {
             self.entries += 1;
             if self.entries > ENTRIES_MAX {
                 return Err(Error::NotAnImage(format!("it has more than {ENTRIES_MAX} entries")));
+            }
+            self.names += entry.name.len() + if let What::Link(target) = &entry.what { target.len() } else { 0 };
+            if self.names > NAMES_MAX {
+                return Err(Error::NotAnImage(format!("the names in it take more than {} MiB", NAMES_MAX >> 20)));
             }
             self.content = entry.size;
             self.padding = entry.size.wrapping_neg() % BLOCK;

@@ -28,6 +28,7 @@ use super::outer::Pipe;
 use super::outer::What;
 use super::outer::clean;
 use crate::image::Digest;
+use crate::image::ahead;
 use crate::image::compression::Compression;
 use crate::image::compression::Decoder;
 use crate::image::config::CONFIG_MAX;
@@ -103,7 +104,35 @@ pub fn load<I: Importer>(
     machine: &Machine,
     limits: &Limits,
 ) -> Result<Contents<I::Layer>, Error> {
-    let input = decompressed(input, limits)?;
+    read_entries(decompressed(input, limits)?, importer, machine)
+}
+
+/// As [`load`], for a file: what is around its layers is taken off by a thread of its own, which reads ahead. (A pipe may make that thread
+/// wait for what never comes, and the caller for the thread.)
+///
+/// # Errors
+/// As [`load`].
+pub fn load_file<I: Importer>(
+    input: impl Read + Send,
+    importer: &I,
+    machine: &Machine,
+    limits: &Limits,
+) -> Result<Contents<I::Layer>, Error> {
+    let mut input = decompressed(input, limits)?;
+    std::thread::scope(|scope| {
+        let (filler, bytes) = ahead::pair();
+        std::thread::Builder::new()
+            .name("archive".into())
+            .spawn_scoped(scope, move || filler.run(&mut input, |_| 0))?;
+        read_entries(bytes, importer, machine)
+    })
+}
+
+fn read_entries<I: Importer>(
+    input: impl Read + Send,
+    importer: &I,
+    machine: &Machine,
+) -> Result<Contents<I::Layer>, Error> {
     let mut outer = Outer::new(Pipe(input));
     let mut found =
         Found { documents: FxHashMap::default(), held: 0, layers: FxHashMap::default(), links: FxHashMap::default() };

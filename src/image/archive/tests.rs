@@ -83,7 +83,7 @@ fn file_of(bytes: &[u8]) -> OwnedFd {
     fd
 }
 
-/// Reads an archive as a file, by one and by two workers, and as a pipe; all must agree.
+/// Reads an archive as a file, by one and by two workers, as a pipe, and as a file that is compressed; all must agree.
 fn read(bytes: &[u8]) -> Result<Contents<u64>, Error> {
     let as_file = |threads| load(&TarFile::open(file_of(bytes), 0)?, &Fake::default(), &Machine::Host, threads);
     let (one, two) = (as_file(1), as_file(2));
@@ -97,6 +97,14 @@ fn read(bytes: &[u8]) -> Result<Contents<u64>, Error> {
     };
     assert_eq!(ids(&one), ids(&two), "one and two workers: {one:?} {two:?}");
     assert_eq!(ids(&one), ids(&pipe), "file and pipe: {one:?} {pipe:?}");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    let packed = gzip.finish().unwrap();
+    let packed = stream::load_file(&packed[..], &Fake::default(), &Machine::Host, &Limits::default());
+    assert_eq!(ids(&packed), ids(&pipe), "compressed: {packed:?} {pipe:?}");
+    let why = |result: &Result<Contents<u64>, Error>| result.as_ref().err().map(ToString::to_string);
+    // An empty one is told of before anything is taken off.
+    assert!(bytes.is_empty() || why(&packed) == why(&pipe), "{packed:?} {pipe:?}");
     one
 }
 
@@ -242,6 +250,20 @@ fn hostile_docker_archives_are_refused() {
     error(&archive(&[Symlink("a", "b"), Symlink("b", "a"), File("c.json", &config), File("manifest.json", &loops)]));
     error(&archive(&[Symlink("a", "/etc/passwd"), File("c.json", &config), File("manifest.json", &loops)]));
     error(&archive(&[Symlink("a", "../../l.tar"), File("c.json", &config), File("manifest.json", &loops)]));
+}
+
+/// All of them are held: this one, compressed, would be a thousandth of what it takes.
+#[test]
+fn an_archive_of_long_names_is_refused() {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    for n in 0..2500 {
+        tar.append_link(&mut header, format!("{n}/{}", "n/".repeat(1900)), "t/".repeat(1900)).unwrap();
+    }
+    let text = error(&tar.into_inner().unwrap());
+    assert!(text.contains("the names in it take more than 16 MiB"), "{text}");
 }
 
 /// The files of an OCI layout with one image.

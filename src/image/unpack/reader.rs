@@ -9,15 +9,16 @@ use super::Error;
 use super::ImportOptions;
 use super::Imported;
 use super::What;
-use super::chunks;
-use super::chunks::Chunks;
 use super::header::BLOCK;
 use super::header::Block;
 use super::header::gnu_extension;
 use super::pax::Pax;
 use super::pax::Version;
 use super::source::Source;
+use crate::digest::Hasher;
 use crate::digest::Mismatch;
+use crate::image::ahead;
+use crate::image::ahead::Ahead;
 use crate::image::limits::Inflated;
 use crate::image::limits::Limits;
 use crate::image::limits::check;
@@ -44,26 +45,22 @@ pub(super) struct ReadLayer {
 }
 
 /// Reads `stream` into a new pack.
-pub(super) fn read(stream: impl Read, store: &PackStore, options: &ImportOptions<'_>) -> Result<ReadLayer, Error> {
-    let seen = Cell::new(0);
+pub(super) fn read(
+    stream: impl Read + Send,
+    store: &PackStore,
+    options: &ImportOptions<'_>,
+) -> Result<ReadLayer, Error> {
     let fail = |what: What| Error::new(options, what);
-    let source = Source::open(stream, &seen, options).map_err(fail)?;
+    let mut source = Source::open(stream, options).map_err(fail)?;
     let writer = store.writer().map_err(|e| fail(e.into()))?;
     std::thread::scope(|scope| {
-        let (out, chunks) = crossbeam_channel::bounded(chunks::CHUNKS);
-        let (give_back, back) = crossbeam_channel::bounded(chunks::CHUNKS);
-        let hasher = std::thread::Builder::new()
-            .name("diff-id".into())
-            .spawn_scoped(scope, move || chunks::hash(&chunks, &give_back))
-            .map_err(|e| fail(What::Read(e)))?;
-        let blob = source.is_compressed().then_some(&seen);
-        let chunks = Chunks::new(source, out, back);
+        let (filler, stage, chunks) = ahead::staged();
         let mut reader = Reader {
             chunks,
             writer,
             tree: Tree::new(tree_limits(&options.limits)),
             limits: &options.limits,
-            blob,
+            compressed: source.is_compressed(),
             inflated: options.inflated,
             told: Cell::new((0, 0)),
             entries: 0,
@@ -71,12 +68,27 @@ pub(super) fn read(stream: impl Read, store: &PackStore, options: &ImportOptions
             xattr_bytes: 0,
             name: None,
         };
+        let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let filling = thread("layer")
+            .spawn_scoped(scope, move || {
+                filler.run(&mut source, Source::seen);
+                source
+            })
+            .map_err(|e| fail(What::Read(e)))?;
+        let hashing = thread("diff-id")
+            .spawn_scoped(scope, move || {
+                let mut hasher = Hasher::new();
+                stage.run(|bytes| hasher.update(bytes));
+                hasher.finish()
+            })
+            .map_err(|e| fail(What::Read(e)))?;
         if let Err(what) = reader.archive() {
             return Err(fail(what).at(reader.name.as_deref(), reader.chunks.consumed()));
         }
         let (tar_size, entries) = (reader.chunks.consumed(), reader.entries);
-        let source = reader.chunks.into_source();
-        let diff_id = hasher.join().map_err(|_| fail(What::Read(chunks::gone())))?;
+        let gone = |_| fail(What::Read(std::io::Error::other("a thread that reads the layer is gone")));
+        let source = filling.join().map_err(gone)?;
+        let diff_id = hashing.join().map_err(gone)?;
         let (blob_digest, blob_size) = source.finish(diff_id).map_err(fail)?;
         if let Some(expected) = options.expected_diff_id.filter(|expected| *expected != diff_id) {
             return Err(fail(What::DiffId(Mismatch::Digest { expected, got: diff_id })));
@@ -95,13 +107,12 @@ fn tree_limits(limits: &Limits) -> TreeLimits {
     TreeLimits { steps: limits.steps, nodes: limits.entries, depth: limits.depth, path: limits.path }
 }
 
-struct Reader<'a, R: Read> {
-    chunks: Chunks<Source<'a, R>>,
+struct Reader<'a> {
+    chunks: Ahead,
     writer: PackWriter,
     tree: Tree,
     limits: &'a Limits,
-    /// Bytes of the compressed blob that were read, if it is compressed.
-    blob: Option<&'a Cell<u64>>,
+    compressed: bool,
     inflated: Option<&'a Inflated>,
     /// How much of blob and tar `inflated` knows of.
     told: Cell<(u64, u64)>,
@@ -132,7 +143,7 @@ enum Place {
     Skip,
 }
 
-impl<R: Read> Reader<'_, R> {
+impl Reader<'_> {
     fn archive(&mut self) -> Result<(), What> {
         let mut before = Before::default();
         while let Some(block) = self.block()? {
@@ -198,10 +209,10 @@ impl<R: Read> Reader<'_, R> {
 
     /// Checks how much the tar has grown so far.
     fn grown(&self) -> Result<(), What> {
-        let size = self.chunks.read_ahead();
+        let (size, blob) = self.chunks.came();
         check("tar-size", self.limits.tar_size, size)?;
-        if let Some(blob) = self.blob {
-            check_ratio(self.limits, blob.get(), size)?;
+        if self.compressed {
+            check_ratio(self.limits, blob, size)?;
         }
         if size - self.told.get().1 < TELL { Ok(()) } else { self.tell() }
     }
@@ -209,8 +220,8 @@ impl<R: Read> Reader<'_, R> {
     /// Adds what came since to what all layers together have grown to.
     fn tell(&self) -> Result<(), What> {
         let Some(inflated) = self.inflated else { return Ok(()) };
-        let to = self.chunks.read_ahead();
-        let from = self.blob.map_or(to, Cell::get);
+        let (to, blob) = self.chunks.came();
+        let from = if self.compressed { blob } else { to };
         let (old_from, old_to) = self.told.replace((from, to));
         Ok(inflated.add(self.limits, from - old_from, to - old_to)?)
     }

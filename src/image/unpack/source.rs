@@ -1,6 +1,5 @@
 //! The stream as it comes: counted, digested, checked against what was announced, decompressed.
 
-use std::cell::Cell;
 use std::io;
 use std::io::BufReader;
 use std::io::Read;
@@ -19,7 +18,6 @@ pub(super) struct Blob<'a, R> {
     inner: R,
     hasher: Option<Hasher>,
     size: u64,
-    seen: &'a Cell<u64>,
     options: &'a ImportOptions<'a>,
 }
 
@@ -32,7 +30,6 @@ impl<R: Read> Read for Blob<'_, R> {
             }
         };
         self.size += n as u64;
-        self.seen.set(self.size);
         if let Some((_, expected)) = self.options.expected_blob
             && self.size > expected
         {
@@ -76,13 +73,13 @@ pub(super) enum Source<'a, R: Read> {
 const BUFFER: usize = 128 * 1024;
 
 impl<'a, R: Read> Source<'a, R> {
-    /// Looks at the first bytes of `stream`; `seen` always tells how many bytes of the blob were read.
-    pub(super) fn open(mut stream: R, seen: &'a Cell<u64>, options: &'a ImportOptions<'a>) -> Result<Self, What> {
+    /// Looks at the first bytes of `stream`.
+    pub(super) fn open(mut stream: R, options: &'a ImportOptions<'a>) -> Result<Self, What> {
         let mut start = Vec::new();
         (&mut stream).take(SNIFF as u64).read_to_end(&mut start)?;
         let compression = Compression::of(&start)?;
         let hasher = (compression != Compression::None).then(Hasher::new);
-        let blob = Blob { inner: io::Cursor::new(start).chain(stream), hasher, size: 0, seen, options };
+        let blob = Blob { inner: io::Cursor::new(start).chain(stream), hasher, size: 0, options };
         if compression == Compression::None {
             return Ok(Source::Plain(blob));
         }
@@ -92,6 +89,14 @@ impl<'a, R: Read> Source<'a, R> {
     /// Whether the blob is compressed.
     pub(super) fn is_compressed(&self) -> bool {
         !matches!(self, Source::Plain(_))
+    }
+
+    /// How many bytes of the blob were read.
+    pub(super) fn seen(&self) -> u64 {
+        match self {
+            Source::Plain(blob) => blob.size,
+            Source::Compressed(decoder) => decoder.get_ref().get_ref().size,
+        }
     }
 
     /// The blob's digest and size, checked, after the tar was read to its end.

@@ -160,8 +160,9 @@ impl Store {
             let why = format!("it means the image {}, which is not in the index", id.short());
             state.add(Problem::new(Fault::Name, format!("name {name}"), why));
         }
+        let names = images.names_by_image();
         for (id, entry) in &images.images {
-            let name = images.names_of(id).next().map_or_else(|| id.short(), ToString::to_string);
+            let name = names.get(id).and_then(|names| names.first()).map_or_else(|| id.short(), ToString::to_string);
             state.needed.blobs.insert(*id);
             match self.config(id) {
                 Ok(config) => state.user("image", &name, config.diff_ids()),
@@ -277,7 +278,8 @@ impl Store {
             }
         }
         watch.total(total);
-        let missing: Vec<Digest> = state.needed.layers.iter().filter(|id| !layers.contains(id)).copied().collect();
+        let there: BTreeSet<&Digest> = layers.iter().collect();
+        let missing: Vec<Digest> = state.needed.layers.iter().filter(|id| !there.contains(id)).copied().collect();
         for layer in missing {
             state.layer_problem(Fault::Missing, layer, None, "it is not there");
         }

@@ -5,7 +5,6 @@ use super::Outcome;
 use super::Problem;
 use super::State;
 use super::repair_index::rebuilt;
-use crate::image::Digest;
 use crate::store::Error;
 use crate::store::Guard;
 use crate::store::IMAGES;
@@ -49,8 +48,8 @@ impl Store {
             (Fault::Index, _) => self.rebuild_index()?,
             (Fault::Name, _) => {
                 self.change_index(|images| {
-                    let known: Vec<Digest> = images.images.keys().copied().collect();
-                    images.names.retain(|_, id| known.contains(id));
+                    let known = &images.images;
+                    images.names.retain(|_, id| known.contains_key(id));
                 })?;
                 Outcome::Repaired("the name was removed")
             }
