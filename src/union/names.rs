@@ -110,7 +110,14 @@ impl Union {
         };
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
         let upper = match what {
-            What::Dir => lookup::InUpper::Dir(spot.site.dir.child(name, id)),
+            What::Dir => {
+                let handle = spot.site.dir.child(name, id);
+                if spot.seen == (Observed { upper: UpperSeen::Absent, below: false }) {
+                    // Else it may have marks that hide what is below.
+                    dir::is_new(&handle, dress.acl.is_some());
+                }
+                lookup::InUpper::Dir(handle)
+            }
             _ => lookup::InUpper::New,
         };
         changed(parent);
