@@ -503,3 +503,6 @@ impl Object for FileObject {
         format!("{}/{}", self.parent.path(), self.name)
     }
 }
+
+#[cfg(test)]
+mod tests;
