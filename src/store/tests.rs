@@ -270,7 +270,7 @@ fn a_mount_is_noted_without_waiting_for_a_disk() {
     let store = &scratch.store;
     let record = mount_of('a', b"one");
     assert_eq!(syncs(|| store.put_mount(&record).unwrap()), 0, "it ends with the system");
-    assert_eq!(store.mounts().unwrap(), [record.clone()]);
+    assert_eq!(store.mounts().unwrap(), std::slice::from_ref(&record));
     store.remove_mount(&record.id).unwrap();
     assert_eq!(std::fs::read_dir(scratch.file("mounts")).unwrap().count(), 0);
 }
@@ -290,7 +290,7 @@ fn what_a_power_cut_left_of_a_mount_is_never_read() {
     }
     let mut ids: Vec<_> = store.mounts().unwrap().into_iter().map(|mount| mount.id).collect();
     ids.sort();
-    assert_eq!(ids, [now.id.clone(), old.id.clone()]);
+    assert_eq!(ids, [now.id, old.id]);
     let report = store.check(&()).unwrap();
     assert_eq!(report.leftovers, 3, "{report:?}");
     let guard = store.try_collecting().unwrap().unwrap();
