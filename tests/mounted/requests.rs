@@ -35,11 +35,16 @@ impl Counter {
         command.args(["-f", "-q", "-xx", "-s", "8", "-e", "trace=read,readv", "-P", "/dev/fuse", "-o"]).arg(&log);
         let strace = Daemon::spawn(command.args(["-p", &server]).stdin(Stdio::null()).stderr(Stdio::null()));
         let attached = || all_traced(&server);
-        if wait_for(Duration::from_secs(5), attached) {
-            Ok(Self { log, _strace: strace })
-        } else {
-            Err("strace may not attach".to_owned())
+        if !wait_for(Duration::from_secs(5), attached) {
+            return Err("strace may not attach".to_owned());
         }
+        let counter = Self { log, _strace: strace };
+        // What cannot be seen would count as none.
+        let one = counter.during(|| drop(fs::symlink_metadata(p.at("nothing-of-this-name"))));
+        if one.is_empty() {
+            return Err("the server's requests do not come through reads of /dev/fuse (but over io_uring)".to_owned());
+        }
+        Ok(counter)
     }
 
     /// Requests so far, by name; those that need no answer come a moment later, so it waits until none follows.
@@ -263,7 +268,7 @@ fn new_file(path: &Path, text: &str) -> File {
 /// `git checkout`: the directory, that nothing is in the way, the file.
 fn check_out(p: &Place, round: usize) {
     for i in 0..EACH {
-        let path = p.at(&format!("git/out{round}-{i}"));
+        let path = p.at(format!("git/out{round}-{i}"));
         fs::symlink_metadata(p.at("git")).unwrap();
         fs::symlink_metadata(&path).unwrap_err();
         assert_eq!(new_file(&path, "text").metadata().unwrap().len(), 4);
@@ -273,7 +278,7 @@ fn check_out(p: &Place, round: usize) {
 /// git's objects: under a temporary name, linked, and the temporary name removed.
 fn add_objects(p: &Place, round: usize) {
     for i in 0..EACH {
-        let (temporary, last) = (p.at(&format!("git/tmp_obj{round}-{i}")), p.at(&format!("git/object{round}-{i}")));
+        let (temporary, last) = (p.at(format!("git/tmp_obj{round}-{i}")), p.at(format!("git/object{round}-{i}")));
         drop(new_file(&temporary, "text"));
         fs::hard_link(&temporary, &last).unwrap();
         fs::remove_file(&temporary).unwrap();
@@ -295,7 +300,7 @@ fn read_all(p: &Place, dir: &str) {
 /// An import: other names first, then attributes, whether it is a terminal, and the content.
 fn import(p: &Place, round: usize) {
     for i in 0..EACH {
-        let path = p.at(&format!("python{round}/m{i}.py"));
+        let path = p.at(format!("python{round}/m{i}.py"));
         fs::symlink_metadata(path.with_extension("so")).unwrap_err();
         fs::symlink_metadata(&path).unwrap();
         let mut file = File::open(&path).unwrap();
@@ -307,9 +312,11 @@ fn import(p: &Place, round: usize) {
 /// dpkg: three names that are not there, the new file with owner, mode and times, on the disk, and renamed.
 fn unpack(p: &Place, round: usize) {
     for i in 0..EACH {
-        let path = p.at(&format!("dpkg/f{round}-{i}"));
+        let path = p.at(format!("dpkg/f{round}-{i}"));
         let new = path.with_extension("dpkg-new");
-        [&path, &path.with_extension("dpkg-tmp"), &new].map(|name| fs::symlink_metadata(name).unwrap_err());
+        for name in [&path, &path.with_extension("dpkg-tmp"), &new] {
+            fs::symlink_metadata(name).unwrap_err();
+        }
         let file = new_file(&new, "text");
         std::os::unix::fs::fchown(&file, Some(0), Some(0)).unwrap();
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
