@@ -134,14 +134,14 @@ pub fn set_state(store: &Store, id: &str, state: State) -> Result<()> {
     unless_removed(store.update_container(&index, id, |record| record.state = state).map(drop))
 }
 
-/// Notes that a container's command starts now.
+/// Notes that a container's command starts now. It does not wait for the name on the disk: what runs ends with the system.
 ///
 /// # Errors
 /// Those of the store.
 pub fn set_started(store: &Store, id: &str, pid: u32, start_time: u64) -> Result<()> {
     let (secs, nanos) = env::now();
     let index = store.index()?;
-    let noted = store.update_container(&index, id, |record| {
+    let noted = store.note_container(&index, id, |record| {
         record.state = State::Running { pid, start_time };
         record.extra.insert(STARTED.to_owned(), serde_json::json!([secs, nanos]));
     });

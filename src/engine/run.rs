@@ -120,6 +120,10 @@ fn run_created(store: &Store, record: &ContainerRecord, image: &ImageConfig, req
     spec.read_only = request.read_only;
     let ended = run_spec(store, record, &spec);
     drop(mounted);
+    if request.remove {
+        // Its record goes next. Whoever finds it before sees that its process is gone.
+        return ended;
+    }
     let code = match &ended {
         Ok(status) => i32::from(status.code()),
         Err(Error::Run(e)) => i32::from(e.exit_code()),

@@ -159,12 +159,36 @@ fn is_xattr_whiteout(dir: &Arc<DirHandle>, name: Name<'_>, stat: &Stat) -> Resul
 }
 
 fn has_xattr_whiteouts(dir: &Arc<DirHandle>) -> Result<bool> {
-    dir.remember(Probe::XattrWhiteouts, || Ok(opaque_value(&*dir.fd()?)? == Opaque::XattrWhiteouts))
+    dir.remember(Probe::XattrWhiteouts, || {
+        let fd = dir.fd()?;
+        Ok(opaque_value(&Xattrs::of(&fd))? == Opaque::XattrWhiteouts)
+    })
 }
 
-fn opaque_value(fd: &OwnedFd) -> Result<Opaque> {
+/// The marks of an object by their names: nearly always it has none at all, and one call says so of every name.
+struct Xattrs<'a> {
+    fd: &'a OwnedFd,
+    /// `None` where they cannot be listed: then each is asked for.
+    names: Option<Vec<Vec<u8>>>,
+}
+
+impl<'a> Xattrs<'a> {
+    fn of(fd: &'a OwnedFd) -> Self {
+        let names = sys::xattr::list(fd);
+        Self { fd, names: names.inspect_err(|e| log::debug!("xattrs are asked for one by one: {e}")).ok() }
+    }
+
+    fn get(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        match &self.names {
+            Some(names) if !names.iter().any(|there| there == name) => Ok(None),
+            _ => Ok(sys::xattr::get(self.fd, name)?),
+        }
+    }
+}
+
+fn opaque_value(xattrs: &Xattrs<'_>) -> Result<Opaque> {
     for name in marks::OPAQUE_NAMES {
-        match sys::xattr::get(fd, name)?.as_deref().map(Opaque::parse) {
+        match xattrs.get(name)?.as_deref().map(Opaque::parse) {
             None | Some(Opaque::No) => {}
             Some(mark) => return Ok(mark),
         }
@@ -172,13 +196,22 @@ fn opaque_value(fd: &OwnedFd) -> Result<Opaque> {
     Ok(Opaque::No)
 }
 
-fn redirect_value(fd: &OwnedFd) -> Result<Option<Redirect>> {
+fn redirect_value(xattrs: &Xattrs<'_>) -> Result<Option<Redirect>> {
     for name in [&b"trusted.overlay.redirect"[..], b"user.overlay.redirect"] {
-        if let Some(value) = sys::xattr::get(fd, name)? {
+        if let Some(value) = xattrs.get(name)? {
             return Ok(Redirect::parse(&value));
         }
     }
     Ok(None)
+}
+
+fn impure_value(xattrs: &Xattrs<'_>) -> Result<bool> {
+    for family in [marks::Family::Trusted, marks::Family::User] {
+        if xattrs.get(&family.name("impure"))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a directory may hold copied or moved objects, whose numbers or lower parts lie elsewhere.
@@ -188,13 +221,16 @@ fn redirect_value(fd: &OwnedFd) -> Result<Option<Redirect>> {
 pub fn is_impure(dir: &Arc<DirHandle>) -> Result<bool> {
     dir.remember(Probe::Impure, || {
         let fd = dir.fd()?;
-        for family in [marks::Family::Trusted, marks::Family::User] {
-            if sys::xattr::get(&*fd, &family.name("impure"))?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        impure_value(&Xattrs::of(&fd))
     })
+}
+
+/// Notes of a directory that was just made that it holds nothing and has no marks. `acl`: it took over a default ACL.
+pub fn is_new(dir: &DirHandle, acl: bool) {
+    for probe in [Probe::AufsNames, Probe::XattrWhiteouts, Probe::Impure] {
+        dir.learn(probe, false);
+    }
+    dir.learn(Probe::DefaultAcl, acl);
 }
 
 /// What the directory says about the layers below it.
@@ -203,8 +239,10 @@ pub fn is_impure(dir: &Arc<DirHandle>) -> Result<bool> {
 /// The kernel's.
 pub fn dir_marks(dir: &Arc<DirHandle>, beside_whiteout: bool) -> Result<Marks> {
     let fd = dir.fd()?;
-    let value = opaque_value(&fd)?;
+    let xattrs = Xattrs::of(&fd);
+    let value = opaque_value(&xattrs)?;
     dir.learn(Probe::XattrWhiteouts, value == Opaque::XattrWhiteouts);
+    dir.learn(Probe::Impure, impure_value(&xattrs)?);
     let mut opaque = beside_whiteout || value == Opaque::Yes;
     if !opaque && dir.has_aufs_names()? {
         for name in [marks::AUFS_OPAQUE, marks::AUFS_OPAQUE_OLD] {
@@ -213,7 +251,7 @@ pub fn dir_marks(dir: &Arc<DirHandle>, beside_whiteout: bool) -> Result<Marks> {
             }
         }
     }
-    let redirect = if opaque { None } else { redirect_value(&fd)? };
+    let redirect = if opaque { None } else { redirect_value(&xattrs)? };
     Ok(Marks { opaque, redirect, metacopy: false })
 }
 
@@ -403,9 +441,10 @@ impl Object for FileObject {
             return Ok(Marks::default());
         }
         let fd = self.hold()?;
+        let xattrs = Xattrs::of(&fd);
         for name in [&b"trusted.overlay.metacopy"[..], b"user.overlay.metacopy"] {
-            if sys::xattr::get(&fd, name)?.is_some() {
-                return Ok(Marks { opaque: false, redirect: redirect_value(&fd)?, metacopy: true });
+            if xattrs.get(name)?.is_some() {
+                return Ok(Marks { opaque: false, redirect: redirect_value(&xattrs)?, metacopy: true });
             }
         }
         Ok(Marks::default())
@@ -464,3 +503,6 @@ impl Object for FileObject {
         format!("{}/{}", self.parent.path(), self.name)
     }
 }
+
+#[cfg(test)]
+mod tests;

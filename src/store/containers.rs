@@ -12,6 +12,7 @@ use super::IndexGuard;
 use super::Result;
 use super::Store;
 use super::file;
+use super::file::Lasting;
 use super::fixed;
 use super::record;
 use crate::image::Digest;
@@ -132,7 +133,7 @@ impl Store {
         for name in DIRS {
             sys::name::mkdir(&dir, fixed(name)?, 0o755)?;
         }
-        record::write(&dir, fixed(RECORD)?, record)?;
+        record::write(&dir, fixed(RECORD)?, record, Lasting::Now)?;
         let id = dir_name(&record.id)?;
         sys::name::rename(&self.containers, temporary.as_name(), &self.containers, id.as_name(), RenameMode::Replace)?;
         sys::data::sync_dir(&self.containers)?;
@@ -193,9 +194,32 @@ impl Store {
         id: &str,
         change: impl FnOnce(&mut ContainerRecord),
     ) -> Result<ContainerRecord> {
+        self.change_container(id, change, Lasting::Now)
+    }
+
+    /// Notes something of a container that holds until the system goes down at most, as that it runs: a power cut soon after may leave
+    /// the record of before.
+    ///
+    /// # Errors
+    /// As [`Store::update_container`].
+    pub fn note_container(
+        &self,
+        _held: &IndexGuard,
+        id: &str,
+        change: impl FnOnce(&mut ContainerRecord),
+    ) -> Result<ContainerRecord> {
+        self.change_container(id, change, Lasting::Soon)
+    }
+
+    fn change_container(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut ContainerRecord),
+        lasting: Lasting,
+    ) -> Result<ContainerRecord> {
         let mut record = self.read_record(dir_name(id)?.as_name())?.ok_or_else(|| not_found(id))?;
         change(&mut record);
-        record::write(self.container_dir(id)?.fd(), fixed(RECORD)?, &record)?;
+        record::write(self.container_dir(id)?.fd(), fixed(RECORD)?, &record, lasting)?;
         Ok(record)
     }
 

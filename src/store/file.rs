@@ -61,8 +61,24 @@ pub fn temporary_name(prefix: &str) -> Result<NameBuf> {
 ///
 /// Durability: the file and its name are on disk when this returns. On an error the old file is still there.
 pub fn replace(dir: &OwnedFd, name: Name<'_>, bytes: &[u8]) -> Result<()> {
+    replace_with(dir, name, bytes, Lasting::Now)
+}
+
+/// When what [`replace_with`] writes is to outlast a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasting {
+    /// When the call returns.
+    Now,
+    /// A little later: a power cut until then leaves the old file, whole.
+    Soon,
+    /// Never: a power cut may leave anything under the name, and whoever reads it knows by the name that it is worth nothing then.
+    No,
+}
+
+/// [`replace`], as durable as `lasting` says; in one step for all who look, always.
+pub fn replace_with(dir: &OwnedFd, name: Name<'_>, bytes: &[u8], lasting: Lasting) -> Result<()> {
     let temporary = temporary_name(TEMPORARY)?;
-    let result = write_new(dir, temporary.as_name(), bytes)
+    let result = write_new(dir, temporary.as_name(), bytes, lasting != Lasting::No)
         .and_then(|()| sys::name::rename(dir, temporary.as_name(), dir, name, RenameMode::Replace));
     if let Err(e) = result {
         // The leftover is dead whatever happens here (I8); the error that counts is the first one.
@@ -71,13 +87,16 @@ pub fn replace(dir: &OwnedFd, name: Name<'_>, bytes: &[u8]) -> Result<()> {
         }
         return Err(e.into());
     }
-    Ok(sys::data::sync_dir(dir)?)
+    if lasting == Lasting::Now {
+        sys::data::sync_dir(dir)?;
+    }
+    Ok(())
 }
 
-fn write_new(dir: &OwnedFd, name: Name<'_>, bytes: &[u8]) -> sys::Result<()> {
+fn write_new(dir: &OwnedFd, name: Name<'_>, bytes: &[u8], sync: bool) -> sys::Result<()> {
     let fd = sys::open::create_at(dir, name, 0o600)?;
     sys::data::write_all_at(&fd, bytes, 0)?;
-    sys::data::sync(&fd, true)
+    if sync { sys::data::sync(&fd, true) } else { Ok(()) }
 }
 
 /// The bytes of the regular file `name` in `dir`; `None` when there is no such name.

@@ -91,6 +91,7 @@ impl Store {
         for dir in [self.root(), self.containers_dir(), self.mounts_dir()] {
             swept += file::sweep(dir)?;
         }
+        swept += self.sweep_mounts()?;
         Ok(swept)
     }
 }

@@ -11,7 +11,7 @@
 //!   packs/ objects/ tmp/ layers, see layer::pack                                     (layers.rs)
 //!   kept/HEX             compressed layers as they came, if that is configured       (kept.rs)
 //!   containers/ID/       container.json, upper/ work/ rootfs/                        (containers.rs)
-//!   mounts/NAME.json     what `mica mount` pinned                                    (mounts.rs)
+//!   mounts/ID.BOOT.json  what `mica mount` pinned, while the system is up            (mounts.rs)
 //! ```
 //!
 //! # Invariants
@@ -25,11 +25,13 @@
 //! | I3, I4 | `engine::tests::a_load_that_fails_at_any_step_leaves_nothing_to_see`, `a_removal_that_fails_at_any_step_..`; `crash store_commands_killed` |
 //! | I5 | `engine::tests::an_image_in_use_is_not_removed`, `damage_tests::a_container_record_in_doubt_stops_every_removal` |
 //! | I6, I8 | `damage_tests::leftovers_are_told_of_and_removed`, `a_collection_or_repair_cut_at_any_step_..`; `cli side_by_side`, `crash store_commands_killed` |
+//! | I1 of mounts | `store::tests::what_a_power_cut_left_of_a_mount_is_never_read` |
 //! | I7 | `store::tests::containers_have_unique_names_and_pin_their_image`; what records say: `store::record::tests::every_flipped_bit_of_a_record_is_found` |
 //! | I9 | `damage_tests::a_load_brings_back_what_is_missing_or_cut_without_a_repair`, `cli check::damage_is_named_and_repaired` |
 //!
 //! - **I1** A file with its final name is complete and never changes in place: it was written under a temporary name, synced, and
-//!   renamed. (Exception: `upper/` and `work/` of a container, which a mount writes.)
+//!   renamed. (Exceptions: `upper/` and `work/` of a container, which a mount writes; and a mount's record, which is not synced, and not
+//!   read by another boot than the one in its name.)
 //! - **I2** A blob's name is the SHA-256 of its bytes; a pack's name is the diff id of the layer in it.
 //! - **I3** An image in `images.json` has its config blob, its manifest blob if it names one, and a pack for each diff id.
 //! - **I4** A name in `images.json` points to an image in `images.json`.

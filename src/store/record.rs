@@ -19,6 +19,7 @@ use serde_json::Value;
 use super::Error;
 use super::Result;
 use super::file;
+use super::file::Lasting;
 use crate::digest::Digest;
 use crate::path::Name;
 
@@ -31,9 +32,10 @@ fn end_of(body: &[u8]) -> String {
     format!(",\n  \"{SUM_KEY}\": \"{}\"\n}}\n", Digest::of(body).hex())
 }
 
-/// Writes a record, which must be a JSON object with at least one field, as [`file::replace`] does.
-pub fn write(dir: &OwnedFd, name: Name<'_>, record: &impl Serialize) -> Result<()> {
-    file::replace(dir, name, &encode(record).map_err(|why| Error::Damaged { file: name.to_string(), why })?)
+/// Writes a record, which must be a JSON object with at least one field, as [`file::replace_with`] does.
+pub fn write(dir: &OwnedFd, name: Name<'_>, record: &impl Serialize, lasting: Lasting) -> Result<()> {
+    let bytes = encode(record).map_err(|why| Error::Damaged { file: name.to_string(), why })?;
+    file::replace_with(dir, name, &bytes, lasting)
 }
 
 fn encode(record: &impl Serialize) -> std::result::Result<Vec<u8>, String> {

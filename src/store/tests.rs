@@ -237,3 +237,79 @@ fn containers_have_unique_names_and_pin_their_image() {
     assert!(store.blob(&id).unwrap().is_none());
     assert!(matches!(store.remove_container(&"a".repeat(64)), Err(Error::NotFound { .. })));
 }
+
+fn mount_of(digit: char, layer: &[u8]) -> mounts::MountRecord {
+    mounts::MountRecord {
+        id: digit.to_string().repeat(32),
+        target: "/mnt".to_owned(),
+        image_name: "x:latest".to_owned(),
+        image_id: Digest::of(CONFIG),
+        layers: vec![Digest::of(layer)],
+        pid: 1,
+        start_time: 1,
+        created: 1,
+        extra: serde_json::Map::new(),
+    }
+}
+
+/// The calls of `body` that wait for a disk.
+fn syncs(body: impl FnOnce()) -> usize {
+    let count = std::rc::Rc::new(std::cell::Cell::new(0));
+    let counted = count.clone();
+    let hook = move |call: &gate::Call<'_>| {
+        counted.set(counted.get() + usize::from(call.name.contains("sync")));
+        None
+    };
+    gate::with_hook(hook, body);
+    count.get()
+}
+
+#[test]
+fn a_mount_is_noted_without_waiting_for_a_disk() {
+    let scratch = Scratch::new();
+    let store = &scratch.store;
+    let record = mount_of('a', b"one");
+    assert_eq!(syncs(|| store.put_mount(&record).unwrap()), 0, "it ends with the system");
+    assert_eq!(store.mounts().unwrap(), std::slice::from_ref(&record));
+    store.remove_mount(&record.id).unwrap();
+    assert_eq!(std::fs::read_dir(scratch.file("mounts")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_power_cut_left_of_a_mount_is_never_read() {
+    let scratch = Scratch::new();
+    let id = add_image(&scratch.store, &["x"]);
+    let store = &scratch.store;
+    let (now, old) = (mount_of('a', b"one"), mount_of('b', b"two"));
+    store.put_mount(&now).unwrap();
+    // One of before names had a boot, and what one of another boot may be then: nothing, or a part.
+    std::fs::write(scratch.file(&format!("mounts/{}.json", old.id)), serde_json::to_vec(&old).unwrap()).unwrap();
+    let boot = "11111111-2222-3333-4444-555555555555";
+    for (id, bytes) in [("c".repeat(32), &b""[..]), ("d".repeat(32), b"{\"id\": \"d"), ("e".repeat(32), b"\0\0\0\0")] {
+        std::fs::write(scratch.file(&format!("mounts/{id}.{boot}.json")), bytes).unwrap();
+    }
+    let mut ids: Vec<_> = store.mounts().unwrap().into_iter().map(|mount| mount.id).collect();
+    ids.sort();
+    assert_eq!(ids, [now.id, old.id]);
+    let report = store.check(&()).unwrap();
+    assert_eq!(report.leftovers, 3, "{report:?}");
+    let guard = store.try_collecting().unwrap().unwrap();
+    assert_eq!(store.collect(&guard).unwrap().leftovers, 3);
+    assert_eq!(std::fs::read_dir(scratch.file("mounts")).unwrap().count(), 2);
+    assert!(store.blob(&id).unwrap().is_some());
+}
+
+#[test]
+fn that_a_container_runs_waits_for_its_bytes_alone() {
+    let scratch = Scratch::new();
+    let store = &scratch.store;
+    let index = store.index().unwrap();
+    store.create_container(&index, &record('a', "one")).unwrap();
+    let id = "a".repeat(64);
+    let running = State::Running { pid: 7, start_time: 8 };
+    // The bytes are on the disk before the name: cut at any time, the record is whole.
+    assert_eq!(syncs(|| drop(store.note_container(&index, &id, |r| r.state = running.clone()).unwrap())), 1);
+    assert_eq!(store.find_container("one").unwrap().state, running);
+    let ended = State::Exited { code: 0, finished: 9 };
+    assert_eq!(syncs(|| drop(store.update_container(&index, &id, |r| r.state = ended.clone()).unwrap())), 2);
+}

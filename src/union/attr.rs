@@ -43,6 +43,15 @@ pub struct SetAttr {
 /// How often an operation on an upper object looks again when its name moves meanwhile.
 const RETRIES: usize = 16;
 
+/// How large a buffer a directory with these attributes is best read with. The C library makes it as large as `st_blksize` says, and the kernel
+/// asks for as much at once; the first part of a listing brings attributes, so what does not fit costs one trip each. A line with
+/// attributes is several times as large as a name on a disk. Not without end, as who wants names only pays for the rest.
+fn listing_buffer(stat: &Stat) -> u32 {
+    const MOST: u64 = 256 << 10;
+    let size = stat.size.saturating_mul(8).max(stat.blksize.into());
+    u32::try_from(size.clamp(4096, MOST).next_power_of_two()).unwrap_or(4096)
+}
+
 /// The attributes of a lower object; of one that was replaced from outside while it is open, those of the open file.
 fn lower_stat(lower: &super::lookup::Lower, io: Option<&Io>) -> Result<Stat> {
     match (lower.obj.stat(), io) {
@@ -131,7 +140,8 @@ impl Union {
             Real::Dir(dirs) if usize::from(dirs.upper.is_some()) + dirs.lowers.len() > 1 => 1,
             _ => u32::try_from((i64::from(stat.nlink) + body.rare().nlink_shift).max(0)).unwrap_or(u32::MAX),
         };
-        self.owned(Stat { ino: node.ino, dev: 0, nlink, blocks, ..stat })
+        let blksize = if node.kind == Kind::Dir { listing_buffer(&stat) } else { stat.blksize };
+        self.owned(Stat { ino: node.ino, dev: 0, nlink, blocks, blksize, ..stat })
     }
 
     fn real_stat(&self, node: &Node) -> Result<Stat> {

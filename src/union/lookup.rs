@@ -92,10 +92,29 @@ const MAX_REDIRECTS: usize = 64;
 /// # Errors
 /// The first error of a layer that was asked.
 pub fn walk<O: Observer>(dirs: &Dirs, roots: &Roots, name: Name<'_>, observer: &mut O) -> Result<Option<Target>> {
+    start(dirs, roots, name, None, observer)
+}
+
+/// [`walk`] for who has looked the name up in upper already.
+///
+/// # Errors
+/// As [`walk`].
+pub(super) fn walk_on(dirs: &Dirs, roots: &Roots, name: Name<'_>, looked: dir::Found) -> Result<Option<Target>> {
+    start(dirs, roots, name, Some(looked), &mut ())
+}
+
+fn start<O: Observer>(
+    dirs: &Dirs,
+    roots: &Roots,
+    name: Name<'_>,
+    looked: Option<dir::Found>,
+    observer: &mut O,
+) -> Result<Option<Target>> {
     let redirects = Cell::new(0);
     Walk {
         roots,
         name: Wanted::Given(name),
+        looked,
         found: None,
         decided: false,
         wants_data: false,
@@ -126,6 +145,8 @@ struct Walk<'a, O: Observer> {
     roots: &'a Roots,
     /// The name looked for now; a redirect changes it.
     name: Wanted<'a>,
+    /// What upper has under the name, if that is known.
+    looked: Option<dir::Found>,
     found: Option<Target>,
     /// Nothing below can change the answer; only an exhaustive observer still looks.
     decided: bool,
@@ -186,7 +207,7 @@ impl<O: Observer> Walk<'_, O> {
     /// Asks upper; returns the redirect that the layers below are to be asked by.
     fn ask_upper(&mut self, dir: &Arc<DirHandle>, merged: bool) -> Result<Option<Redirect>> {
         let name = self.name.as_name();
-        match dir::look(dir, name)? {
+        match self.looked.take().map_or_else(|| dir::look(dir, name), Ok)? {
             dir::Found::Miss => self.observer.verdict(Sheet::Upper, name, || Verdict::Miss),
             dir::Found::Whiteout(_) => {
                 self.decided = true;
@@ -336,6 +357,7 @@ impl<O: Observer> Walk<'_, O> {
             let inner = Walk {
                 roots: self.roots,
                 name: Wanted::Given(part),
+                looked: None,
                 found: None,
                 decided: false,
                 wants_data: false,

@@ -110,7 +110,14 @@ impl Union {
         };
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
         let upper = match what {
-            What::Dir => lookup::InUpper::Dir(spot.site.dir.child(name, id)),
+            What::Dir => {
+                let handle = spot.site.dir.child(name, id);
+                if spot.seen == (Observed { upper: UpperSeen::Absent, below: false }) {
+                    // Else it may have marks that hide what is below.
+                    dir::is_new(&handle, dress.acl.is_some());
+                }
+                lookup::InUpper::Dir(handle)
+            }
             _ => lookup::InUpper::New,
         };
         changed(parent);
@@ -327,9 +334,10 @@ impl Union {
             return refused(Errno::NOENT);
         }
         let handle = dirs.upper.clone().ok_or(Error::Refused(Errno::ROFS))?;
-        let upper = match dir::look(&handle, name)? {
+        let looked = dir::look(&handle, name)?;
+        let upper = match &looked {
             dir::Found::Miss => UpperSeen::Absent,
-            dir::Found::Whiteout(form) => UpperSeen::Whiteout(form),
+            dir::Found::Whiteout(form) => UpperSeen::Whiteout(*form),
             dir::Found::Other(_) => UpperSeen::File,
             dir::Found::Dir(dir, _, _) => UpperSeen::Dir { empty: sys::dir::is_empty(&*dir.fd()?)? },
         };
@@ -345,7 +353,7 @@ impl Union {
         let target = match upper {
             UpperSeen::Absent => below,
             UpperSeen::Whiteout(_) => None,
-            UpperSeen::File | UpperSeen::Dir { .. } => lookup::walk(&dirs, &self.stack().roots, name, &mut ())?,
+            UpperSeen::File | UpperSeen::Dir { .. } => lookup::walk_on(&dirs, &self.stack().roots, name, looked)?,
         };
         Ok(Spot { site: Site::new(&handle, name), seen, target })
     }
@@ -422,3 +430,6 @@ pub(super) fn dress_for(parent: &Arc<DirHandle>, mode: u32, caller: Caller, is_d
     let (gid, mode) = copy_up::inherit(&stat, caller.gid, mode, is_dir);
     Ok(Dress { uid: caller.uid, gid, mode, acl })
 }
+
+#[cfg(test)]
+mod tests;

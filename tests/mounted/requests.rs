@@ -46,11 +46,16 @@ impl Counter {
         command.args(["-f", "-q", "-xx", "-s", "8", "-e", "trace=read,readv", "-P", "/dev/fuse", "-o"]).arg(&log);
         let strace = Daemon::spawn(command.args(["-p", &server]).stdin(Stdio::null()).stderr(Stdio::null()));
         let attached = || all_traced(&server);
-        if wait_for(Duration::from_secs(5), attached) {
-            Ok(Self { log, _strace: strace })
-        } else {
-            Err("strace may not attach".to_owned())
+        if !wait_for(Duration::from_secs(5), attached) {
+            return Err("strace may not attach".to_owned());
         }
+        let counter = Self { log, _strace: strace };
+        // What cannot be seen would count as none.
+        let one = counter.during(|| drop(fs::symlink_metadata(p.at("nothing-of-this-name"))));
+        if one.is_empty() {
+            return Err("the server's requests do not come through reads of /dev/fuse (but over io_uring)".to_owned());
+        }
+        Ok(counter)
     }
 
     /// Requests so far, by name; those that need no answer come a moment later, so it waits until none follows.
@@ -84,20 +89,24 @@ fn request(line: &str) -> Option<String> {
         2 => "FORGET",
         3 => "GETATTR",
         4 => "SETATTR",
+        5 => "READLINK",
         8 => "MKNOD",
         9 => "MKDIR",
         10 => "UNLINK",
         12 | 45 => "RENAME",
+        13 => "LINK",
         14 => "OPEN",
         15 => "READ",
         16 => "WRITE",
         18 => "RELEASE",
+        20 => "FSYNC",
         22 => "GETXATTR",
         25 => "FLUSH",
         27 => "OPENDIR",
         28 => "READDIR",
         29 => "RELEASEDIR",
         35 => "CREATE",
+        39 => "IOCTL",
         42 => "BATCH_FORGET",
         44 => "READDIRPLUS",
         other => return Some(format!("#{other}")),
@@ -245,4 +254,143 @@ fn a_large_file_is_read_in_large_requests() {
     eprintln!("{reads} requests to read 16 MiB");
     // At first it reads ahead little, and more each time.
     assert!(reads <= 48 || On::chosen() != On::Mica, "{reads} requests");
+}
+
+/// How many files a job's sequence goes over, so that what comes now and then does not hide what comes for each.
+const EACH: usize = 20;
+
+/// What real jobs do with each file, as their traces show it. What is left is what the kernel asks: that a new name is not there, once more
+/// for `O_EXCL` (`fuse_dentry_revalidate`); for capabilities before the first write and before a change of owner
+/// (`security_inode_need_killpriv`); for the attributes after a write, after a read that was not cached (`fuse_invalidate_atime`),
+/// and of a directory after a change (`fuse_dir_changed`), to check permissions (`fuse_permission`); and any ioctl (`fuse_do_ioctl`).
+#[test]
+fn what_jobs_do_with_each_file_costs_no_more_than_the_kernel_asks() {
+    if On::chosen() == On::Kernel || !have("strace") {
+        skip!("needs strace and a server");
+    }
+    let fill = |_: &Path, low: &Path| {
+        for round in 0..ROUNDS {
+            for i in 0..500 {
+                put(low, &format!("tar{round}/a-name-of-usual-length-{i:03}"), "small");
+            }
+            for i in 0..EACH {
+                put(low, &format!("python{round}/m{i}.py"), "small");
+            }
+        }
+        ["git", "dpkg"].iter().for_each(|dir| drop(put(low, &format!("{dir}/first"), "x")));
+    };
+    let Some(p) = mounted("job-requests", fill) else { return };
+    let counter = match Counter::of(&p) {
+        Ok(counter) => counter,
+        Err(reason) => skip!("{reason}"),
+    };
+    let wrong = (0..ROUNDS).map(|round| wrong_jobs(&p, &counter, round)).find(Vec::is_empty);
+    assert!(
+        wrong.is_some() || On::chosen() != On::Mica,
+        "{ROUNDS} rounds with more requests than there may be, see above"
+    );
+}
+
+fn new_file(path: &Path, text: &str) -> File {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    file
+}
+
+/// `git checkout`: the directory, that nothing is in the way, the file.
+fn check_out(p: &Place, round: usize) {
+    for i in 0..EACH {
+        let path = p.at(format!("git/out{round}-{i}"));
+        fs::symlink_metadata(p.at("git")).unwrap();
+        fs::symlink_metadata(&path).unwrap_err();
+        assert_eq!(new_file(&path, "text").metadata().unwrap().len(), 4);
+    }
+}
+
+/// git's objects: under a temporary name, linked, and the temporary name removed.
+fn add_objects(p: &Place, round: usize) {
+    for i in 0..EACH {
+        let (temporary, last) = (p.at(format!("git/tmp_obj{round}-{i}")), p.at(format!("git/object{round}-{i}")));
+        drop(new_file(&temporary, "text"));
+        fs::hard_link(&temporary, &last).unwrap();
+        fs::remove_file(&temporary).unwrap();
+    }
+}
+
+/// `tar c`: a listing, and of each file attributes, content, and whether it changed meanwhile.
+fn read_all(p: &Place, dir: &str) {
+    for item in fs::read_dir(p.at(dir)).unwrap() {
+        let path = item.unwrap().path();
+        assert_eq!(fs::symlink_metadata(&path).unwrap().len(), 5);
+        let mut file = File::open(&path).unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 5);
+    }
+}
+
+/// An import: other names first, then attributes, whether it is a terminal, and the content.
+fn import(p: &Place, round: usize) {
+    for i in 0..EACH {
+        let path = p.at(format!("python{round}/m{i}.py"));
+        fs::symlink_metadata(path.with_extension("so")).unwrap_err();
+        fs::symlink_metadata(&path).unwrap();
+        let mut file = File::open(&path).unwrap();
+        assert!(!std::io::IsTerminal::is_terminal(&file));
+        file.read_to_string(&mut String::new()).unwrap();
+    }
+}
+
+/// dpkg: three names that are not there, the new file with owner, mode and times, on the disk, and renamed.
+fn unpack(p: &Place, round: usize) {
+    for i in 0..EACH {
+        let path = p.at(format!("dpkg/f{round}-{i}"));
+        let new = path.with_extension("dpkg-new");
+        for name in [&path, &path.with_extension("dpkg-tmp"), &new] {
+            fs::symlink_metadata(name).unwrap_err();
+        }
+        let file = new_file(&new, "text");
+        std::os::unix::fs::fchown(&file, Some(0), Some(0)).unwrap();
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        file.set_times(fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH)).unwrap();
+        file.sync_all().unwrap();
+        drop(file);
+        fs::rename(&new, &path).unwrap();
+    }
+}
+
+/// Which sequences took more requests than they may.
+fn wrong_jobs(p: &Place, counter: &Counter, round: usize) -> Vec<String> {
+    ["git", "dpkg"].iter().for_each(|dir| drop(put(&p.top, &format!("{dir}/second"), "x")));
+    let takes_part = std::env::var("MICA_MOUNTED_WITH")
+        .is_ok_and(|options| options.contains("io=cache") || options.contains("io=passthrough"));
+    // An opening and a closing; of what was just made, a closing.
+    let (both, close) = if takes_part { (2, 1) } else { (0, 0) };
+    let (tar, python) = (format!("tar{round}"), format!("python{round}"));
+    assert_eq!(fs::read_dir(p.at(&python)).unwrap().count(), EACH);
+    type Job<'a> = (&'a str, usize, usize, &'a dyn Fn());
+    let jobs: &[Job<'_>] = &[
+        // The name, again for the creation, MKNOD, GETXATTR, WRITE, GETATTR of the file and of the directory.
+        ("git checkout", (7 + close) * EACH, 0, &|| check_out(p, round)),
+        // The name, MKNOD, GETXATTR, WRITE; the name, LINK; UNLINK; and the directory's GETATTR after each of its three changes.
+        ("git objects", (10 + close) * EACH, 4, &|| add_objects(p, round)),
+        // READ and GETATTR for each; for the directory its name, OPENDIR, one READDIRPLUS, an end, RELEASEDIR.
+        ("tar c", (2 + both) * 500, 8, &|| read_all(p, &tar)),
+        // The miss, READ, IOCTL.
+        ("python", (3 + both) * EACH, 2, &|| import(p, round)),
+        // Three misses and one more for the creation, MKNOD, GETXATTR, WRITE; GETXATTR and SETATTR for the owner, SETATTR for mode and for
+        // times, FSYNC, the new name, RENAME; and the directory's GETATTR after two changes.
+        ("dpkg", (16 + close) * EACH, 4, &|| unpack(p, round)),
+    ];
+    let mut wrong = Vec::new();
+    for (what, each, once, body) in jobs {
+        let requests = counter.during(body);
+        let mut counts = std::collections::BTreeMap::new();
+        requests.iter().for_each(|name| *counts.entry(name.as_str()).or_insert(0) += 1);
+        eprintln!("{:4} requests (at most {}): {what}: {counts:?}", requests.len(), each + once);
+        if requests.len() > each + once {
+            wrong.push(format!("{what}: {} > {}", requests.len(), each + once));
+        }
+    }
+    wrong
 }

@@ -129,6 +129,9 @@ impl Layer for PackLayer {
     }
 }
 
+/// About what a name takes in a listing with attributes, in bytes.
+const LISTED: u32 = 192;
+
 /// One inode of a pack. Its number is its position in the index plus one, so hardlinked names share it. What else is to be known of
 /// it is read from the index each time: one of these is kept for every inode that the kernel knows.
 #[derive(Debug, Clone)]
@@ -165,7 +168,8 @@ impl PackObject {
             rdev: n.rdev,
             size: n.size,
             blocks: n.stored.div_ceil(512),
-            blksize: 4096,
+            // As a directory has no size here, its names say how much room a listing takes.
+            blksize: if self.kind == Kind::Dir { n.count.clamp(21, 1365).saturating_mul(LISTED) } else { 4096 },
             atime: n.atime,
             mtime: n.mtime,
             ctime: n.ctime,

@@ -132,6 +132,7 @@ impl Store {
         for dir in [self.root(), self.containers_dir(), self.mounts_dir(), &self.blobs] {
             files += file::dead(dir)?;
         }
+        files += self.ended_mounts()?.len() as u64;
         Ok(files)
     }
 

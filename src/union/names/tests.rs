@@ -1,0 +1,69 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::*;
+use crate::sys::gate;
+use crate::union::manners::Manners;
+use crate::union::rename::RenameFlags;
+use crate::union::testing::Area;
+use crate::union::testing::find;
+
+/// The system calls of `body`, by name.
+fn calls(body: impl FnOnce()) -> Vec<&'static str> {
+    let made = Rc::new(RefCell::new(Vec::new()));
+    let noted = made.clone();
+    let hook = move |call: &gate::Call<'_>| {
+        noted.borrow_mut().push(call.name);
+        None
+    };
+    gate::with_hook_on_all(hook, body);
+    made.take()
+}
+
+const ROOT: Caller = Caller { uid: 0, gid: 0, umask: 0o022 };
+
+/// What one request costs below the union. A job makes hundreds of thousands of them, so each call more shows in it.
+#[test]
+fn each_operation_makes_few_system_calls() {
+    let area = Area::new();
+    area.put("low/usr/share/text", "x");
+    area.put("low/usr/share/other", "y");
+    let union = area.union(Manners::default());
+    let name = |text: &'static str| Name::new(text.as_bytes()).unwrap();
+    let look = |at: &Arc<Node>, text| union.lookup(at, name(text)).unwrap();
+    let usr = find(&union, "usr").unwrap();
+    let mut wrong = Vec::new();
+    let mut at_most = |what: &str, most: usize, body: &mut dyn FnMut()| {
+        let made = calls(body);
+        eprintln!("{:2} (at most {most}) {what}: {}", made.len(), made.join(" "));
+        if made.len() > most {
+            wrong.push(format!("{what}: {} > {most}: {}", made.len(), made.join(" ")));
+        }
+    };
+    // One lower layer has nothing below it, so its directories are not asked whether they hide something. That any name there begins with
+    // `.wh.` is looked for once.
+    at_most("look up a lower directory", 5, &mut || drop(look(&usr, "share")));
+    let share = find(&union, "usr/share").unwrap();
+    at_most("look up the first lower file of a directory", 3, &mut || drop(look(&share, "text")));
+    at_most("look up another", 1, &mut || drop(look(&share, "other")));
+    at_most("a miss", 3, &mut || drop(look(&share, "none")));
+    let text = find(&union, "usr/share/text").unwrap();
+    let mut buf = [0; 16];
+    at_most("the first read of a lower file", 3, &mut || assert_eq!(union.read(&text, &mut buf, 0).unwrap(), 1));
+    let root = union.node(crate::union::node::ROOT).unwrap();
+    let make = |at: &Arc<Node>, text, kind| union.make(at, name(text), kind, 0o755, ROOT, true).unwrap().node;
+    make(&root, "top", MakeKind::Dir);
+    let top = find(&union, "top").unwrap();
+    at_most("make a directory", 6, &mut || drop(make(&top, "d", MakeKind::Dir)));
+    let dir = find(&union, "top/d").unwrap();
+    at_most("a miss in a new directory", 3, &mut || assert!(look(&dir, "f").is_none()));
+    at_most("the first file of a new directory", 4, &mut || drop(make(&dir, "f", MakeKind::File)));
+    at_most("another file", 4, &mut || drop(make(&dir, "g", MakeKind::File)));
+    let file = find(&union, "top/d/f").unwrap();
+    at_most("a second name", 3, &mut || drop(union.link(&file, &dir, name("h")).unwrap()));
+    at_most("remove a name", 2, &mut || union.unlink(&dir, name("h")).unwrap());
+    at_most("rename", 6, &mut || {
+        union.rename(&dir, name("f"), &dir, name("i"), RenameFlags::default()).unwrap();
+    });
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
