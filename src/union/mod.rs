@@ -8,7 +8,7 @@
 //! 2. `Union::moving`, for a rename between two directories: which is above which cannot change then;
 //! 3. `Node::names` of directories: an ancestor before what is below it, otherwise the one with the smaller number first;
 //! 4. `Node::listing`;
-//! 5. `Node::body`, a shard of the [`node::Table`]: held for a few instructions, never over a system call.
+//! 5. the locks of the [`node::Table`] in the order that it names, then `Node::body`: held for a few instructions.
 //!
 //! Over the copying of data and over `fsync` only the first kind is held, and only that node's: a copy-up of 10 GB does not delay a
 //! `touch` beside it.
@@ -217,18 +217,19 @@ impl Union {
     /// The node of what a walk found, with one more reference.
     fn intern(&self, parent: &Arc<Node>, name: Name<'_>, target: Target) -> Result<Entry> {
         let (own, top) = (ObjectId { dev: target.stat.dev, ino: target.stat.ino }, target.lowers.first());
+        let noted = target.upper.as_ref().and_then(|_| self.table.copy_of(own));
         let (layer, key) = match (&target.upper, top) {
             // A directory that is merged keeps the number of its topmost lower one, whatever is copied up.
             (Some(InUpper::Dir(_)), Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (Some(InUpper::Other(_)), _) => {
-                let known = self
-                    .table
-                    .copy_of(own)
-                    .map_or_else(|| self.origin_of(&self.dirs_of(parent)?, name), |ino| Ok(Some(ino)));
-                (None, known?.or(self.stack.upper_ino(own)))
+                let known = match noted {
+                    None => self.origin_of(&self.dirs_of(parent)?, name)?,
+                    known => known,
+                };
+                (None, known.or(self.stack.upper_ino(own)))
             }
             (Some(InUpper::New), _) => (None, self.stack.upper_ino(own)),
-            (Some(InUpper::Dir(_)), None) => (None, self.table.copy_of(own).or(self.stack.upper_ino(own))),
+            (Some(InUpper::Dir(_)), None) => (None, noted.or(self.stack.upper_ino(own))),
             (None, Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
             (None, None) => return refused(Errno::IO),
         };
@@ -257,14 +258,17 @@ impl Union {
             _ => None,
         };
         let place = || Some((parent.clone(), own_name.clone().unwrap_or_else(|| name.to_buf())));
-        let make = |ino| Node::new(ino, kind, place(), real.clone()).with_data(data.clone());
-        let node = match key.and_then(|ino| self.table.intern(ino, fits, || make(ino))) {
-            Some(node) => node,
-            None => {
-                let ino = self.table.dynamic_ino(layer, id);
-                self.table.intern(ino, fits, || make(ino)).ok_or(Error::Refused(Errno::STALE))?
+        let make = |ino| {
+            // The node that this copy was noted for was forgotten meanwhile, and the note with it.
+            if noted == Some(ino) {
+                self.table.note_copy(own, ino);
             }
+            Node::new(ino, kind, place(), real.clone()).with_data(data.clone())
         };
+        let node = key
+            .and_then(|ino| self.table.intern(ino, fits, || make(ino)))
+            .or_else(|| self.table.intern_dynamic(layer, id, fits, make))
+            .ok_or(Error::Refused(Errno::STALE))?;
         // A lower name of a file that was copied up under another of its names shows the copy.
         let attr = match (&node.body.read().real, &real) {
             (Real::Upper { .. }, Real::Lower(_)) => None,
@@ -307,6 +311,8 @@ fn adopt(node: &Node, kind: Kind, found: &Real, stat: &Stat, parent: &Arc<Node>,
     }
     let mut body = node.body.write();
     let here = body.place.as_ref().is_some_and(|(p, n)| Arc::ptr_eq(p, parent) && n.as_name() == name);
+    // Then it stays at the name that the copy is made for. Asked with the body locked, which the copy-up reads with its own lock held.
+    let is_copied = node.copy.is_locked();
     match (&mut body.real, found) {
         (Real::Dir(known), Real::Dir(new)) => {
             let same = match (&known.upper, &new.upper) {
@@ -330,7 +336,11 @@ fn adopt(node: &Node, kind: Kind, found: &Real, stat: &Stat, parent: &Arc<Node>,
             if known.obj.id() != new.obj.id() {
                 return false;
             }
-            if !here {
+            if !here && is_copied {
+                if stat.nlink > 1 {
+                    body.saw(parent, name, new);
+                }
+            } else if !here {
                 let before = std::mem::replace(known, new.clone());
                 let place = body.place.replace((parent.clone(), name.to_buf()));
                 if let Some((parent, name)) = place.filter(|_| stat.nlink > 1) {
@@ -338,6 +348,8 @@ fn adopt(node: &Node, kind: Kind, found: &Real, stat: &Stat, parent: &Arc<Node>,
                 }
             }
         }
+        // It has the number of the lower object, so it is the copy that is being made: this one of its names is there already.
+        (Real::Lower(_), Real::Upper { .. }) => return is_copied,
         // Copied up under one name, seen under another lower name: the same file if the lower one has several names.
         (Real::Upper { .. }, Real::Lower(lower)) => {
             let same = stat.nlink > 1;
