@@ -1,6 +1,6 @@
 //! Nodes: the inodes of the union, and the table of those that the kernel knows.
 //!
-//! A node is an identity, not a name (the design's decision 4): a lower object, or an upper one, or a lower one that was copied
+//! A node is an identity, not a name (decision 6): a lower object, or an upper one, or a lower one that was copied
 //! up, which stays the same node. It lives until the kernel forgets it.
 
 use std::borrow::Borrow;

@@ -148,3 +148,17 @@ fn a_link_is_to_the_file_that_was_asked_for_also_when_another_takes_its_name() {
     union.link(&symlink, &root, Name::new(b"second").unwrap()).unwrap();
     assert_eq!(union.readlink(&find(&union, "second").unwrap()).unwrap(), b"nowhere");
 }
+
+/// The kernel is told of no node then, so it will not forget it.
+#[test]
+fn a_lookup_that_fails_behind_a_copy_up_keeps_no_reference() {
+    let area = Area::new();
+    with_links(&area);
+    let union = area.union(Manners::default());
+    let node = find(&union, "d/a").unwrap();
+    union.write(&node, b"T", 0).unwrap();
+    std::fs::remove_file(area.at("upper/d/a")).unwrap();
+    let (other, before) = (find(&union, "e").unwrap(), node.lookups());
+    assert_eq!(union.lookup(&other, Name::new(b"b").unwrap()).unwrap_err().errno(), Errno::STALE);
+    assert_eq!(node.lookups(), before);
+}
