@@ -9,6 +9,7 @@ pub mod bin;
 pub mod browser;
 pub mod fixture;
 pub mod guard;
+pub mod serial;
 pub mod tree;
 
 pub use fixture::Fixture;
