@@ -21,6 +21,10 @@ pub mod logging;
 pub mod mount;
 pub mod path;
 pub mod registry;
+#[cfg(test)]
+#[allow(dead_code, reason = "the test binaries use the rest")]
+#[path = "../tests/support/report.rs"]
+mod report;
 pub mod run;
 pub mod store;
 pub mod sys;
