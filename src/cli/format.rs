@@ -1,4 +1,6 @@
-//! Sizes and times in docker's words.
+//! Sizes, times and counts in docker's words.
+
+use std::fmt::Display;
 
 /// A size as docker prints it in lists: three digits, decimal units (`635MB`, `4.26MB`).
 pub fn size(bytes: u64) -> String {
@@ -28,9 +30,14 @@ fn digits(bytes: u64, digits: usize) -> String {
     // Rounding may add a digit before the point: 9.996 has three digits as 10.0.
     let text = (0..digits).rev().map(|places| format!("{value:.places$}")).find(|text| text.len() <= digits + 1);
     let text = text.unwrap_or_else(|| format!("{value:.0}"));
-    let text = text.trim_end_matches('.').to_owned();
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{unit}")
+}
+
+/// A count with its noun: `1 layer`, `3 layers`.
+pub fn count<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let noun = if number == N::from(1) { one } else { many };
+    format!("{number} {noun}")
 }
 
 /// How long ago a time is, as docker prints it; both in seconds since 1970.
@@ -47,7 +54,6 @@ fn duration(seconds: i64) -> String {
         1 => "1 second".to_owned(),
         2..60 => format!("{seconds} seconds"),
         60..120 => "About a minute".to_owned(),
-        _ if minutes < 60 && hours <= 1 && minutes < 46 => format!("{minutes} minutes"),
         _ if minutes < 60 => format!("{minutes} minutes"),
         _ if hours == 1 => "About an hour".to_owned(),
         _ if hours < 48 => format!("{hours} hours"),

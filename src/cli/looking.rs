@@ -32,6 +32,17 @@ TARGET is an image or container, IMAGE@3 (its lowest three layers), docker-archi
 
 Exit code: 0 the union shows the path, 1 it is hidden (deleted, or shadowed), 2 no layer has it, 125 mica failed.";
 
+/// The mount that a word means: a mountpoint, a path on a mount, or a running container. Where it means none and the store could not be
+/// asked for a container, the store's reason is the error.
+pub fn mounted(word: &OsStr, context: &Context) -> Result<live::Target, CliError> {
+    let mut unasked = None;
+    let found = live::Target::find(word, || context.store().map_err(|e| unasked = Some(e)).ok());
+    found.map_err(|e| match (e, unasked) {
+        (engine::Error::NoMount(_), Some(why)) => why,
+        (e, _) => e.into(),
+    })
+}
+
 /// The target and the path in it.
 #[derive(Debug, clap::Args)]
 pub struct Asking {

@@ -9,11 +9,10 @@ pub mod change;
 pub mod compression;
 pub mod config;
 pub mod diff;
-pub mod digest;
 pub mod limits;
 pub mod manifest;
 pub mod reference;
 pub(crate) mod tar_header;
 pub mod unpack;
 
-pub use digest::Digest;
+pub use crate::digest::Digest;

@@ -38,9 +38,9 @@
 //! - **I5** A container's or mount's layers have their packs, whether or not their image still is in `images.json`.
 //! - **I6** What nothing refers to is garbage: it is never shown, and may be removed by whoever holds `lock` exclusively.
 //! - **I7** Two containers never have the same name; a container with an id has its directories.
-//! - **I9** What is known to be damaged counts as missing: nothing new relies on it, and a load replaces it.
 //! - **I8** A temporary name (`.tmp-*`, `.gone-*`, anything in `tmp/`) is dead once nobody else holds `lock`;
 //!   beside an index or a record, once nobody holds `index.lock` either.
+//! - **I9** What is known to be damaged counts as missing: nothing new relies on it, and a load replaces it.
 //!
 //! I3 and I5 give the order: **objects, packs, config, manifest, and `images.json` last**; removal is the reverse:
 //! `images.json` first, and the rest by a collection under the exclusive lock.

@@ -81,7 +81,7 @@ fn a_store_is_made_once_and_found_again() {
 fn a_store_of_another_user_is_refused() {
     let scratch = Scratch::new();
     if sys::process::effective_uid() != 0 {
-        eprintln!("SKIP {}: only root can give a directory away", module_path!());
+        crate::report::report_skip("only root can give a directory away");
         return;
     }
     let other = Some(4321);

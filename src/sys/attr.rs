@@ -177,15 +177,6 @@ pub fn stat_at(dir: impl AsFd, name: Name<'_>) -> Result<Option<Stat>> {
     }
 }
 
-/// The attributes of what `path` names on the host, following symlinks. For paths that the *user* gave, never for names of
-/// an image.
-///
-/// # Errors
-/// The kernel's.
-pub fn stat_path(path: &std::path::Path) -> Result<Stat> {
-    rustix::fs::stat(path).map(|s| convert(&s)).map_err(|e| Error::new("stat", path.display().to_string(), e))
-}
-
 /// The path that names an open file by its descriptor, for the calls that take no `O_PATH` descriptor.
 pub(super) fn proc_path(fd: impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())

@@ -2,7 +2,7 @@
 //!
 //! Three rules hold here:
 //! - a call takes **one name relative to a directory descriptor** ([`crate::path::Name`]), never a joined path, and does not
-//!   follow a symlink in it (the design's decision 3: this needs no `openat2`, and neither symlinks nor later mounts can
+//!   follow a symlink in it (decision 3 in `src/ARCHITECTURE.md`: this needs no `openat2`, and neither symlinks nor later mounts can
 //!   mislead it);
 //! - every **mutating** call passes [`gate::pass`] first: one place to count, trace and inject faults;
 //! - an [`Error`] of a mutating call carries the call with its arguments; reads on the hot path return a bare [`Errno`].

@@ -329,7 +329,7 @@ mod tests {
     fn a_slot_is_nobodys_while_it_is_away() {
         let mut ring = match Ring::new(2, 8192) {
             Ok(ring) => ring,
-            Err(e) => return eprintln!("skipped: io_uring cannot be used here: {e}"),
+            Err(e) => return crate::report::report_skip(&format!("io_uring cannot be used here: {e}")),
         };
         let null = std::fs::File::open("/dev/zero").unwrap();
         assert_eq!(ring.memory(1).1.len(), 8192);

@@ -69,6 +69,8 @@ pub(super) struct Exec<'a> {
     pub dress: Dress,
     /// What a copy-up copies.
     pub source: Option<&'a Source<'a>>,
+    /// What gets one more name.
+    pub held: Option<&'a OwnedFd>,
     /// What a redirect says, per place: old, new.
     pub redirects: [Option<Vec<u8>>; 2],
     work: [Option<NameBuf>; 2],
@@ -88,6 +90,7 @@ impl<'a> Exec<'a> {
             symlink: b"",
             dress: Dress::default(),
             source: None,
+            held: None,
             redirects: [None, None],
             work: [None, None],
             made: None,
@@ -126,9 +129,10 @@ impl<'a> Exec<'a> {
     fn step(&mut self, step: Step) -> Result<()> {
         match step {
             Step::Make(at, what) => self.make(at, what),
-            Step::Link(from, to) => {
-                let (a, b) = (self.at(from)?, self.at(to)?);
-                Ok(sys::name::link(&*a.0, a.1.as_name(), &*b.0, b.1.as_name())?)
+            Step::Link(at) => {
+                let held = self.held.ok_or_else(misplaced)?;
+                let (dir, name) = self.at(at)?;
+                Ok(sys::name::link_fd(held, &*dir, name.as_name())?)
             }
             Step::Dress => self.put_on(),
             Step::Fill => {

@@ -111,7 +111,7 @@ impl Union {
         }
         let spot = self.spot(parent, name.as_name())?;
         let times = sys::attr::fstat(&*spot.site.dir.fd()?)?;
-        self.link_to(node, &fd, &spot)?;
+        self.link_to(&fd, &spot)?;
         copy_up::restore_times(&spot.site, &times);
         node.body.write().change(|rare| rare.nlink_shift -= 1);
         node.mark_fresh();

@@ -8,7 +8,7 @@
 //! 2. `Union::moving`, for a rename between two directories: which is above which cannot change then;
 //! 3. `Node::names` of directories: an ancestor before what is below it, otherwise the one with the smaller number first;
 //! 4. `Node::listing`;
-//! 5. `Node::body`, a shard of the [`node::Table`]: held for a few instructions, never over a system call.
+//! 5. the locks of the [`node::Table`] in the order that it names, then `Node::body`: held for a few instructions.
 //!
 //! Over the copying of data and over `fsync` only the first kind is held, and only that node's: a copy-up of 10 GB does not delay a
 //! `touch` beside it.
@@ -22,6 +22,7 @@ mod data;
 pub mod error;
 mod exec;
 mod files;
+mod identify;
 pub mod ids;
 mod inode_flags;
 mod keeper;
@@ -56,9 +57,7 @@ pub use data::SMALL;
 pub use data::Whence;
 pub use error::Error;
 pub use error::Result;
-use error::refused;
 use lookup::Dirs;
-use lookup::InUpper;
 use lookup::Target;
 pub use names::Caller;
 pub use names::MakeKind;
@@ -70,8 +69,6 @@ pub use rename::RenameFlags;
 use stack::Stack;
 use work::Upper;
 
-use crate::layer::ObjectId;
-use crate::layer::handle::DirHandle;
 use crate::layer::handle::FdCache;
 use crate::path::Name;
 use crate::sys::Errno;
@@ -150,11 +147,6 @@ impl Union {
         &self.table
     }
 
-    /// Whether nothing can be changed.
-    pub fn is_read_only(&self) -> bool {
-        self.stack.upper.is_none()
-    }
-
     /// The node of a number.
     ///
     /// # Errors
@@ -213,140 +205,9 @@ impl Union {
             Some(target) => self.intern(parent, name, target).map(Some),
         }
     }
-
-    /// The node of what a walk found, with one more reference.
-    fn intern(&self, parent: &Arc<Node>, name: Name<'_>, target: Target) -> Result<Entry> {
-        let (own, top) = (ObjectId { dev: target.stat.dev, ino: target.stat.ino }, target.lowers.first());
-        let (layer, key) = match (&target.upper, top) {
-            // A directory that is merged keeps the number of its topmost lower one, whatever is copied up.
-            (Some(InUpper::Dir(_)), Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
-            (Some(InUpper::Other(_)), _) => {
-                let known = self
-                    .table
-                    .copy_of(own)
-                    .map_or_else(|| self.origin_of(&self.dirs_of(parent)?, name), |ino| Ok(Some(ino)));
-                (None, known?.or(self.stack.upper_ino(own)))
-            }
-            (Some(InUpper::New), _) => (None, self.stack.upper_ino(own)),
-            (Some(InUpper::Dir(_)), None) => (None, self.table.copy_of(own).or(self.stack.upper_ino(own))),
-            (None, Some(l)) => (Some(l.layer), self.stack.lower_ino(l.layer, l.obj.id())),
-            (None, None) => return refused(Errno::IO),
-        };
-        // Below a copy of the attributes alone, the last object has the content.
-        let data = match &target.upper {
-            Some(InUpper::Other(true)) => target.lowers.last().cloned(),
-            None if target.kind() == Kind::File && target.lowers.len() > 1 => target.lowers.last().cloned(),
-            _ => None,
-        };
-        let id = top.filter(|_| layer.is_some()).map_or(own, |l| l.obj.id());
-        let stat = target.stat;
-        let kind = target.kind();
-        let real = match target.upper {
-            Some(InUpper::Dir(handle)) => Real::Dir(Dirs { upper: Some(handle), lowers: target.lowers.into() }),
-            Some(InUpper::Other(_) | InUpper::New) => Real::Upper { id: own, held: None },
-            None if kind == Kind::Dir => Real::Dir(Dirs { upper: None, lowers: target.lowers.into() }),
-            None => match target.lowers.into_iter().next() {
-                Some(lower) => Real::Lower(lower),
-                None => return refused(Errno::IO),
-            },
-        };
-        let fits = |node: &Node| adopt(node, kind, &real, &stat, parent, name) && self.renew(node, &real);
-        // The name is shared with the object, where that has it.
-        let own_name = match &real {
-            Real::Lower(lower) => lower.obj.own_name().filter(|own| own.as_name() == name).cloned(),
-            _ => None,
-        };
-        let place = || Some((parent.clone(), own_name.clone().unwrap_or_else(|| name.to_buf())));
-        let make = |ino| Node::new(ino, kind, place(), real.clone()).with_data(data.clone());
-        let node = match key.and_then(|ino| self.table.intern(ino, fits, || make(ino))) {
-            Some(node) => node,
-            None => {
-                let ino = self.table.dynamic_ino(layer, id);
-                self.table.intern(ino, fits, || make(ino)).ok_or(Error::Refused(Errno::STALE))?
-            }
-        };
-        // A lower name of a file that was copied up under another of its names shows the copy.
-        let attr = match (&node.body.read().real, &real) {
-            (Real::Upper { .. }, Real::Lower(_)) => None,
-            _ => Some(stat),
-        };
-        let attr = match attr {
-            Some(stat) => self.show(&node, stat),
-            None => self.getattr(&node)?,
-        };
-        Ok(Entry { node, attr })
-    }
-
-    /// Whether a directory of upper may hold copies that keep the number of what they were copied from. It says so, where only
-    /// mica was at work; the kernel's overlayfs does not know our record, and moves and links copies without a word.
-    fn may_hold_copies(&self, dir: &Arc<DirHandle>) -> Result<bool> {
-        Ok(self.stack.upper.as_ref().is_some_and(|u| u.foreign) || crate::layer::dir::is_impure(dir)?)
-    }
-
-    /// The number that an object in upper keeps from the lower object it was copied from.
-    fn origin_of(&self, parent: &Dirs, name: Name<'_>) -> Result<Option<u64>> {
-        let (Some(handle), Some(upper)) = (&parent.upper, &self.stack.upper) else { return Ok(None) };
-        if !self.may_hold_copies(handle)? {
-            return Ok(None);
-        }
-        let fd = crate::sys::open::path_at(&*handle.fd()?, name)?;
-        let Some(xattr) = upper.mark_name(copy_up::ORIGIN) else { return Ok(None) };
-        Ok(crate::sys::xattr::get(fd, &xattr)?.and_then(|record| self.stack.origin_ino(&record)))
-    }
 }
 
 /// Whether a directory has lost its name while somebody still uses it.
 fn is_removed(node: &Node) -> bool {
     node.ino != node::ROOT && node.body.read().place.is_none()
-}
-
-/// Whether a known node is the object that a walk found at `name`; if so, brings its place up to date.
-fn adopt(node: &Node, kind: Kind, found: &Real, stat: &Stat, parent: &Arc<Node>, name: Name<'_>) -> bool {
-    if node.kind != kind {
-        return false;
-    }
-    let mut body = node.body.write();
-    let here = body.place.as_ref().is_some_and(|(p, n)| Arc::ptr_eq(p, parent) && n.as_name() == name);
-    match (&mut body.real, found) {
-        (Real::Dir(known), Real::Dir(new)) => {
-            let same = match (&known.upper, &new.upper) {
-                (Some(a), Some(b)) => a.id() == b.id(),
-                (None, None) => true,
-                _ => false,
-            };
-            return same && (here || body.place.is_none() && stat.nlink == 0);
-        }
-        (Real::Upper { id, held }, Real::Upper { id: new, .. }) => {
-            if id != new {
-                return false;
-            }
-            if !here {
-                // Another name of the same file, or a name again after the known one was removed.
-                *held = None;
-                body.place = Some((parent.clone(), name.to_buf()));
-            }
-        }
-        (Real::Lower(known), Real::Lower(new)) => {
-            if known.obj.id() != new.obj.id() {
-                return false;
-            }
-            if !here {
-                let before = std::mem::replace(known, new.clone());
-                let place = body.place.replace((parent.clone(), name.to_buf()));
-                if let Some((parent, name)) = place.filter(|_| stat.nlink > 1) {
-                    body.saw(&parent, name.as_name(), &before);
-                }
-            }
-        }
-        // Copied up under one name, seen under another lower name: the same file if the lower one has several names.
-        (Real::Upper { .. }, Real::Lower(lower)) => {
-            let same = stat.nlink > 1;
-            if same {
-                body.saw(parent, name, lower);
-            }
-            return same;
-        }
-        _ => return false,
-    }
-    true
 }

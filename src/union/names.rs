@@ -176,7 +176,7 @@ impl Union {
         if self.has_origin(node) {
             copy_up::set_impure(&spot.site.dir, upper)?;
         }
-        self.link_to(node, &fd, &spot)?;
+        self.link_to(&fd, &spot)?;
         changed(parent);
         let stat = self.upper()?.stat(&fd)?;
         {
@@ -189,50 +189,17 @@ impl Union {
                 }
             }
         }
-        let node = self.table().intern(
-            node.ino,
-            |_| true,
-            || {
-                Node::new(
-                    node.ino,
-                    node.kind,
-                    None,
-                    Real::Upper { id: ObjectId { dev: stat.dev, ino: stat.ino }, held: Some(fd.clone()) },
-                )
-            },
-        );
-        let node = node.ok_or(Error::Refused(Errno::STALE))?;
-        let attr = self.show(&node, stat);
-        Ok(Entry { node, attr })
+        self.table().refer(node);
+        Ok(Entry { node: node.clone(), attr: self.show(node, stat) })
     }
 
-    pub(super) fn link_to(&self, node: &Node, fd: &OwnedFd, spot: &Spot) -> Result<()> {
-        let upper = self.upper()?;
-        // By its name where it has one: linking a descriptor needs a privilege on old kernels, or /proc.
-        let old = self.upper_place(node).ok().map(|(dir, name)| Site { dir, name });
-        match old {
-            Some(old) if node.body.read().place.is_some() => {
-                Exec::new(upper, Some(old), Some(spot.site.clone())).run(&plan::link(spot.seen))?;
-                Ok(())
-            }
-            _ => self.link_nameless(fd, spot),
-        }
-    }
-
-    /// Gives an open file without a known name a name, in the place of a whiteout if there is one.
-    fn link_nameless(&self, fd: &OwnedFd, spot: &Spot) -> Result<()> {
-        let (upper, dir, name) = (self.upper()?, spot.site.dir.fd()?, spot.site.name.as_name());
-        if spot.seen.upper != UpperSeen::Whiteout(dir::Form::Named) {
-            // Beside an AUFS whiteout that hides what is below, a file is seen all the same.
-            return Ok(sys::name::link_fd(fd, &*dir, name)?);
-        }
-        let temp = upper.fresh_name()?;
-        sys::name::link_fd(fd, &*upper.work, temp.as_name())?;
-        let done = sys::name::rename(&*upper.work, temp.as_name(), &*dir, name, sys::name::RenameMode::Replace);
-        if done.is_err() {
-            sys::name::remove_all(&*upper.work, temp.as_name())?;
-        }
-        Ok(done?)
+    /// Gives the object of upper that is open as `fd` one more name. Not by a name that it has: somebody may move another object there
+    /// at this moment.
+    pub(super) fn link_to(&self, fd: &OwnedFd, spot: &Spot) -> Result<()> {
+        let mut exec = Exec::new(self.upper()?, None, Some(spot.site.clone()));
+        exec.held = Some(fd);
+        exec.run(&plan::link(spot.seen))?;
+        Ok(())
     }
 
     /// Removes the name of something that is no directory.

@@ -1,6 +1,6 @@
 //! Nodes: the inodes of the union, and the table of those that the kernel knows.
 //!
-//! A node is an identity, not a name (the design's decision 4): a lower object, or an upper one, or a lower one that was copied
+//! A node is an identity, not a name (decision 6): a lower object, or an upper one, or a lower one that was copied
 //! up, which stays the same node. It lives until the kernel forgets it.
 
 use std::borrow::Borrow;
@@ -269,6 +269,22 @@ impl Node {
         }
     }
 
+    /// What tells its object in upper apart there, if it has one.
+    pub(super) fn upper_id(&self) -> Option<ObjectId> {
+        match &self.body.read().real {
+            Real::Upper { id, .. } => Some(*id),
+            Real::Dir(dirs) => dirs.upper.as_ref().map(|handle| handle.id()),
+            Real::Lower(_) => None,
+        }
+    }
+
+    /// The numbers of the directories it refers to, and keeps in the table.
+    fn refers_to(&self) -> Vec<u64> {
+        let body = self.body.read();
+        let seen = body.rare().seen.iter().map(|seen| seen.parent.ino);
+        seen.chain(body.place.as_ref().map(|(parent, _)| parent.ino)).collect()
+    }
+
     /// The number of the directory it was found in; its own for the root, and for what has no name any more.
     pub fn parent_ino(&self) -> u64 {
         self.body.read().place.as_ref().map_or(self.ino, |(parent, _)| parent.ino)
@@ -332,6 +348,8 @@ impl PartialEq for ByNumber {
 impl Eq for ByNumber {}
 
 /// The nodes that the kernel, or a child of theirs, refers to.
+///
+/// Lock order: `dynamic`, `zombies`, one shard, `copies`.
 #[derive(Debug)]
 pub struct Table {
     shards: [Mutex<Shard>; SHARDS],
@@ -419,14 +437,30 @@ impl Table {
         Some(node)
     }
 
-    /// A number for an object whose own is taken or does not fit; the same one as long as the object is known.
-    pub(super) fn dynamic_ino(&self, layer: Option<u16>, id: ObjectId) -> u64 {
+    /// One more reference to a node that the caller holds, and that so is in the table. Under the lock of its shard: who sweeps looks at
+    /// the references first.
+    pub(super) fn refer(&self, node: &Node) {
+        let _shard = self.shard(node.ino).lock();
+        node.add_lookup();
+    }
+
+    /// [`Table::intern`] for an object whose own number is taken or does not fit: under a number that stays the same as long as
+    /// the object is known.
+    pub(super) fn intern_dynamic(
+        &self,
+        layer: Option<u16>,
+        id: ObjectId,
+        fits: impl FnOnce(&Node) -> bool,
+        make: impl FnOnce(u64) -> Node,
+    ) -> Option<Arc<Node>> {
+        // Held until the node is in its shard: else a forgotten node of this object could take the number with it.
         let Dynamic { numbers, objects } = &mut *self.dynamic.lock();
-        *numbers.entry((layer, id)).or_insert_with(|| {
-            let ino = self.next_dynamic.fetch_add(1, Ordering::Relaxed);
+        let ino = *numbers.entry((layer, id)).or_insert_with(|| {
+            let ino = self.fresh_ino();
             objects.insert(ino, (layer, id));
             ino
-        })
+        });
+        self.intern(ino, fits, || make(ino))
     }
 
     /// A number that no node has, nor ever will.
@@ -458,22 +492,14 @@ impl Table {
         }
     }
 
-    /// What is left to do for a node that goes: its copy loses its number here. Returns the directories it referred to.
-    fn left(&self, node: &Node) -> Vec<u64> {
-        let body = node.body.read();
-        let id = match &body.real {
-            Real::Upper { id, .. } => Some(*id),
-            Real::Dir(dirs) => dirs.upper.as_ref().map(|handle| handle.id()),
-            Real::Lower(_) => None,
-        };
-        if let Some(id) = id {
+    /// The copy that a node which goes stands for loses its number here.
+    fn forget_copy(&self, node: &Node) {
+        if let Some(id) = node.upper_id() {
             let mut copies = self.copies.lock();
             if copies.get(&id) == Some(&node.ino) {
                 copies.remove(&id);
             }
         }
-        let seen = body.rare().seen.iter().map(|seen| seen.parent.ino);
-        seen.chain(body.place.as_ref().map(|(parent, _)| parent.ino)).collect()
     }
 
     /// Removes every forgotten node that nobody refers to any more; needed only when no more is forgotten.
@@ -499,32 +525,37 @@ impl Table {
             }
         }
         while let Some(ino) = queue.pop() {
-            let mut shard = self.shard(ino).lock();
-            let Some(ByNumber(node)) = shard.get(&ino) else { continue };
-            if node.lookups() > 0 || ino == ROOT {
-                continue;
-            }
-            if Arc::strong_count(node) > 1 {
-                let queued = node.waits.swap(true, Ordering::Relaxed);
-                drop(shard);
-                if !queued {
-                    self.zombies.lock().push_back(ino);
-                }
-                continue;
-            }
-            let node = shard.take(&ino);
-            give_back(&mut shard);
-            drop(shard);
-            if let Some(ByNumber(node)) = node {
-                if ino >= super::stack::DYNAMIC {
-                    let Dynamic { numbers, objects } = &mut *self.dynamic.lock();
-                    objects.remove(&ino).and_then(|object| numbers.remove(&object));
-                }
-                let parents = self.left(&node);
-                drop(node);
-                queue.extend(parents);
+            if let Some(node) = self.take_forgotten(ino) {
+                queue.extend(node.refers_to());
             }
         }
+    }
+
+    /// Takes a node out that nobody refers to, with its numbers: while the shard is locked nobody can make it anew. One that an
+    /// operation or a child still refers to waits.
+    fn take_forgotten(&self, ino: u64) -> Option<Arc<Node>> {
+        let dynamic = (ino >= super::stack::DYNAMIC).then(|| self.dynamic.lock());
+        let mut shard = self.shard(ino).lock();
+        let ByNumber(node) = shard.get(&ino)?;
+        if node.lookups() > 0 || ino == ROOT {
+            return None;
+        }
+        if Arc::strong_count(node) > 1 {
+            let queued = node.waits.swap(true, Ordering::Relaxed);
+            drop(shard);
+            if !queued {
+                self.zombies.lock().push_back(ino);
+            }
+            return None;
+        }
+        if let Some(mut dynamic) = dynamic {
+            let Dynamic { numbers, objects } = &mut *dynamic;
+            objects.remove(&ino).and_then(|object| numbers.remove(&object));
+        }
+        self.forget_copy(node);
+        let ByNumber(node) = shard.take(&ino)?;
+        give_back(&mut shard);
+        Some(node)
     }
 }
 

@@ -49,8 +49,8 @@ pub enum What {
 pub enum Step {
     /// Makes something new.
     Make(At, What),
-    /// Gives the object at one place a second name at another.
-    Link(At, At),
+    /// Gives the object that the caller holds one more name, at this place.
+    Link(At),
     /// Gives the object its owner and mode.
     Dress,
     /// Copies data, owner, mode, xattrs and times of the copy-up's source into the object, and syncs it.
@@ -158,12 +158,12 @@ pub fn create(seen: Observed, what: What, direct: bool, can: Abilities) -> Plan 
     }
 }
 
-/// Gives an object of upper a second name, at a name that does not show.
+/// Gives an object of upper that is held one more name, one that does not show.
 pub fn link(seen: Observed) -> Plan {
     match seen.upper {
-        UpperSeen::Whiteout(Form::Named) => Plan::new(&[Link(Old, Work(0))], Rename(Work(0), New, Replace), &[]),
-        UpperSeen::Whiteout(Form::Aufs) => Plan::new(&[], Link(Old, New), &[Unlink(NewMark)]),
-        _ => Plan::new(&[], Link(Old, New), &[]),
+        UpperSeen::Whiteout(Form::Named) => Plan::new(&[Link(Work(0))], Rename(Work(0), New, Replace), &[]),
+        UpperSeen::Whiteout(Form::Aufs) => Plan::new(&[], Link(New), &[Unlink(NewMark)]),
+        _ => Plan::new(&[], Link(New), &[]),
     }
 }
 

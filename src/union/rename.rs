@@ -125,7 +125,7 @@ impl Union {
             // No name can be given to what has none left: let the caller copy it.
             return refused(Errno::XDEV);
         }
-        self.link_to(node, &fd, spot)?;
+        self.link_to(&fd, spot)?;
         node.body.write().change(|rare| rare.nlink_shift -= 1);
         let name = spot.site.name.clone();
         *spot = self.spot(parent, name.as_name())?;

@@ -60,14 +60,11 @@ impl Union {
             node
         };
         // No node that is known can be this one: it is new, and has no name.
-        let node = self.stack().upper_ino(id).and_then(|ino| self.table().intern(ino, |_| false, || make(ino)));
-        let node = match node {
-            Some(node) => node,
-            None => {
-                let ino = self.table().dynamic_ino(None, id);
-                self.table().intern(ino, |_| false, || make(ino)).ok_or(Error::Refused(Errno::STALE))?
-            }
-        };
+        let own = self.stack().upper_ino(id);
+        let node = own
+            .and_then(|ino| self.table().intern(ino, |_| false, || make(ino)))
+            .or_else(|| self.table().intern_dynamic(None, id, |_| false, make))
+            .ok_or(Error::Refused(Errno::STALE))?;
         let attr = self.show(&node, stat);
         Ok(Entry { node, attr })
     }

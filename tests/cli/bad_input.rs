@@ -167,6 +167,11 @@ fn a_store_of_another_user() {
     let said = area.fails(["images"], 1);
     assert!(said.contains("the directory belongs to user 4321, and this is user 0"), "{said}");
     assert!(said.contains("sudo -u '#4321' mica"), "{said}");
+    // Whether it has such a container cannot be known.
+    for command in ["stats", "trace"] {
+        let said = area.fails([command, "box"], 1);
+        assert!(said.contains("the directory belongs to user 4321"), "{command}: {said}");
+    }
     let said = finish(area.mica(["images", "-q"]).env("MICA_ANY_OWNER", "1"));
     assert_eq!((said.code(), said.err.as_str()), (0, ""), "{said:?}");
 }

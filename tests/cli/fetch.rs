@@ -17,6 +17,7 @@ use crate::area::Area;
 use crate::area::finish;
 use crate::area::until;
 use crate::support::require_fixture;
+use crate::support::skip;
 
 /// What the server does with a request for a path.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -156,8 +157,7 @@ fn an_authority_that_is_not_known_is_refused_and_one_that_is_named_believed() {
     ]);
     let mut made = made;
     if !made.status().is_ok_and(|status| status.success()) {
-        eprintln!("SKIP {}: openssl makes no certificates here", module_path!());
-        return;
+        skip!("openssl makes no certificates here");
     }
     fs::copy(fixture.file("rootfs.tar"), area.join("r.tar")).unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -22,6 +22,7 @@ use crate::layers::file;
 use crate::layers::rel;
 use crate::ops::Flag;
 use crate::snap;
+use crate::support::report_skip;
 use crate::world::Limits;
 use crate::world::Scratch;
 use crate::world::Setup;
@@ -218,7 +219,7 @@ fn a_default_acl_is_inherited_over_a_whiteout() {
     }
     let d = c.find("d").unwrap();
     if let Err(e) = c.union.setxattr(&d, b"system.posix_acl_default", &acl, SetMode::Any) {
-        eprintln!("skipped: no ACLs here: {e}");
+        report_skip(&format!("no ACLs here: {e}"));
         return;
     }
     c.unlink("d/f").unwrap();

@@ -16,20 +16,38 @@ fn statements(text: &str) -> Vec<(usize, Vec<String>)> {
     found
 }
 
+/// The test binaries with a list of their tests in place of `#[test]`.
+const OWN_MAIN: [&str; 5] = ["crash", "dropin", "fuzz", "mount", "run"];
+
 /// Whether a test is there: `lib` is the library with its tests beside the code, the others are folders of `tests/`.
 fn has_test(root: &Path, binary: &str, name: &str) -> bool {
-    let wanted = format!("fn {name}(");
-    let mut folders = vec![if binary == "lib" { root.join("src") } else { root.join("tests").join(binary) }];
+    let definition = format!("fn {name}(");
+    let texts = texts_below(&if binary == "lib" { root.join("src") } else { root.join("tests").join(binary) });
+    if OWN_MAIN.contains(&binary) {
+        // Defined, and named by the list.
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let named: usize =
+            texts.iter().map(|text| text.split(|c| !is_word(c)).filter(|word| *word == name).count()).sum();
+        return named > 1 && texts.iter().any(|text| text.contains(&definition));
+    }
+    texts.iter().flat_map(|text| text.match_indices(&definition).map(|(at, _)| &text[..at])).any(|before| {
+        let attributes = before.lines().rev().map(str::trim).skip_while(|line| line.is_empty());
+        attributes.take_while(|line| line.starts_with("#[")).any(|line| line == "#[test]")
+    })
+}
+
+/// The text of each file below a folder.
+fn texts_below(folder: &Path) -> Vec<String> {
+    let (mut folders, mut texts) = (vec![folder.to_owned()], Vec::new());
     while let Some(folder) = folders.pop() {
         for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else if std::fs::read_to_string(path).is_ok_and(|text| text.contains(&wanted)) {
-                return true;
+            match path.is_dir() {
+                true => folders.push(path),
+                false => texts.extend(std::fs::read_to_string(path)),
             }
         }
     }
-    false
+    texts
 }
 
 #[test]

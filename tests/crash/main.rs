@@ -23,6 +23,8 @@ mod strace;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use support::serial::Tally;
+
 /// What a test ends with: a line of figures, or why it was skipped. A failure panics.
 #[derive(Debug)]
 pub enum Outcome {
@@ -56,27 +58,25 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wanted: Vec<_> = words.into_iter().filter(|w| !w.starts_with('-') && *w != "pretty").collect();
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
+    let mut tally = Tally::default();
     for (name, test) in TESTS.iter().filter(|(name, _)| wanted.iter().all(|w| name.contains(w))) {
         let start = Instant::now();
         let done = std::panic::catch_unwind(test);
         let seconds = start.elapsed().as_secs_f32();
         match done {
             Ok(Outcome::Done(figures)) => {
-                passed += 1;
+                tally.passed += 1;
                 println!("test {name} ... ok ({figures}, {seconds:.1} s)");
             }
             Ok(Outcome::Skipped(reason)) => {
-                ignored += 1;
+                tally.skipped += 1;
                 println!("test {name} ... ignored, {reason}");
             }
             Err(_) => {
-                failed += 1;
+                tally.failed += 1;
                 println!("test {name} ... FAILED ({seconds:.1} s)");
             }
         }
     }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {word}. {passed} passed; {failed} failed; {ignored} ignored");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    tally.end()
 }

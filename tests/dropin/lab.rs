@@ -1,6 +1,5 @@
 //! What the tests stand on: namespaces of their own, verdicts, commands with a limit, comparisons of trees.
 
-use std::error::Error;
 use std::fmt::Debug;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -18,30 +17,12 @@ use crate::support;
 use crate::support::Snapshot;
 use crate::support::TempDir;
 use crate::support::guard::wait_for;
+use crate::support::serial::Tally;
+pub use crate::support::serial::Try;
+pub use crate::support::serial::Verdict;
+pub use crate::support::serial::skip;
 use crate::support::tree;
 use crate::support::tree::Field;
-
-/// What a test says: nothing, or what is wrong. A [`Skip`] says why it did not run.
-pub type Verdict = Result<(), Box<dyn Error>>;
-/// What a step gives, or what is wrong.
-pub type Try<T> = Result<T, Box<dyn Error>>;
-
-/// The reason why a test cannot run here.
-#[derive(Debug)]
-pub struct Skip(pub String);
-
-impl std::fmt::Display for Skip {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Skip {}
-
-/// Leaves the test with a reason.
-pub fn skip<T>(reason: impl Into<String>) -> Try<T> {
-    Err(Box::new(Skip(reason.into())))
-}
 
 const INSIDE: &str = "MICA_DROPIN_INSIDE";
 /// The user of the rootless tests; exists only in here.
@@ -67,27 +48,9 @@ pub fn enter() -> std::io::Result<()> {
 
 /// Runs the tests one after the other, and prints a summary in the form of cargo's, which `scripts/test` adds up.
 pub fn run<'a>(tests: impl Iterator<Item = &'a (&'static str, fn() -> Verdict)>) -> ExitCode {
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (name, test) in tests {
-        let start = std::time::Instant::now();
-        match test() {
-            Ok(()) => {
-                passed += 1;
-                println!("ok      {name} ({:.1} s)", start.elapsed().as_secs_f32());
-            }
-            Err(e) if e.is::<Skip>() => {
-                skipped += 1;
-                println!("skipped {name}: {e}");
-            }
-            Err(e) => {
-                failed += 1;
-                println!("FAILED  {name}: {e}");
-            }
-        }
-    }
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {verdict}. {passed} passed; {failed} failed; {skipped} ignored");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut tally = Tally::default();
+    tests.for_each(|(name, test)| tally.run(name, test));
+    tally.end()
 }
 
 /// A directory with mica under the name of fuse-overlayfs.

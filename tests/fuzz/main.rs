@@ -20,6 +20,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use mutate::Rng;
+use support::serial::Tally;
 use targets::TARGETS;
 use targets::Target;
 
@@ -77,20 +78,18 @@ fn main() -> ExitCode {
             });
         }
     });
-    let (mut passed, mut failed) = (0, 0);
+    let mut tally = Tally::default();
     for (name, result) in results.into_inner().unwrap_or_else(|e| e.into_inner()) {
         match result {
             Ok(count) => {
-                passed += 1;
+                tally.passed += 1;
                 println!("test fuzz_{name} ... ok ({count} inputs, seed {seed})");
             }
             Err(why) => {
-                failed += 1;
+                tally.failed += 1;
                 println!("test fuzz_{name} ... FAILED: {why}");
             }
         }
     }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {word}. {passed} passed; {failed} failed; 0 ignored");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    tally.end()
 }

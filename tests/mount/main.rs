@@ -4,6 +4,8 @@
 //! needs a process with one thread. The tests run one after the other.
 
 mod launched;
+#[path = "../support/serial.rs"]
+mod serial;
 mod support;
 
 use std::fs;
@@ -17,10 +19,10 @@ use micafs::mount::table;
 use micafs::mount::umount::umount;
 use micafs::sys::mount::Detach;
 use support::Area;
-use support::Skip;
 use support::Verdict;
 use support::check;
 use support::check_eq;
+use support::skip;
 use support::until;
 
 type Test = (&'static str, fn(&Area) -> Verdict);
@@ -351,7 +353,7 @@ fn relative_layers(area: &Area) -> Verdict {
 
 fn as_user(area: &Area) -> Verdict {
     if !support::is_root() {
-        return Err(Box::new(Skip("this is a user already, so every other test is this one".to_owned())));
+        return skip("this is a user already, so every other test is this one");
     }
     support::user_can_fuse()?;
     area.open_to_all()?;
@@ -372,7 +374,7 @@ fn as_user(area: &Area) -> Verdict {
 /// The form of `mount.fuse3 -o drop_privileges`: the caller has mounted, and hands over the connection as `/dev/fd/5`.
 fn passed_descriptor(area: &Area) -> Verdict {
     if !support::is_root() {
-        return Err(Box::new(Skip("mounting in the caller needs root".to_owned())));
+        return skip("mounting in the caller needs root");
     }
     let script = "exec 5<>/dev/fuse && p=$1 && shift &&
         mount -i -t fuse -o fd=5,rootmode=40000,user_id=0,group_id=0 passed \"$p\" && exec \"$0\" \"$@\"";

@@ -19,20 +19,9 @@ use micafs::mount::table;
 use micafs::mount::table::Entry;
 use micafs::sys::mount::Detach;
 
-/// What a test says: nothing, or what is wrong. A [`Skip`] says why it did not run.
-pub type Verdict = Result<(), Box<dyn Error>>;
-
-/// The reason why a test cannot run here.
-#[derive(Debug)]
-pub struct Skip(pub String);
-
-impl std::fmt::Display for Skip {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Skip {}
+use crate::serial::Tally;
+pub use crate::serial::Verdict;
+pub use crate::serial::skip;
 
 /// Where tests and their servers leave notes for each other.
 #[derive(Debug, Clone)]
@@ -252,46 +241,22 @@ pub fn is_root() -> bool {
 pub fn user_can_fuse() -> Verdict {
     let mode = fs::metadata("/dev/fuse")?.permissions().mode();
     if mode & 0o006 != 0o006 {
-        return Err(Box::new(Skip(format!("/dev/fuse has mode {:o}: no user may open it", mode & 0o777))));
+        return skip(format!("/dev/fuse has mode {:o}: no user may open it", mode & 0o777));
     }
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let setuid = |path: PathBuf| fs::metadata(path).is_ok_and(|m| m.mode() & 0o4000 != 0 && m.uid() == 0);
     let found =
         std::env::split_paths(&paths).any(|dir| setuid(dir.join("fusermount3")) || setuid(dir.join("fusermount")));
-    if found { Ok(()) } else { Err(Box::new(Skip("no setuid fusermount3 here".to_owned()))) }
-}
-
-/// Prints the line that the usual harness prints, which `scripts/test` adds up.
-fn summary(passed: usize, failed: usize, skipped: usize) {
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {verdict}. {passed} passed; {failed} failed; {skipped} ignored");
+    if found { Ok(()) } else { skip("no setuid fusermount3 here".to_owned()) }
 }
 
 /// Runs the tests one after the other, and prints a summary.
 pub fn run<'a>(tests: impl Iterator<Item = &'a (&'static str, fn(&Area) -> Verdict)>) -> ExitCode {
     if let Err(e) = micafs::sys::mount::open_fuse() {
         println!("no FUSE here: {e}");
-        summary(0, 0, tests.count());
-        return ExitCode::SUCCESS;
+        return Tally { skipped: tests.count(), ..Tally::default() }.end();
     }
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (name, test) in tests {
-        let verdict = Area::new(name).map_err(Into::into).and_then(|area| test(&area));
-        match verdict {
-            Ok(()) => {
-                passed += 1;
-                println!("ok      {name}");
-            }
-            Err(e) if e.is::<Skip>() => {
-                skipped += 1;
-                println!("skipped {name}: {e}");
-            }
-            Err(e) => {
-                failed += 1;
-                println!("FAILED  {name}: {e}");
-            }
-        }
-    }
-    summary(passed, failed, skipped);
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut tally = Tally::default();
+    tests.for_each(|(name, test)| tally.run(name, || test(&Area::new(name)?)));
+    tally.end()
 }

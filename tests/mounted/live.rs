@@ -28,6 +28,7 @@ use crate::place::xattr;
 use crate::place::xattr_names;
 use crate::support::bin;
 use crate::support::guard::wait_for;
+use crate::support::report_skip;
 
 /// For broken machines; no measure.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -42,7 +43,7 @@ fn mounted(label: &str, fill: impl FnOnce(&Path, &Path)) -> Option<Place> {
     if On::chosen() == On::Mica {
         return Some(place);
     }
-    eprintln!("skipped: only mica tells of itself");
+    report_skip("only mica tells of itself");
     None
 }
 

@@ -10,9 +10,14 @@ mod cases;
 mod fixture;
 mod hostile;
 mod runner;
+#[path = "../support/serial.rs"]
+#[allow(dead_code, reason = "every test program uses another part of it")]
+mod serial;
 mod terminal;
 
 use std::process::ExitCode;
+
+use serial::Tally;
 
 /// One case: its name and what it does; an error says what was seen.
 type Case = (&'static str, fn() -> Result<(), String>);
@@ -25,32 +30,15 @@ fn main() -> ExitCode {
     let all: Vec<Case> = cases::ALL.iter().chain(hostile::ALL).chain(terminal::ALL).copied().collect();
     if let Some(why) = fixture::missing() {
         println!("skipped: {why}");
-        summary(0, 0, all.len());
-        return ExitCode::SUCCESS;
+        return Tally { skipped: all.len(), ..Tally::default() }.end();
     }
     // Arguments that are no options choose cases by a part of their names, as with the usual harness.
     let wanted: Vec<&String> = args.iter().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let (mut passed, mut failed) = (0, 0);
+    let mut tally = Tally::default();
     for (name, case) in
         all.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|w| name.contains(w.as_str())))
     {
-        match std::panic::catch_unwind(case).unwrap_or_else(|_| Err("it panicked".to_owned())) {
-            Ok(()) => {
-                println!("ok      {name}");
-                passed += 1;
-            }
-            Err(seen) => {
-                println!("FAILED  {name}: {seen}");
-                failed += 1;
-            }
-        }
+        tally.run(name, || Ok(case()?));
     }
-    summary(passed, failed, 0);
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Prints the line that the usual harness prints, which `scripts/test` adds up.
-fn summary(passed: usize, failed: usize, skipped: usize) {
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {verdict}. {passed} passed; {failed} failed; {skipped} ignored");
+    tally.end()
 }

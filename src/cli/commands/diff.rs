@@ -31,7 +31,8 @@ use crate::sys::attr::Kind;
     override_usage = "mica diff CONTAINER\n       mica diff IMAGE@2..@5 [PATH]\n       mica diff TARGET TARGET [PATH]",
     after_help = "The layers of an image are counted from 1, the lowest: IMAGE@2..@5 is what layers 3, 4 and 5 changed, IMAGE@0..@1 all that \
         layer 1 has. A TARGET is what 'mica which' takes: an image, a container, IMAGE@3, docker-archive:FILE, oci:DIR, a mountpoint.\n\n\
-        A added, C changed (in anything: type, mode, owner, content, xattrs, time), D deleted. Exit code: 0; 125 mica failed."
+        A added, C changed (in anything: type, mode, owner, content, xattrs, time), D deleted. Exit code: 0; when mica fails 1 with \
+        a container alone, as docker, else 125."
 )]
 pub struct Args {
     /// Print JSON

@@ -6,8 +6,8 @@ use std::io::Write;
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::format;
+use crate::cli::looking;
 use crate::cli::table::Table;
-use crate::engine::live::Target;
 use crate::live::stats::Stats;
 use crate::path::Escaped;
 
@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let target = Target::find(&args.target, || context.store().ok())?;
+    let target = looking::mounted(&args.target, context)?;
     let stats = target.stats()?;
     if args.json {
         writeln!(context.out, "{:#}", serde_json::to_value(&stats).map_err(CliError::new)?)?;

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::cli::looking;
 use crate::cli::trace_json;
 use crate::cli::trace_text;
 use crate::engine;
 use crate::engine::live::Listener;
 use crate::engine::live::News;
-use crate::engine::live::Target;
 use crate::live::Event;
 use crate::live::Filter;
 use crate::live::Op;
@@ -111,7 +111,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     let filter = args.wanted.filter()?;
-    let target = Target::find(&args.target, || context.store().ok())?;
+    let target = looking::mounted(&args.target, context)?;
     let mut sink = Sink::new(args)?;
     // From here on Ctrl-C ends the listening, not this process: sums are still to be printed, or a file to be completed.
     let ends_late = args.summary || args.record.is_some();

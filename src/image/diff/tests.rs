@@ -83,14 +83,14 @@ fn marks_of_the_kernels_format_become_those_of_layers() {
     std::fs::write(upper.0.join("file"), b"x").unwrap();
     let name = |name: &'static [u8]| Name::new(name).unwrap();
     if let Err(e) = sys::name::mknod(upper.fd(), name(b"gone"), Kind::Char, 0, 0) {
-        eprintln!("skipped: no whiteout can be made here: {e}");
+        crate::report::report_skip(&format!("no whiteout can be made here: {e}"));
         return;
     }
     let dir = sys::open::path_at(upper.fd(), name(b"opaque")).unwrap();
     let file = sys::open::path_at(upper.fd(), name(b"file")).unwrap();
     let set = |fd: &OwnedFd, name: &[u8], value: &[u8]| sys::xattr::set(fd, name, value, SetMode::Any);
     if let Err(e) = set(&dir, b"trusted.overlay.opaque", b"y") {
-        eprintln!("skipped: no trusted xattr can be set here: {e}");
+        crate::report::report_skip(&format!("no trusted xattr can be set here: {e}"));
         return;
     }
     set(&file, b"trusted.overlay.origin", b"o").unwrap();
@@ -140,7 +140,7 @@ fn gnu_tar_reads_what_is_written() {
     std::fs::create_dir(&out).unwrap();
     let run = std::process::Command::new("tar").arg("-xf").arg(to.0.join("layer.tar")).arg("-C").arg(&out).output();
     let Ok(run) = run else {
-        eprintln!("skipped: there is no tar program");
+        crate::report::report_skip("there is no tar program");
         return;
     };
     assert!(run.status.success() && run.stderr.is_empty(), "{}", String::from_utf8_lossy(&run.stderr));

@@ -556,7 +556,7 @@ fn a_tar_of_gnu_tar_comes_back() {
     ] {
         let tar = Command::new("tar").args(format).args(["-cSf", "-", "-C"]).arg(&from.0).arg(".").output();
         let Ok(tar) = tar else {
-            eprintln!("skipped: there is no tar program");
+            crate::report::report_skip("there is no tar program");
             return;
         };
         assert!(tar.status.success(), "{format:?}");

@@ -53,7 +53,7 @@ fn mark(fd: &OwnedFd, mark: &str, value: &[u8]) -> bool {
     let done = [Family::Trusted, Family::User].into_iter();
     let done = done.map(|f| sys::xattr::set(fd, &f.name(mark), value, SetMode::Any)).any(|r| r.is_ok());
     if !done {
-        eprintln!("SKIP union::check: this filesystem takes no xattrs");
+        crate::report::report_skip("this filesystem takes no xattrs");
     }
     done
 }
@@ -191,7 +191,7 @@ fn what_only_the_layers_can_tell_is_told_when_they_are_given() {
     for name in ["there", "stray", "gone"] {
         let name = NameBuf::new(name.as_bytes()).unwrap();
         if sys::name::mknod(place.dir("u/d"), name.as_name(), Kind::Char, 0, 0).is_err() {
-            return eprintln!("SKIP union::check: no devices can be made here");
+            return crate::report::report_skip("no devices can be made here");
         }
     }
     let (good, lost) = (place.dir("u/d/good"), place.dir("u/d/lost"));

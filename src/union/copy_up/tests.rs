@@ -2,10 +2,12 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
+use crate::layer::handle::FdCache;
 use crate::sys::gate;
 use crate::union::Options;
 use crate::union::attr::SetAttr;
 use crate::union::manners::Manners;
+use crate::union::stack::Stack;
 use crate::union::testing::Area;
 use crate::union::testing::find;
 use crate::union::testing::text;
@@ -72,4 +74,91 @@ fn only_data_is_synced() {
     assert_eq!(syncs("d/cut", &SetAttr { size: Some(0), ..SetAttr::default() }), 0, "nothing was copied");
     assert_eq!(syncs("d/small", &mode), 1, "its data was copied");
     assert_eq!((text(&union, "d/cut"), text(&union, "d/small")), (String::new(), "text".to_owned()));
+}
+
+/// Runs `first` and, before its first call of this name, `meanwhile`: what another thread may do at that moment.
+fn interrupted<T>(call: &'static str, meanwhile: impl FnOnce() + 'static, first: impl FnOnce() -> T) -> T {
+    let mut meanwhile = Some(meanwhile);
+    let came = Rc::new(RefCell::new(false));
+    let seen = came.clone();
+    let hook = move |made: &gate::Call<'_>| {
+        if made.name == call
+            && let Some(meanwhile) = meanwhile.take()
+        {
+            *seen.borrow_mut() = true;
+            meanwhile();
+        }
+        None
+    };
+    let answer = gate::with_hook(hook, first);
+    assert!(*came.borrow(), "no {call} was made");
+    answer
+}
+
+/// Two names of one lower file in directories of their own.
+fn with_links(area: &Area) {
+    area.put("low/d/a", "text");
+    ["low/e/none", "upper/d/none", "upper/e/none"].iter().for_each(|name| area.put(name, ""));
+    std::fs::hard_link(area.at("low/d/a"), area.at("low/e/b")).unwrap();
+}
+
+#[test]
+fn another_name_that_is_looked_up_during_a_copy_up_leaves_the_node_at_the_name_of_the_copy() {
+    let area = Area::new();
+    with_links(&area);
+    let union = Arc::new(area.union(Manners::default()));
+    let node = find(&union, "d/a").unwrap();
+    let (other, same) = (union.clone(), node.clone());
+    let look = move || assert!(Arc::ptr_eq(&find(&other, "e/b").unwrap(), &same));
+    interrupted("renameat2", look, || union.write(&node, b"T", 0)).unwrap();
+    assert_eq!(union.getattr(&node).unwrap().nlink, 2);
+    ["d/a", "e/b"].iter().for_each(|name| assert_eq!(text(&union, name), "Text", "{name}"));
+    assert_eq!(std::fs::read_to_string(area.at("upper/e/b")).unwrap(), "Text");
+}
+
+#[test]
+fn a_name_that_a_copy_already_has_while_its_others_are_made_is_the_same_node() {
+    let area = Area::new();
+    with_links(&area);
+    let low = dir::DirLayer::open(&area.at("low"), FdCache::new(64)).unwrap().with_link_index();
+    let stack = Stack::new(Some(area.upper(true).unwrap()), vec![Arc::new(low)]).unwrap();
+    let union = Arc::new(Union::new(stack, Options::default()).unwrap());
+    let node = find(&union, "d/a").unwrap();
+    let (other, same) = (union.clone(), node.clone());
+    let look = move || assert!(Arc::ptr_eq(&find(&other, "e/b").unwrap(), &same));
+    interrupted("renameat2", look, || union.write(&node, b"T", 0)).unwrap();
+    ["d/a", "e/b"].iter().for_each(|name| assert_eq!(text(&union, name), "Text", "{name}"));
+}
+
+#[test]
+fn a_link_is_to_the_file_that_was_asked_for_also_when_another_takes_its_name() {
+    let area = Area::new();
+    area.put("low/none", "");
+    let union = area.union(Manners::default());
+    ["upper/d/wanted", "upper/d/other"].iter().for_each(|name| area.put(name, name));
+    std::fs::hard_link(area.at("upper/d/wanted"), area.at("upper/d/kept")).unwrap();
+    std::os::unix::fs::symlink("nowhere", area.at("upper/d/symlink")).unwrap();
+    let (root, node) = (find(&union, "").unwrap(), find(&union, "d/wanted").unwrap());
+    let (from, to) = (area.at("upper/d/other"), area.at("upper/d/wanted"));
+    let name = Name::new(b"link").unwrap();
+    interrupted("linkat", move || std::fs::rename(from, to).unwrap(), || union.link(&node, &root, name)).unwrap();
+    assert_eq!(text(&union, "link"), "upper/d/wanted");
+    // A symlink itself gets the name, not what it points to.
+    let symlink = find(&union, "d/symlink").unwrap();
+    union.link(&symlink, &root, Name::new(b"second").unwrap()).unwrap();
+    assert_eq!(union.readlink(&find(&union, "second").unwrap()).unwrap(), b"nowhere");
+}
+
+/// The kernel is told of no node then, so it will not forget it.
+#[test]
+fn a_lookup_that_fails_behind_a_copy_up_keeps_no_reference() {
+    let area = Area::new();
+    with_links(&area);
+    let union = area.union(Manners::default());
+    let node = find(&union, "d/a").unwrap();
+    union.write(&node, b"T", 0).unwrap();
+    std::fs::remove_file(area.at("upper/d/a")).unwrap();
+    let (other, before) = (find(&union, "e").unwrap(), node.lookups());
+    assert_eq!(union.lookup(&other, Name::new(b"b").unwrap()).unwrap_err().errno(), Errno::STALE);
+    assert_eq!(node.lookups(), before);
 }

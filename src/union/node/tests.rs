@@ -104,6 +104,32 @@ fn a_node_with_references_without_number_stays() {
     assert_eq!(table.len(), 1, "nobody knows any more how many there are");
 }
 
+/// A node that goes takes its numbers with it; one of the same object that comes at this moment keeps them.
+#[test]
+fn an_object_that_is_forgotten_and_looked_up_side_by_side_has_one_node() {
+    let (table, id) = (Table::default(), ObjectId { dev: 1, ino: 9 });
+    let same = |node: &Node| node.upper_id() == Some(id);
+    let look =
+        || table.intern_dynamic(None, id, same, |ino| Node::new(ino, Kind::Fifo, None, upper(id.ino))).unwrap().ino;
+    let differ = || {
+        (0..200_000).any(|_| {
+            let first = look();
+            let second = look();
+            table.forget(first, 1);
+            table.forget(second, 1);
+            first != second
+        })
+    };
+    let differed = std::thread::scope(|scope| {
+        let others = [scope.spawn(differ), scope.spawn(differ), scope.spawn(differ)];
+        others.map(|other| other.join().unwrap())
+    });
+    assert_eq!(differed, [false; 3]);
+    table.collect();
+    assert_eq!(table.len(), 0);
+    assert!(table.dynamic.lock().numbers.is_empty() && table.dynamic.lock().objects.is_empty());
+}
+
 fn upper(ino: u64) -> Real {
     Real::Upper { id: ObjectId { dev: 1, ino }, held: None }
 }

@@ -22,7 +22,7 @@ use crate::store::check::Watch;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Every byte of every layer is read. A repair needs the store for itself. It removes what is damaged, so \
-                        that 'mica load' or 'mica pull' brings it back, and what nothing refers to; what containers wrote is \
+                        that 'mica load' brings it back, and what nothing refers to; what containers wrote is \
                         never touched.\n\n\
                         Exit code: 0 nothing is wrong, or all of it was repaired; 1 something is wrong."
 )]
@@ -57,13 +57,17 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if left == 0 {
         let read = report.checked;
         let what = if report.problems.is_empty() { "whole" } else { "whole again" };
-        let text = "images, layers, objects and documents checked";
-        let counts = format!("{} {} {} {}", read.images, read.layers, read.objects, read.documents);
-        return Ok(writeln!(context.out, "the store is {what} ({counts} {text})")?);
+        let counts = [
+            format::count(read.images, "image", "images"),
+            format::count(read.layers, "layer", "layers"),
+            format::count(read.objects, "object", "objects"),
+            format::count(read.documents, "document", "documents"),
+        ];
+        return Ok(writeln!(context.out, "the store is {what}: checked {}", counts.join(", "))?);
     }
-    let error = CliError::new(format!("{left} {} in the store", if left == 1 { "problem" } else { "problems" }));
+    let error = CliError::new(format!("{} in the store", format::count(left, "problem", "problems")));
     Err(if args.repair {
-        error.hint("'mica load' or 'mica pull' of the named images brings back what was damaged")
+        error.hint("'mica load' of the named images brings back what was damaged")
     } else {
         error.hint("'mica system check --repair' removes what is damaged; loading the images again brings it back")
     })
@@ -96,11 +100,17 @@ fn harmless(report: &Report) -> Vec<String> {
     if layers + objects + documents > 0 {
         let done = if report.collected { "removed" } else { "'mica system prune' or '--repair' removes them" };
         let size = format::size(report.loose_bytes);
-        lines.push(format!("unreferenced: {layers} layers, {objects} objects, {documents} documents, {size}: {done}"));
+        let counts = [
+            format::count(layers, "layer", "layers"),
+            format::count(objects, "object", "objects"),
+            format::count(documents, "document", "documents"),
+        ];
+        lines.push(format!("unreferenced: {}, {size}: {done}", counts.join(", ")));
     }
     if report.leftovers > 0 {
         let done = if report.collected { "removed" } else { "the next 'mica load' or '--repair' removes them" };
-        lines.push(format!("left by killed commands: {} files: {done}", report.leftovers));
+        let files = format::count(report.leftovers, "file", "files");
+        lines.push(format!("left by killed commands: {files}: {done}"));
     }
     if report.busy {
         lines.push("another mica is at work: what it is writing was not looked at".to_owned());
