@@ -21,9 +21,9 @@ use crate::support::archive::write_archive;
 use crate::support::report_count;
 use crate::support::require_root;
 
-const IMAGE: &str = "localhost/crafted:1";
-const SMALL: (u16, u16) = (24, 80);
-const LARGE: (u16, u16) = (60, 200);
+pub const IMAGE: &str = "localhost/crafted:1";
+pub const SMALL: (u16, u16) = (24, 80);
+pub const LARGE: (u16, u16) = (60, 200);
 
 /// Names that would steer a terminal, or deceive who reads it.
 const HOSTILE: &[&[u8]] = &[
@@ -57,7 +57,7 @@ fn layers() -> Vec<Vec<u8>> {
     ]
 }
 
-fn crafted(label: &str) -> Area {
+pub fn crafted(label: &str) -> Area {
     let area = Area::new(label);
     let by = |command: &str| serde_json::json!({ "created_by": command, "created": "2026-01-01T00:00:00Z" });
     let history = serde_json::json!([by("ADD rootfs.tar /"), by("RUN rm /etc/motd \u{1b}[31m"), by("COPY opq /opq")]);
@@ -66,19 +66,19 @@ fn crafted(label: &str) -> Area {
     area
 }
 
-fn debug(area: &Area, arguments: &[&str]) -> Command {
+pub fn debug(area: &Area, arguments: &[&str]) -> Command {
     let mut command = area.mica(["debug"].iter().chain(arguments));
     command.env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
     command
 }
 
-fn open(area: &Area, target: &str, size: (u16, u16)) -> Screen {
+pub fn open(area: &Area, target: &str, size: (u16, u16)) -> Screen {
     let screen = Screen::new(&debug(area, &[target]), size);
     screen.until("the tree and its first entry are there", |text| text.contains("Tree") && !text.contains("Tree ..."));
     screen
 }
 
-fn quit(screen: Screen) {
+pub fn quit(screen: Screen) {
     screen.keys(b"q");
     assert_eq!(screen.end(), Some(0));
 }
@@ -311,7 +311,7 @@ fn one_shot_commands_escape_what_is_hostile() {
 }
 
 /// A union of the image, mounted for writing.
-fn mounted(label: &str) -> Area {
+pub fn mounted(label: &str) -> Area {
     let area = crafted(label);
     area.new_dir("mnt");
     area.ok(["mount", "--rw", "--name", "live", IMAGE, "mnt"]);

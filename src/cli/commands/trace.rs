@@ -1,7 +1,6 @@
 //! `mica trace`
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -199,7 +198,8 @@ fn until_end(
     sink: &mut Sink,
     stop: Option<&Signals>,
 ) -> Result<Option<&'static str>, CliError> {
-    let watched = sink.record.is_none() && sink.summary.is_none() && !std::io::stdout().is_terminal();
+    // What is recorded needs no reader.
+    let watched = sink.record.is_none();
     let stopped = || stop.is_some_and(|signals| !matches!(signals.came(), Ok(None)));
     while left != Some(0) && !stopped() {
         match listener.next(LOOK)? {
@@ -210,13 +210,13 @@ fn until_end(
             News::Lost(count) => sink.lost(count, context)?,
             News::Ended => return Ok(Some("the mount has ended")),
             News::Gone => return Ok(Some("the server of the mount is gone")),
-            News::Quiet if watched && crate::sys::socket::is_abandoned(std::io::stdout()) => {
-                return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
-            }
             News::Quiet => {}
         }
         if !listener.has_more() {
             context.out.flush()?;
+            if watched {
+                context.out.still_read()?;
+            }
         }
     }
     Ok(None)

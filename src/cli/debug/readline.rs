@@ -54,7 +54,7 @@ fn one(shell: &mut Shell, line: &[u8], code: &mut u8, context: &mut Context) -> 
 }
 
 fn piped(mut shell: Shell, context: &mut Context) -> Result<u8, CliError> {
-    let mut code = 0;
+    let mut code = shell.first_code();
     let mut input = std::io::stdin().lock();
     loop {
         let mut line = Vec::new();
@@ -75,9 +75,9 @@ fn typed(shell: Shell, context: &mut Context) -> Result<u8, CliError> {
     let config = Config::builder().completion_type(CompletionType::List).auto_add_history(true).build();
     let mut editor =
         Editor::<Words, MemHistory>::with_history(config.clone(), MemHistory::with_config(&config)).map_err(failed)?;
+    let mut code = shell.first_code();
     let shell = Rc::new(RefCell::new(shell));
     editor.set_helper(Some(Words(shell.clone())));
-    let mut code = 0;
     loop {
         context.out.flush()?;
         let prompt = shell.borrow().prompt();
