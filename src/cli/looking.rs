@@ -25,6 +25,8 @@ use crate::explain::Outcome;
 use crate::explain::text;
 use crate::explain::text::Style;
 use crate::path::Escaped;
+use crate::sys::attr::Kind;
+use crate::sys::attr::Stat;
 
 /// Behind the help of each command.
 pub const CODES: &str = "\
@@ -182,6 +184,11 @@ pub fn style(verbose: bool) -> Style {
 pub fn layer(info: Option<&LayerInfo>) -> (String, String) {
     let digest = info.and_then(|info| info.digest).map_or_else(|| "-".to_owned(), |digest| digest.short());
     (info.map(text::tag).unwrap_or_default(), digest)
+}
+
+/// The size of what has one: that of a directory is its filesystem's business, and an image has none.
+pub fn size(stat: &Stat) -> String {
+    if stat.kind() == Kind::Dir { "-".to_owned() } else { stat.size.to_string() }
 }
 
 /// The command that made a layer, or the directory that it is, on one line.

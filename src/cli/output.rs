@@ -5,12 +5,18 @@ use std::io::ErrorKind;
 use std::io::Result;
 use std::io::StdoutLock;
 use std::io::Write;
+use std::time::Duration;
+use std::time::Instant;
 
+use crate::env;
 use crate::sys::Errno;
 use crate::sys::attr;
 use crate::sys::attr::Kind;
 use crate::sys::socket;
 use crate::sys::tty;
+
+/// How long a line waits for the next ones, on a terminal.
+const WAIT: Duration = Duration::from_millis(50);
 
 /// Standard output, buffered.
 #[derive(Debug)]
@@ -18,13 +24,15 @@ pub struct Output {
     out: std::io::BufWriter<StdoutLock<'static>>,
     /// It is a terminal. One that vanished is still a device, while the kernel answers every other question with `EIO`.
     terminal: bool,
+    /// When what was written last was let out, on a terminal: who waits sees what is found.
+    shown: Option<Instant>,
 }
 
 impl Default for Output {
     fn default() -> Self {
         let out = std::io::stdout().lock();
         let is_device = attr::fstat(tty::stdout()).is_ok_and(|stat| stat.kind() == Kind::Char);
-        Self { terminal: is_device, out: std::io::BufWriter::new(out) }
+        Self { terminal: is_device, shown: None, out: std::io::BufWriter::new(out) }
     }
 }
 
@@ -52,7 +60,14 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, buf: &[u8]) -> Result<usize> {
-        let done = self.out.write(buf);
+        let mut done = self.out.write(buf);
+        if self.terminal && done.is_ok() && buf.ends_with(b"\n") {
+            let now = env::monotonic();
+            if self.shown.is_none_or(|shown| now > shown + WAIT) {
+                self.shown = Some(now);
+                done = self.out.flush().and(done);
+            }
+        }
         self.told(done)
     }
 

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::Error;
 use super::Progress;
 use super::Result;
+use super::live;
 use super::private::PrivateStore;
 use crate::explain;
 use crate::explain::Subject;
@@ -149,7 +150,8 @@ pub fn open_two(
     root: Option<&Path>,
     progress: &dyn Progress,
 ) -> Result<(Target, Target)> {
-    let one = |word: &OsStr| open(&Asked { word, path: None, root_if_none: true, root, damage: Damage::Refused }, progress);
+    let one =
+        |word: &OsStr| open(&Asked { word, path: None, root_if_none: true, root, damage: Damage::Refused }, progress);
     if let Some(after) = after {
         return Ok((one(before)?, one(after)?));
     }
@@ -257,18 +259,23 @@ fn is_path(word: &OsStr) -> bool {
 /// # Errors
 /// [`Error::NoRecord`] for a mount that tells nothing of itself; [`Error::NotInMount`] for what can only be meant as a path; those
 /// of reading the layers.
-fn mounted(
-    word: &OsStr,
-    path: Option<&OsStr>,
-    (root, damage): (Option<&Path>, Damage),
-) -> Result<Option<Question>> {
+fn mounted(word: &OsStr, path: Option<&OsStr>, (root, damage): (Option<&Path>, Damage)) -> Result<Option<Question>> {
     let found = find_mount(Path::new(word), path.is_none())?;
     let Some((entry, inside)) = found else {
         return if path.is_none() || is_path(word) { Err(Error::NotInMount(PathBuf::from(word))) } else { Ok(None) };
     };
-    let record = record::of_device(entry.dev).ok_or_else(|| Error::NoRecord(entry.target.clone()))?;
+    let record = record::of_device(entry.dev).ok_or_else(|| untold(&entry))?;
     let asked = path.map_or_else(|| inside.as_os_str().as_bytes(), OsStr::as_bytes).to_vec();
     Ok(Some((of_record(&entry.target, &record, (root, damage))?, asked)))
+}
+
+/// Why a mount tells nothing of itself.
+fn untold(entry: &Entry) -> Error {
+    let answer = std::fs::symlink_metadata(&entry.target).map_err(|e| sys::Errno::from_io_error(&e));
+    match answer {
+        Err(Some(sys::Errno::NOTCONN)) => live::gone(&entry.target),
+        _ => Error::NoRecord(entry.target.clone()),
+    }
 }
 
 /// The mount of a union at `path`; with `inside` also one in which `path` lies, and where in it. The part inside is taken as it is
@@ -306,11 +313,7 @@ fn around<'a>(entries: &'a [Entry], place: &Path) -> Option<(&'a Entry, PathBuf)
 }
 
 /// The stack that a mount's record tells of.
-pub(super) fn of_record(
-    target: &Path,
-    record: &Record,
-    (root, damage): (Option<&Path>, Damage),
-) -> Result<Subject> {
+pub(super) fn of_record(target: &Path, record: &Record, (root, damage): (Option<&Path>, Damage)) -> Result<Subject> {
     if matches!(&record.source, RecordSource::Image(name) if name.ends_with(EACH_LAYER)) {
         // Layers side by side are no union: there is nothing to explain.
         return Err(Error::NoRecord(target.to_owned()));
@@ -464,12 +467,7 @@ fn made(config: &ImageConfig) -> Vec<Made> {
 }
 
 /// Layers top first, of diff ids and what is known of them lowest first.
-fn pack_sheets(
-    from: (&Store, Damage),
-    title: &str,
-    diff_ids: &[Digest],
-    mut made: Vec<Made>,
-) -> Result<Vec<Sheet>> {
+fn pack_sheets(from: (&Store, Damage), title: &str, diff_ids: &[Digest], mut made: Vec<Made>) -> Result<Vec<Sheet>> {
     made.resize(diff_ids.len(), Made::default());
     let count = diff_ids.len();
     let sheets = diff_ids.iter().zip(made).enumerate().rev();

@@ -49,11 +49,13 @@ fn a_missing_layer_counts_as_empty_and_is_named_wherever_it_would_count() {
         let text = screen.shows("L2 counts as empty");
         assert!(text.contains("2 Tree without L2") && text.contains("!L2   damaged"), "{how}: {text}");
         // Below it all is as ever, and what it deleted shows, as the walk says.
-        let text = screen.keys_show(b"ljj", "hello");
+        screen.keys_show(b"l", "conf");
+        let text = screen.keys_show(b"jj", "hello");
         assert!(text.lines().any(|line| line.contains("L2") && line.contains('!')), "{how}: {text}");
         let text = screen.keys_show(b"[[", "lowest 1 of 3");
         assert!(!text.contains("without"), "layer 1 is whole: {text}");
-        screen.keys_show(b"]]1k", "L2 counts as empty");
+        screen.keys_show(b"]]", "without L2");
+        screen.keys_show(b"1j", "L2 counts as empty");
         screen.keys_show(b"2w", "only whiteouts");
         screen.keys_show(b"w/motd\r", "2 /motd: 1");
         screen.keys_show(b"\x1b", "2 Tree without L2");
@@ -61,7 +63,10 @@ fn a_missing_layer_counts_as_empty_and_is_named_wherever_it_would_count() {
         fs::write(area.join("lines"), "cat /etc/motd\nlayers\n").unwrap();
         let mut shell = debug(&area, &["--plain", IMAGE]);
         let said = finish(shell.stdin(fs::File::open(area.join("lines")).unwrap()));
-        assert!(said.err.contains("layer 2 cannot be read and counts as empty") && said.err.contains("hint: "), "{said:?}");
+        assert!(
+            said.err.contains("layer 2 cannot be read and counts as empty") && said.err.contains("hint: "),
+            "{said:?}"
+        );
         assert!(said.err.to_lowercase().contains(why) || how == "missing", "{how}: {said:?}");
         assert!(said.out.starts_with("hello\n") && said.out.contains("damaged"), "{said:?}");
         assert_eq!(said.code(), 125, "no program takes it for a whole answer");
@@ -96,11 +101,15 @@ fn a_damaged_block_of_an_index_hurts_only_what_is_in_it() {
         screen.until("the first picture", |text| text.contains("2 Tree") && !text.contains("2 Tree ..."));
         // Everything that looks: into directories, for names, for whiteouts, at sizes, back in time.
         screen.keys(b"ljlGkl\x1b[Fkkljj");
-        screen.keys_show(b"/below\r", "2 /below: 1");
-        screen.keys_show(b"\r", "2 Tree");
-        screen.keys_show(b"w", "only whiteouts");
-        screen.until("the search is over", |text| !text.contains("only whiteouts ..."));
-        let text = screen.text();
+        screen.keys(b"/below\r");
+        let over = |text: &str| {
+            text.contains("2 /below: ") && !text.lines().any(|l| l.contains("2 /below: ") && l.contains("..."))
+        };
+        screen.until("the search is over", over);
+        screen.keys_show(b"\x1b", "2 Tree");
+        screen.keys(b"w");
+        let over = |text: &str| text.contains("only whiteouts") && !text.contains("only whiteouts ...");
+        let text = screen.until("all were looked for", over);
         told += u32::from(text.contains("checksum of block") || text.contains("counts as empty"));
         screen.keys_show(b"wshd[", "lowest 1 of 2");
         let text = screen.keys_show(b"/below\r\r", "below");
@@ -119,12 +128,13 @@ fn a_damaged_file_says_so_in_its_place() {
     let [_, body] = pack(&area, IMAGE, 2);
     spoil(&body, |bytes| bytes.fill(0xa5));
     let screen = open(&area, IMAGE, SMALL);
-    let text = screen.keys_show(b"lj", "damaged");
+    screen.keys_show(b"l", "conf");
+    let text = screen.keys_show(b"j", "damaged");
     assert!(text.contains("served") && !text.contains("without"), "{text}");
     screen.keys_show(b"d", "damaged");
     screen.keys_show(b"h", "damaged");
     screen.keys_show(b"xcopy\r", "damaged");
     assert!(!area.join("confcopy").exists());
-    screen.keys_show(b"[", "b   ");
+    screen.keys_show(b"h[[", "\u{2502}b   ");
     quit(screen);
 }

@@ -15,11 +15,12 @@ use crate::engine::target::Damage;
 use crate::engine::target::directories;
 use crate::engine::target::is_mount;
 use crate::engine::target::is_range;
+use crate::explain::Error;
 use crate::explain::Place;
 use crate::explain::Subject;
 use crate::explain::changes::Changed;
 use crate::explain::changes::Rules;
-use crate::explain::changes::changes;
+use crate::explain::changes::each_change;
 use crate::explain::compare::Item;
 use crate::explain::content;
 use crate::explain::documents;
@@ -78,9 +79,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
             Err(CliError::new("a range is compared in itself: give it alone, or with a PATH").in_run())
         }
         (path, None, true) => compare(args, (first, None), path.as_ref(), context).map_err(CliError::in_run),
-        (after, path, _) => {
-            compare(args, (first, after.as_ref()), path.as_ref(), context).map_err(CliError::in_run)
-        }
+        (after, path, _) => compare(args, (first, after.as_ref()), path.as_ref(), context).map_err(CliError::in_run),
     }
 }
 
@@ -180,17 +179,31 @@ fn both(
         None => explain(before, asked, true).map_err(engine::Error::from)?.resolved(),
     };
     let rules = Rules { ignore_times: args.ignore_times };
-    let found = changes(before, after, &at, rules).map_err(engine::Error::from)?;
     if args.json {
-        let mut list = JsonList::begin(&mut context.out, &documents::compared(before, after, asked), "changes")?;
-        for change in &found {
-            list.add(&mut context.out, &documents::changed(change))?;
-        }
-        list.end(&mut context.out)?;
+        let out = &mut context.out;
+        let mut list = JsonList::begin(out, &documents::compared(before, after, asked), "changes")?;
+        each((before, after), &at, rules, &mut |change| Ok(list.add(out, &documents::changed(change))?))?;
+        list.end(out)?;
         return Ok(());
     }
     let how = How { unified: args.unified, context: args.context };
-    print(&found, (before, after), how, &mut context.out)
+    print((before, after), (&at, rules), how, &mut context.out)
+}
+
+/// Has each change printed as it is found.
+fn each(
+    of: (&Subject, &Subject),
+    at: &RelPath,
+    rules: Rules,
+    print: &mut dyn FnMut(&Changed) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let mut printed = Ok(());
+    let done = each_change(of, at, rules, &mut |change| {
+        printed = print(&change);
+        if printed.is_ok() { Ok(()) } else { Err(Error::Stopped) }
+    });
+    printed?;
+    Ok(done.map_err(engine::Error::from)?)
 }
 
 /// How differences are printed.
@@ -202,16 +215,19 @@ pub struct How {
     pub context: usize,
 }
 
-/// All changes from the first to the second.
-pub fn print(found: &[Changed], of: (&Subject, &Subject), how: How, out: &mut dyn Write) -> Result<(), CliError> {
-    for change in found {
+/// All changes from the first to the second, at and below a path.
+pub fn print(
+    of: (&Subject, &Subject),
+    (at, rules): (&RelPath, Rules),
+    how: How,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
+    each(of, at, rules, &mut |change| {
         if how.unified {
-            patch(how, change, of, out)?;
-        } else {
-            writeln!(out, "{} {}", change.change.letter(), change.path)?;
+            return patch(how, change, of, out);
         }
-    }
-    Ok(())
+        Ok(writeln!(out, "{} {}", change.change.letter(), change.path)?)
+    })
 }
 
 /// One path as `git diff` shows it.
@@ -264,9 +280,9 @@ fn patch(how: How, change: &Changed, of: (&Subject, &Subject), out: &mut dyn Wri
 /// What differs beside the content.
 fn words(change: &Changed, out: &mut dyn Write) -> Result<(), CliError> {
     for difference in &change.differences {
-        let (what, before, after) = difference.words();
+        let what = difference.words().0;
         if !matches!(what, "content" | "size") {
-            writeln!(out, "  {what} {before} -> {after}")?;
+            writeln!(out, "  {what} {}", difference.values())?;
         }
     }
     Ok(())

@@ -228,7 +228,7 @@ fn the_pictures_are_as_they_were() {
     golden("damaged-80x24.txt", &desk.picture(80, 24, true));
     desk.keys(">jj");
     golden("damaged-file-80x24.txt", &desk.picture(80, 24, true));
-    desk.keys("1kk");
+    desk.keys("1j");
     golden("damaged-layer-80x24.txt", &desk.picture(80, 24, true));
 }
 

@@ -144,8 +144,11 @@ impl Tree {
         sizes: Option<&BTreeMap<RelPath, Usage>>,
     ) -> Option<(Arc<RelPath>, std::vec::IntoIter<usize>)> {
         let listing = self.listings.get(path).filter(|listing| listing.open)?;
-        let fits = |row: &Row| (!rules.changes || row.change.is_some()) && (rules.hidden || row.shine == Shine::Shown)
-            && only.is_none_or(|only| only.contains(&path.child(row.name.as_name())));
+        let fits = |row: &Row| {
+            (!rules.changes || row.change.is_some())
+                && (rules.hidden || row.shine == Shine::Shown)
+                && only.is_none_or(|only| only.contains(&path.child(row.name.as_name())))
+        };
         let fitting = listing.rows.iter().enumerate().filter(|(_, row)| fits(row));
         let mut order: Vec<usize> = fitting.map(|(at, _)| at).collect();
         if rules.by_size {

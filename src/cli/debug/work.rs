@@ -366,7 +366,8 @@ pub fn answer(
             }
         }
         Ask::Look { turn, path, version, how, .. } => {
-            let details = stacks.look(&path, version, how).unwrap_or_else(|e| Details::failed(path, how, stacks.words(&e)));
+            let details =
+                stacks.look(&path, version, how).unwrap_or_else(|e| Details::failed(path, how, stacks.words(&e)));
             tell(Found::Details { turn, details: Box::new(details) });
             Ok(())
         }

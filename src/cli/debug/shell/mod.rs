@@ -38,7 +38,6 @@ use crate::explain;
 use crate::explain::Explanation;
 use crate::explain::Outcome;
 use crate::explain::changes::Rules;
-use crate::explain::changes::changes;
 use crate::explain::layers::Folder;
 use crate::explain::layers::walk;
 use crate::explain::log::log;
@@ -223,8 +222,8 @@ impl Shell {
             }
             None => RelPath::root(),
         };
-        let found = changes(&before, &after, &path, Rules { ignore_times }).map_err(engine::Error::from)?;
-        diff::print(&found, (&before, &after), diff::How { unified, context: 3 }, out)
+        let how = diff::How { unified, context: 3 };
+        diff::print((&before, &after), (&path, Rules { ignore_times }), how, out)
     }
 
     fn find(&self, filter: &find::Filter, path: Option<&OsString>, out: &mut dyn Write) -> Printed {

@@ -21,7 +21,7 @@ const KEYS: &[(&str, &str)] = &[
     ("o", "only what the chosen layer has; all again"),
     ("g", "go to the layer that serves the path"),
     ("/", "search names in all layers; Enter goes there"),
-    ("c", "only what the topmost layer changed: A C D; all again"),
+    ("c", "only what the topmost layer changed; all again"),
     ("w", "only whiteouts and opaque directories; all again"),
     (".", "what does not show: not at all, or again"),
     ("s", "the largest first; by name again"),
