@@ -496,7 +496,7 @@ fn pack_sheet(
     });
     match layer {
         Ok(layer) => Ok(Sheet { layer: Arc::new(layer), digest: Some(*id), made, broken: None }),
-        Err(e) if damage == Damage::LookedPast => Ok(Sheet::broken(*id, made, broken(e).to_string())?),
+        Err(e) if damage == Damage::LookedPast => Ok(Sheet::broken(*id, made, e.to_string())?),
         Err(e) => Err(broken(e)),
     }
 }

@@ -64,7 +64,8 @@ fn a_missing_layer_counts_as_empty_and_is_named_wherever_it_would_count() {
         let mut shell = debug(&area, &["--plain", IMAGE]);
         let said = finish(shell.stdin(fs::File::open(area.join("lines")).unwrap()));
         assert!(
-            said.err.contains("layer 2 cannot be read and counts as empty") && said.err.contains("hint: "),
+            said.err.contains("layer 2 of 3 of localhost/crafted:1 cannot be read and counts as empty")
+                && said.err.contains("hint: "),
             "{said:?}"
         );
         assert!(said.err.to_lowercase().contains(why) || how == "missing", "{how}: {said:?}");
