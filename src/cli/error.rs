@@ -173,7 +173,7 @@ impl From<engine::Error> for CliError {
                 "a mount has one where its server could write to /run/mica or $XDG_RUNTIME_DIR/mica, for its owner and root",
             ),
             engine::Error::NotInMount(_) | engine::Error::NoPath(_) => {
-                Self::new(&e).hint("say of what: mica explain IMAGE|CONTAINER|MOUNTPOINT PATH")
+                Self::new(&e).hint("a TARGET needs a PATH behind it: IMAGE|CONTAINER|MOUNTPOINT PATH")
             }
             engine::Error::Layer { .. } => Self::new(&e).hint("loading the image again repairs what is damaged"),
             engine::Error::NoRange(_) => Self::new(&e).hint("mica diff IMAGE@2..@5, or mica diff IMAGE IMAGE"),

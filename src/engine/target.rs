@@ -516,15 +516,19 @@ pub fn directories(options: &OsStr) -> Result<Subject> {
     }
     let fds = fd_cache();
     let open = |path: &PathBuf| -> Result<Sheet> {
-        let layer = DirLayer::open(&absolute(path), fds.clone()).map_err(explain::Error::from)?;
-        Ok(Sheet::bare(Arc::new(layer)))
+        let failed = |e: crate::layer::Error| not_opened(path, e.errno());
+        Ok(Sheet::bare(Arc::new(DirLayer::open(&absolute(path), fds.clone()).map_err(failed)?)))
     };
     let sheets = said.lower.iter().map(open).collect::<Result<Vec<_>>>()?;
-    let upper = said
-        .upper
-        .as_ref()
-        .map(|path| -> Result<_> { Ok((sys::open::dir_path(path)?, absolute(path).display().to_string())) });
+    let upper = said.upper.as_ref().map(|path| -> Result<_> {
+        let fd = sys::open::dir_path(path).map_err(|e| not_opened(path, e.errno()))?;
+        Ok((fd, absolute(path).display().to_string()))
+    });
     Ok(Subject::new("the directories", upper.transpose()?, sheets, fds)?)
+}
+
+fn not_opened(path: &Path, errno: sys::Errno) -> Error {
+    Error::Open { path: path.display().to_string(), source: std::io::Error::from_raw_os_error(errno.raw_os_error()) }
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -194,6 +194,11 @@ impl Subject {
         self.infos.iter().filter(|info| info.broken.is_some())
     }
 
+    /// Whether one object may show under several paths beside hard links: directories on disk may redirect, image layers cannot.
+    pub fn redirects(&self) -> bool {
+        self.infos.iter().any(|info| info.digest.is_none())
+    }
+
     /// The stack, to look names up.
     pub fn view(&self) -> &View {
         &self.view

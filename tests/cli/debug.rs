@@ -410,6 +410,21 @@ fn a_mountpoint_and_bare_directories_are_compared() {
     area.fails(["diff", "-o", "ro"], 125);
 }
 
+/// A directory that was renamed is an entry of upper alone; what is in it lies in the layers, and counts once.
+#[test]
+fn a_renamed_directory_is_what_it_holds() {
+    require_root!();
+    let area = mounted("renamed");
+    fs::rename(area.join("mnt/opq"), area.join("mnt/moved")).unwrap();
+    let expected = "A /moved\nA /moved/new\nD /opq\n";
+    assert_eq!((area.ok(["diff", "live"]).as_str(), area.ok(["diff", "mnt"]).as_str()), (expected, expected));
+    let du = |target: &str| -> serde_json::Value { serde_json::from_str(&area.ok(["du", "--json", target])).unwrap() };
+    assert_eq!(du("live")["total"], du(IMAGE)["total"], "nothing was written, and nothing is hidden that was not");
+    let log = area.ok(["log", "live", "/moved/new"]);
+    assert!(log.contains("A /moved/new") && log.contains("from     layer 3: "), "{log}");
+    area.ok(["umount", "mnt"]);
+}
+
 /// On a terminal, Ctrl-C is a signal for whoever listens: here the trace, and the shell goes on.
 #[test]
 fn control_c_ends_the_trace_and_not_the_shell() {

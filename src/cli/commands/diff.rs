@@ -87,7 +87,15 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
 fn of_container(args: &Args, word: &OsString, context: &mut Context) -> Result<(), CliError> {
     let store = context.store()?;
     let word = word.to_string_lossy();
-    let record = store.find_container(&word)?;
+    let record = match store.find_container(&word) {
+        Err(e) if store.images().is_ok_and(|images| images.find(&word).is_ok()) => {
+            let hint = format!(
+                "it is an image: 'mica diff {word}@1..@2' compares its layers, 'mica diff {word} OTHER' two images"
+            );
+            return Err(CliError::new(e).hint(hint));
+        }
+        found => found?,
+    };
     if args.unified {
         let hint = format!("mica diff -U {} {word}", record.image_name);
         return Err(CliError::new("for a container, -U needs the image as well").hint(hint));
