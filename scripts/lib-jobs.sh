@@ -113,8 +113,9 @@ jobs_mount() {
   overlayfs) mount -t overlay overlay -o "$options" "$work/m" ;;
   fuse-overlayfs-1) fuse-overlayfs -o "$options" "$work/m" ;;
   fuse-overlayfs-2) "$newest" -o "$options" "$work/m" ;;
-  mica) "$work/fuse-overlayfs" -o "$options" "$work/m" ;;
-  mica-*) "$work/fuse-overlayfs" -o "$options,io=${1#mica-}" "$work/m" ;;
+  mica) "$work/fuse-overlayfs" -o "$options,io_uring=0" "$work/m" ;;
+  mica-passthrough) "$work/fuse-overlayfs" -o "$options,io_uring=0,io=passthrough" "$work/m" ;;
+  mica-io-uring) "$work/fuse-overlayfs" -o "$options,io_uring=1" "$work/m" ;;
   esac
 }
 
@@ -202,6 +203,7 @@ bench_jobs() {
   ln -s "$built/mount-mica" "$work/fuse-overlayfs"
   [ -z "$newest" ] || subjects+=(fuse-overlayfs-2)
   subjects+=(mica mica-passthrough)
+  ! allow_io_uring || subjects+=(mica-io-uring)
   TOOLS=("${subjects[@]}")
   fuse_versions "$newest"
   jobs_place

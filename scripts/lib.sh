@@ -85,9 +85,19 @@ stop_pid() {
   kill -KILL "$1" 2>/dev/null || true
 }
 
+# allow_io_uring: FUSE servers may take requests over io_uring until the script ends; fails where the kernel has no such parameter.
+IO_URING=/sys/module/fuse/parameters/enable_uring IO_URING_BEFORE=''
+allow_io_uring() {
+  local before
+  { read -r before <"$IO_URING"; } 2>/dev/null || return 1
+  { echo Y >"$IO_URING"; } 2>/dev/null || return 1
+  IO_URING_BEFORE=${IO_URING_BEFORE:-$before}
+}
+
 cleanup() {
   local status=$? pid dir
   trap - EXIT
+  [ -z "$IO_URING_BEFORE" ] || echo "$IO_URING_BEFORE" >"$IO_URING" || warn "left as it is: $IO_URING"
   for pid in ${CLEANUP_PIDS[@]+"${CLEANUP_PIDS[@]}"}; do stop_pid "$pid"; done
   for dir in ${CLEANUP_DIRS[@]+"${CLEANUP_DIRS[@]}"}; do
     unmount_below "$dir"

@@ -126,6 +126,26 @@ pub(super) mod init {
     pub(in super::super) const INIT_EXT: u64 = 1 << 30;
     /// Files can be lent to the kernel (since 7.40).
     pub(in super::super) const PASSTHROUGH: u64 = 1 << 37;
+    /// Requests go over io_uring as soon as memory for them is registered for each processor (since 7.42, where the administrator allows
+    /// it).
+    pub(in super::super) const OVER_IO_URING: u64 = 1 << 41;
+}
+
+/// FUSE over io_uring: commands, and where what stands in the header of a slot (`struct fuse_uring_req_header`).
+pub(super) mod uring {
+    use std::ops::Range;
+
+    /// `FUSE_IO_URING_CMD_REGISTER`: here is memory for a request.
+    pub(in super::super) const REGISTER: u32 = 1;
+    /// `FUSE_IO_URING_CMD_COMMIT_AND_FETCH`: here is an answer, and memory for the next request.
+    pub(in super::super) const COMMIT_AND_FETCH: u32 = 2;
+    /// Where the arguments of fixed size begin, and how many bytes they have at most.
+    pub(in super::super) const ARGUMENTS: usize = 128;
+    pub(in super::super) const ARGUMENTS_MAX: usize = 128;
+    /// `fuse_uring_ent_in_out.commit_id`.
+    pub(in super::super) const COMMIT_ID: Range<usize> = 264..272;
+    /// `fuse_uring_ent_in_out.payload_sz`.
+    pub(in super::super) const PAYLOAD: Range<usize> = 272..276;
 }
 
 /// `fuse_setattr_in.valid`: which fields say something.

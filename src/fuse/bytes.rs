@@ -1,17 +1,33 @@
 //! Integers and names out of a message, and into one.
 
-/// Reads a message from its start; `None` as soon as it is too short.
+/// Reads a message from its start; `None` as soon as it is too short. It may lie in two pieces, between two of its fields.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a> {
+    now: &'a [u8],
+    then: &'a [u8],
+}
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+        Self { now: bytes, then: b"" }
+    }
+
+    /// A message whose later fields lie elsewhere.
+    pub(super) fn in_two([now, then]: [&'a [u8]; 2]) -> Self {
+        Self { now, then }
+    }
+
+    /// What is left of the piece in which the next field lies.
+    fn piece(&mut self) -> &'a [u8] {
+        if self.now.is_empty() {
+            self.now = std::mem::take(&mut self.then);
+        }
+        self.now
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (first, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
+        let (first, rest) = self.piece().split_first_chunk()?;
+        self.now = rest;
         Some(*first)
     }
 
@@ -37,14 +53,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (first, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
+        let (first, rest) = self.piece().split_at_checked(n)?;
+        self.now = rest;
         Some(first)
     }
 
     /// A name and the NUL behind it.
     pub(super) fn name(&mut self) -> Option<&'a [u8]> {
-        let end = self.0.iter().position(|b| *b == 0)?;
+        let end = self.piece().iter().position(|b| *b == 0)?;
         let name = self.take(end)?;
         self.skip(1)?;
         Some(name)

@@ -99,13 +99,8 @@ impl Server {
         Ok(Answer::Done)
     }
 
-    pub(super) fn read<'b>(&self, nodeid: u64, at: u64, size: u32, buffer: &'b mut Vec<u8>) -> Result<Answer<'b>> {
-        // No read is larger than a write, so a wrong size costs no more than that.
-        let size = size.min(self.agreed.max_write.max(1 << 20)) as usize;
-        // It grows to the largest request once.
-        if buffer.len() < size {
-            buffer.resize(size, 0);
-        }
+    pub(super) fn read<'b>(&self, nodeid: u64, at: u64, size: u32, buffer: &'b mut [u8]) -> Result<Answer<'b>> {
+        let size = buffer.len().min(size as usize);
         let buffer = buffer.get_mut(..size).unwrap_or_default();
         let n = self.union.read(&self.node(nodeid)?, buffer, at)?;
         Ok(Answer::Data(buffer.get(..n).unwrap_or_default()))

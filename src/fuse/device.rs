@@ -54,6 +54,11 @@ impl Device {
         sys::device::write(&self.0, all.get(..used).unwrap_or(&all))
     }
 
+    /// Hands memory of a ring over: for a request, or with the answer to one ([`super::ring`]).
+    pub(super) fn submit(&self, ring: &mut sys::ring::Ring, op: u32, command: &[u8; 24]) -> Result<(), Errno> {
+        ring.submit(0, &self.0, op, command)
+    }
+
     /// Lends the kernel a file that it may read and write itself; the number goes into [`super::reply::Opened`].
     pub(super) fn lend(&self, file: &OwnedFd) -> Result<i32, Errno> {
         sys::device::backing_open(&self.0, file)

@@ -28,7 +28,7 @@ impl Server {
         Ok(Answer::Done)
     }
 
-    pub(super) fn readdir<'b>(&self, nodeid: u64, part: Listing, buffer: &'b mut Vec<u8>) -> Result<Answer<'b>> {
+    pub(super) fn readdir<'b>(&self, nodeid: u64, part: Listing, buffer: &'b mut [u8]) -> Result<Answer<'b>> {
         let node = self.node(nodeid)?;
         let listing = self.union.list(&node, part.offset)?;
         let mut lines = Lines::new(buffer, part.size);
@@ -45,7 +45,7 @@ impl Server {
     }
 
     /// A listing whose entries are looked up, too. An entry that does not fit gives its reference back; `.` and `..` take none.
-    pub(super) fn readdirplus<'b>(&self, nodeid: u64, part: Listing, buffer: &'b mut Vec<u8>) -> Result<Answer<'b>> {
+    pub(super) fn readdirplus<'b>(&self, nodeid: u64, part: Listing, buffer: &'b mut [u8]) -> Result<Answer<'b>> {
         let node = self.node(nodeid)?;
         let listing = self.union.list(&node, part.offset)?;
         let mut lines = Lines::new(buffer, part.size);

@@ -30,6 +30,8 @@ pub(super) struct Wishes {
     pub acl: bool,
     /// The largest write request in bytes.
     pub max_write: u32,
+    /// To take requests over io_uring.
+    pub rings: bool,
 }
 
 /// What was agreed on.
@@ -69,6 +71,16 @@ impl Agreed {
     pub(super) fn buffer(&self) -> usize {
         buffer(self.max_write)
     }
+
+    /// How large a buffer must be that takes what any request brings along, or any answer.
+    pub(super) fn payload(&self) -> usize {
+        payload(self.max_write)
+    }
+}
+
+/// What one request moves at most: pages for a write, of which there are as many for a read.
+fn payload(max_write: u32) -> usize {
+    (max_write as usize).next_multiple_of(sys::device::page_size()).max(abi::MIN_READ_BUFFER)
 }
 
 /// The largest request is a write; the kernel wants room for its header, and never less than two pages.
@@ -114,11 +126,14 @@ impl Wishes {
         if self.lending > 0 {
             flags |= init::PASSTHROUGH;
         }
+        if self.rings {
+            flags |= init::OVER_IO_URING;
+        }
         flags
     }
 
-    /// The answer to an offer, as bytes, and what it says.
-    fn answer(&self, offer: &Init) -> (Fixed<64>, Agreed) {
+    /// The answer to an offer, as bytes, and what it says. `prepare` as for [`shake`].
+    fn answer(&self, offer: &Init, prepare: impl FnOnce(usize) -> bool) -> (Fixed<64>, Agreed) {
         let mut flags = self.flags() & offer.flags;
         if flags & init::PASSTHROUGH != 0 {
             // What is lent is told at an opening.
@@ -130,6 +145,9 @@ impl Wishes {
         }
         let max_write = self.max_write.clamp(*WRITES.start(), *WRITES.end());
         let pages = (max_write as usize).div_ceil(sys::device::page_size());
+        if flags & init::OVER_IO_URING != 0 && !prepare(payload(max_write)) {
+            flags &= !init::OVER_IO_URING;
+        }
         let [low, high] = [flags, flags >> 32].map(|half| u32::try_from(half & 0xffff_ffff).unwrap_or(0));
         let body = Fixed::new().u32(abi::MAJOR).u32(abi::MINOR).u32(offer.max_readahead).u32(low);
         let mut body = body.u16(MAX_BACKGROUND).u16(CONGESTED).u32(max_write);
@@ -143,11 +161,16 @@ impl Wishes {
     }
 }
 
-/// Reads the kernel's offer and answers it.
+/// Reads the kernel's offer and answers it. Where io_uring is wished for and offered, `prepare` is to make what takes requests with so
+/// many bytes, and says whether it could: once the kernel was told so, it waits for them.
 ///
 /// # Errors
 /// When the kernel's side is gone, speaks a protocol older than 7.22, or does not begin with an offer.
-pub(super) fn shake(device: &Device, wishes: Wishes) -> std::io::Result<Agreed> {
+pub(super) fn shake(
+    device: &Device,
+    wishes: Wishes,
+    mut prepare: impl FnMut(usize) -> bool,
+) -> std::io::Result<Agreed> {
     let mut buf = vec![0; buffer(*WRITES.start())];
     loop {
         let n = device.read(&mut buf).map_err(|end| match end {
@@ -178,7 +201,7 @@ pub(super) fn shake(device: &Device, wishes: Wishes) -> std::io::Result<Agreed> 
                 abi::OLDEST_MINOR
             )));
         }
-        let (body, agreed) = wishes.answer(&offer);
+        let (body, agreed) = wishes.answer(&offer, &mut prepare);
         device.send(header.unique, 0, [body.as_bytes(), b""])?;
         log::debug!("FUSE 7.{}, flags {:#x} of {:#x}", offer.minor, agreed.flags, offer.flags);
         return Ok(agreed);

@@ -163,5 +163,5 @@ const ABILITIES: &[(&str, u64)] = &[
     ("has_expire_only", 1 << 35),
     ("passthrough", init::PASSTHROUGH),
     ("no_export_support", 1 << 38),
-    ("over_io_uring", 1 << 41),
+    ("over_io_uring", init::OVER_IO_URING),
 ];

@@ -1,7 +1,8 @@
 //! The FUSE adapter: reads requests of the kernel's, calls the union, replies. Nothing is decided here.
 //!
 //! From the wire to the union: [`device`] is the connection, [`request`] and [`reply`] are what goes over it ([`abi`] has its numbers),
-//! [`handshake`] is what is agreed on first, [`session`] has the threads, [`server`] the one place that every request passes. The
+//! [`handshake`] is what is agreed on first, [`session`] has the threads ([`ring`]: those of io_uring), [`way`] leads back, [`server`] is the
+//! one place that every request passes. The
 //! mount itself is made elsewhere ([`crate::mount`]); this takes the open `/dev/fuse` descriptor.
 
 mod abi;
@@ -22,10 +23,12 @@ mod readers;
 mod refresh;
 mod reply;
 mod request;
+mod ring;
 mod server;
 mod session;
 mod virtual_xattrs;
 mod watch;
+mod way;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -62,6 +65,8 @@ pub struct Config {
     pub made: Vec<Made>,
     /// Lend files to the kernel, where it and this process's rights allow that ([`lending`]); `unopened` is for where they do not.
     pub lend: bool,
+    /// Take requests over io_uring, where the kernel offers it ([`ring`]).
+    pub rings: bool,
 }
 
 /// How the data of a mount's files travels.
@@ -91,6 +96,7 @@ impl Default for Config {
             max_write: 1 << 20,
             unopened: None,
             lend: false,
+            rings: true,
             title: "this mount".to_owned(),
             made: Vec::new(),
         }
@@ -122,8 +128,13 @@ impl Session {
         let unopened = config.unopened.filter(|_| !unsteady);
         let lending = if config.lend && may_lend(unsteady) { depth(&union) } else { 0 };
         let (acl, max_write) = (config.acl, config.max_write);
-        let wishes = handshake::Wishes { unsteady, unopened: unopened.is_some(), lending, acl, max_write };
-        let agreed = handshake::shake(&device, wishes)?;
+        let (rings, max) = (config.rings, threads(config.threads));
+        let wishes = handshake::Wishes { unsteady, unopened: unopened.is_some(), lending, acl, max_write, rings };
+        let mut lanes = None;
+        let agreed = handshake::shake(&device, wishes, |payload| {
+            lanes = ring::Lanes::prepare(payload, max);
+            lanes.is_some()
+        })?;
         let lending = agreed.is_lending().then(|| lending::Lending::start(&device)).flatten();
         if config.lend && lending.is_none() {
             log::warn!("io=passthrough: {}; file data goes through the cache", why_not(&agreed, wishes.lending));
@@ -131,7 +142,6 @@ impl Session {
         if let Some(capacity) = unopened.filter(|_| agreed.is_unopened()) {
             union.stop_counting_handles(capacity);
         }
-        let max = threads(config.threads);
         let server = server::Server::new(device, union.clone(), config, agreed, lending);
         let notifier = server.notifier.clone();
         union.on_aside(move |ino| {
@@ -148,7 +158,7 @@ impl Session {
         watch::tell_copy_ups(&server.union, &server.hub);
         let live =
             Live::new(server.hub.clone(), server.union.clone(), agreed, server.config.timeout, data == Data::Lent);
-        Ok(Self { pool: session::Pool::new(server, max), data, live })
+        Ok(Self { pool: session::Pool::new(server, max, lanes), data, live })
     }
 
     /// What was agreed on about the data of files.

@@ -28,7 +28,7 @@ impl Refresher {
 
     /// Refreshes `node` and all below it for the user `uid`, and then answers.
     pub(super) fn start(self: &Arc<Self>, union: &Arc<Union>, node: Arc<Node>, uid: u32, reply: Later) {
-        if ![0, process::effective_uid()].contains(&uid) {
+        if !may_ask(uid) {
             return reply.error(Errno::PERM);
         }
         let (this, union) = (self.clone(), union.clone());
@@ -48,6 +48,18 @@ impl Refresher {
         }
     }
 
+    /// The same on this thread. No two of them wait for each other, and so not for all threads there are.
+    ///
+    /// # Errors
+    /// `EPERM` for others than the mount's owner and root; `EBUSY` while another one is under way; what refreshing fails with.
+    pub(super) fn run(&self, union: &Union, node: &Arc<Node>, uid: u32) -> Result<(), Errno> {
+        if !may_ask(uid) {
+            return Err(Errno::PERM);
+        }
+        let _one = self.busy.try_lock().ok_or(Errno::BUSY)?;
+        self.refresh(union, node).inspect_err(|e| log::warn!("refresh: {e}"))
+    }
+
     fn refresh(&self, union: &Union, node: &Arc<Node>) -> Result<(), Errno> {
         let notices = union.refresh(node).map_err(|e| e.errno())?;
         notices.iter().try_for_each(|notice| match notice {
@@ -55,4 +67,8 @@ impl Refresher {
             Notice::Entry(parent, name) => self.notifier.inval_entry(*parent, name.as_name()),
         })
     }
+}
+
+fn may_ask(uid: u32) -> bool {
+    [0, process::effective_uid()].contains(&uid)
 }

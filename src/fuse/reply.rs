@@ -9,6 +9,7 @@ use super::abi;
 use super::bytes::Fixed;
 use super::convert;
 use super::device::Device;
+use super::way::Way;
 use crate::sys::Errno;
 use crate::sys::attr::FsStat;
 use crate::sys::attr::Stat;
@@ -123,15 +124,15 @@ fn encode<'a>(answer: &'a Answer<'_>, ttl: Duration) -> (Body, &'a [u8]) {
 
 /// The duty to answer one request. Dropped unsent (a panic, a thread that could not be started) it answers `EIO`.
 #[derive(Debug)]
-pub(super) struct Reply<'d> {
-    device: &'d Device,
+pub(super) struct Reply<'w> {
+    way: Way<'w>,
     unique: u64,
     sent: bool,
 }
 
-impl<'d> Reply<'d> {
-    pub(super) fn new(device: &'d Device, unique: u64) -> Self {
-        Self { device, unique, sent: false }
+impl<'w> Reply<'w> {
+    pub(super) fn new(way: Way<'w>, unique: u64) -> Self {
+        Self { way, unique, sent: false }
     }
 
     pub(super) fn send(mut self, answer: &Answer<'_>, ttl: Duration) {
@@ -141,8 +142,8 @@ impl<'d> Reply<'d> {
         }
         let (fixed, bytes) = encode(answer, ttl);
         let sent = match fixed.as_bytes() {
-            [] => self.device.send(self.unique, 0, [bytes, b""]),
-            fixed => self.device.send(self.unique, 0, [fixed, bytes]),
+            [] => self.way.send(self.unique, 0, [bytes, b""]),
+            fixed => self.way.send(self.unique, 0, [fixed, bytes]),
         };
         match sent {
             Ok(()) => {}
@@ -166,7 +167,7 @@ impl<'d> Reply<'d> {
     }
 
     fn fail(&self, errno: Errno) {
-        if let Err(e) = self.device.send(self.unique, -errno.raw_os_error(), [b"", b""])
+        if let Err(e) = self.way.send(self.unique, -errno.raw_os_error(), [b"", b""])
             && !nobody_waits(e)
         {
             log::error!("the kernel did not take an error: {e}");
@@ -200,21 +201,25 @@ impl Later {
         Self { device: device.clone(), unique, done: false }
     }
 
+    fn reply(&self) -> Reply<'_> {
+        Reply::new(Way::Device(&self.device), self.unique)
+    }
+
     pub(super) fn done(mut self) {
         self.done = true;
-        Reply::new(&self.device, self.unique).send(&Answer::Ioctl(Vec::new()), Duration::ZERO);
+        self.reply().send(&Answer::Ioctl(Vec::new()), Duration::ZERO);
     }
 
     pub(super) fn error(mut self, errno: Errno) {
         self.done = true;
-        Reply::new(&self.device, self.unique).error(errno);
+        self.reply().error(errno);
     }
 }
 
 impl Drop for Later {
     fn drop(&mut self) {
         if !self.done {
-            Reply::new(&self.device, self.unique).error(Errno::IO);
+            self.reply().error(Errno::IO);
         }
     }
 }
@@ -222,8 +227,8 @@ impl Drop for Later {
 /// A part of a listing, in a buffer that is used again.
 #[derive(Debug)]
 pub(super) struct Lines<'b> {
-    bytes: &'b mut Vec<u8>,
-    room: usize,
+    room: &'b mut [u8],
+    len: usize,
 }
 
 /// One name of a listing.
@@ -238,10 +243,10 @@ pub(super) struct Line<'n> {
 }
 
 impl<'b> Lines<'b> {
-    /// At most `room` bytes.
-    pub(super) fn new(bytes: &'b mut Vec<u8>, room: u32) -> Self {
-        bytes.clear();
-        Self { bytes, room: room as usize }
+    /// At most `room` bytes, and no more than the buffer has.
+    pub(super) fn new(buffer: &'b mut [u8], room: u32) -> Self {
+        let room = buffer.len().min(room as usize);
+        Self { room: buffer.get_mut(..room).unwrap_or_default(), len: 0 }
     }
 
     /// Adds a name; `false` when it does not fit any more.
@@ -261,20 +266,21 @@ impl<'b> Lines<'b> {
     fn put(&mut self, entry: &[u8], line: Line<'_>) -> bool {
         let Ok(len) = u32::try_from(line.name.len()) else { return false };
         let padded = (entry.len() + abi::DIRENT + line.name.len()).next_multiple_of(8);
-        let end = self.bytes.len() + padded;
-        if end > self.room {
-            return false;
-        }
+        let Some(mut place) = self.room.get_mut(self.len..self.len + padded) else { return false };
         let head = Fixed::<{ abi::DIRENT }>::new().u64(line.ino).u64(line.cookie).u32(len).u32(line.mode >> 12);
-        self.bytes.extend_from_slice(entry);
-        self.bytes.extend_from_slice(head.as_bytes());
-        self.bytes.extend_from_slice(line.name);
-        self.bytes.resize(end, 0);
+        for part in [entry, head.as_bytes(), line.name] {
+            let Some((start, rest)) = place.split_at_mut_checked(part.len()) else { return false };
+            start.copy_from_slice(part);
+            place = rest;
+        }
+        place.fill(0);
+        self.len += padded;
         true
     }
 
     pub(super) fn answer(self) -> Answer<'b> {
-        Answer::Data(self.bytes)
+        let Self { room, len } = self;
+        Answer::Data(room.get(..len).unwrap_or_default())
     }
 }
 

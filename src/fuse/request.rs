@@ -139,9 +139,17 @@ pub(super) struct Layout {
 /// # Errors
 /// [`Bad`] for one that is cut short or whose length is not what it says.
 pub(super) fn decode(message: &[u8], layout: Layout) -> Result<Request<'_>, Bad> {
-    let mut body = Reader::new(message);
+    decode_in_two([message, b""], layout)
+}
+
+/// Decodes one message that lies in two pieces.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn decode_in_two(message: [&[u8]; 2], layout: Layout) -> Result<Request<'_>, Bad> {
+    let mut body = Reader::in_two(message);
     let (len, header) = header(&mut body).ok_or(Bad::Nobody)?;
-    if len as usize != message.len() {
+    if len as usize != message.map(<[u8]>::len).iter().sum::<usize>() {
         return Err(Bad::Torn(header));
     }
     let op = op(header.opcode, body, layout).ok_or(Bad::Torn(header))?;

@@ -24,7 +24,8 @@ use super::request::Bad;
 use super::request::Header;
 use super::request::Op;
 use super::request::Request;
-use super::request::decode;
+use super::request::decode_in_two;
+use super::way::Way;
 use crate::live::Hub;
 use crate::live::op::Ops;
 use crate::sys::Errno;
@@ -79,20 +80,22 @@ impl Server {
         }
     }
 
-    /// Answers one message of the kernel's. `buffer` is the thread's own, used again from request to request.
+    /// Answers one message of the kernel's, which lies in two pieces (the second may be empty), on the way that is said. `buffer` is the
+    /// thread's own, used again from request to request, and has room for the largest answer.
     ///
     /// A panic (a bug) answers its request `EIO`, and the thread lives on.
-    pub(super) fn serve(&self, message: &[u8], buffer: &mut Vec<u8>) {
-        let request = match decode(message, self.agreed.layout()) {
+    pub(super) fn serve(&self, message: [&[u8]; 2], way: Way<'_>, buffer: &mut [u8]) {
+        let len = || message.map(<[u8]>::len).iter().sum::<usize>();
+        let request = match decode_in_two(message, self.agreed.layout()) {
             Ok(request) => request,
-            Err(Bad::Nobody) => return log::error!("{} bytes that are no request", message.len()),
+            Err(Bad::Nobody) => return log::error!("{} bytes that are no request", len()),
             Err(Bad::Torn(header)) => {
-                log::error!("{}: a torn request of {} bytes; answered EIO", header.opcode.name(), message.len());
-                return Reply::new(&self.device, header.unique).error(Errno::IO);
+                log::error!("{}: a torn request of {} bytes; answered EIO", header.opcode.name(), len());
+                return Reply::new(way, header.unique).error(Errno::IO);
             }
         };
         let header = &request.header;
-        let reply = Reply::new(&self.device, header.unique);
+        let reply = Reply::new(way, header.unique);
         let (op, wanted) = self.note(&request);
         let answer = if wanted == Ops::NONE {
             caught(|| self.answer(&request, buffer))
@@ -103,7 +106,7 @@ impl Server {
             self.hub.count_error(op);
         }
         match answer {
-            Ok(Ok(Answer::Refresh(node))) => self.refresh(header, node, reply),
+            Ok(Ok(Answer::Refresh(node))) => self.refresh(header, node, way, reply),
             Ok(Ok(answer)) => reply.send(&answer, self.ttl()),
             Ok(Err(e)) => reply.error(errno(header, &e)),
             Err(_) => {
@@ -113,7 +116,7 @@ impl Server {
         }
     }
 
-    pub(super) fn answer<'b>(&self, request: &Request<'_>, buffer: &'b mut Vec<u8>) -> union::Result<Answer<'b>> {
+    pub(super) fn answer<'b>(&self, request: &Request<'_>, buffer: &'b mut [u8]) -> union::Result<Answer<'b>> {
         let (caller, at) = (&request.header, request.header.nodeid);
         match request.op {
             Op::Lookup { name } => self.lookup(at, name),
@@ -160,11 +163,20 @@ impl Server {
         }
     }
 
-    /// Refreshes a node on a thread of its own, which answers.
-    fn refresh(&self, header: &Header, node: Arc<Node>, reply: Reply<'_>) {
-        let later = Later::new(&self.device, header.unique);
-        reply.hand_over();
-        self.refresher.start(&self.union, node, header.uid, later);
+    /// Refreshes a node. Who came over the device is answered by a thread of its own; over a ring, the memory of the request is this
+    /// thread's, so this thread does it, and others go on (see [`super::ring`]).
+    fn refresh(&self, header: &Header, node: Arc<Node>, way: Way<'_>, reply: Reply<'_>) {
+        match way {
+            Way::Device(device) => {
+                let later = Later::new(device, header.unique);
+                reply.hand_over();
+                self.refresher.start(&self.union, node, header.uid, later);
+            }
+            Way::Ring(_) => match self.refresher.run(&self.union, &node, header.uid) {
+                Ok(()) => reply.send(&Answer::Ioctl(Vec::new()), Duration::ZERO),
+                Err(e) => reply.error(e),
+            },
+        }
     }
 
     /// How long the kernel may keep what it was told.

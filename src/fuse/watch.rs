@@ -136,7 +136,7 @@ impl Server {
     pub(super) fn answer_watched<'b>(
         &self,
         request: &Request<'_>,
-        buffer: &'b mut Vec<u8>,
+        buffer: &'b mut [u8],
         wanted: Ops,
     ) -> std::thread::Result<union::Result<Answer<'b>>> {
         let op = op_of(&request.op);

@@ -185,6 +185,7 @@ pub fn serve(union: Arc<Union>, made: Vec<Made>, options: &MountOptions, serving
         title: serving.recorder.target().display().to_string(),
         made,
         lend: options.io == Io::Passthrough,
+        rings: options.io_uring,
     };
     let (counted, stacked) = (union.clone(), union.clone());
     serving.statistics.on_signal(move || log::info!("{} nodes known", counted.table().len()));

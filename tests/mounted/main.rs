@@ -24,6 +24,7 @@ mod live;
 mod mmap;
 mod odd_upper;
 mod outside;
+mod over_io_uring;
 mod owner;
 mod readdir;
 mod remove;

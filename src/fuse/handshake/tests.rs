@@ -37,14 +37,15 @@ impl Kernel {
     }
 }
 
-const WISHES: Wishes = Wishes { unsteady: false, unopened: false, lending: 0, acl: true, max_write: 1 << 20 };
+const WISHES: Wishes =
+    Wishes { unsteady: false, unopened: false, lending: 0, acl: true, max_write: 1 << 20, rings: false };
 
 #[test]
 fn every_protocol_from_linux_3_10_on_is_spoken() {
     for (minor, size) in [(22, 24), (23, 64), (31, 64), (36, 64), (45, 64)] {
         let (kernel, device) = Kernel::new();
         kernel.offers(minor, if minor < 36 { 0x3fff_ffff } else { u32::MAX });
-        let agreed = shake(&device, WISHES).unwrap();
+        let agreed = shake(&device, WISHES, |_| false).unwrap();
         let (error, said) = kernel.hears();
         assert_eq!((error, said.len() * 4), (0, size), "7.{minor}");
         assert_eq!((said[0], said[1], said[2]), (7, abi::MINOR, 131_072), "7.{minor}");
@@ -65,12 +66,12 @@ fn who_is_not_told_of_openings_takes_no_cuts_with_them() {
     for (offered, unopened) in [(u32::MAX, true), (!(1 << 17), false)] {
         let (kernel, device) = Kernel::new();
         kernel.offers(45, offered);
-        let agreed = shake(&device, wishes).unwrap();
+        let agreed = shake(&device, wishes, |_| false).unwrap();
         assert_eq!((agreed.is_unopened(), agreed.has(init::ATOMIC_O_TRUNC)), (unopened, !unopened));
     }
     let (kernel, device) = Kernel::new();
     kernel.offers(45, u32::MAX);
-    assert!(!shake(&device, WISHES).unwrap().is_unopened(), "not wished for");
+    assert!(!shake(&device, WISHES, |_| false).unwrap().is_unopened(), "not wished for");
 }
 
 #[test]
@@ -78,14 +79,14 @@ fn files_are_lent_where_the_kernel_takes_them_and_openings_are_told_then() {
     let wishes = Wishes { unopened: true, lending: 2, ..WISHES };
     let (kernel, device) = Kernel::new();
     kernel.offers(45, u32::MAX);
-    let agreed = shake(&device, wishes).unwrap();
+    let agreed = shake(&device, wishes, |_| false).unwrap();
     let (_, said) = kernel.hears();
     assert!(agreed.is_lending() && !agreed.is_unopened() && agreed.has(init::ATOMIC_O_TRUNC));
     assert_eq!((said[8], said[9]), (1 << (37 - 32), 2), "the flag, and how high filesystems are stacked");
     // A kernel before 6.9.
     let (kernel, device) = Kernel::new();
     kernel.offers(31, 0x3fff_ffff);
-    let agreed = shake(&device, wishes).unwrap();
+    let agreed = shake(&device, wishes, |_| false).unwrap();
     let (_, said) = kernel.hears();
     assert!(!agreed.is_lending() && agreed.is_unopened());
     assert_eq!((said[8], said[9]), (0, 0));
@@ -97,7 +98,7 @@ fn nothing_is_agreed_on_that_was_not_offered() {
     let offered = 0x0003_ffff;
     let (kernel, device) = Kernel::new();
     kernel.offers(23, offered);
-    let agreed = shake(&device, WISHES).unwrap();
+    let agreed = shake(&device, WISHES, |_| false).unwrap();
     assert_eq!(agreed.flags & !u64::from(offered), 0);
     assert!(agreed.has(init::ATOMIC_O_TRUNC) && agreed.has(init::DO_READDIRPLUS) && !agreed.has(init::POSIX_ACL));
     assert_eq!(agreed.layout(), Layout { long_setxattr: false });
@@ -119,7 +120,7 @@ fn a_newer_major_version_is_answered_with_ours_and_asked_again() {
     let (kernel, device) = Kernel::new();
     kernel.asks(26, &[8, 0, 0, 0]);
     kernel.offers(45, 0);
-    shake(&device, WISHES).unwrap();
+    shake(&device, WISHES, |_| false).unwrap();
     assert_eq!(kernel.hears(), (0, vec![7, abi::MINOR]));
     assert_eq!(kernel.hears().1.len(), 16);
 }
@@ -129,28 +130,28 @@ fn what_is_too_old_or_no_offer_is_refused_and_told() {
     for (minor, wanted) in [(21, "7.21"), (8, "7.8")] {
         let (kernel, device) = Kernel::new();
         kernel.offers(minor, 0);
-        let said = shake(&device, WISHES).unwrap_err().to_string();
+        let said = shake(&device, WISHES, |_| false).unwrap_err().to_string();
         assert!(said.contains(wanted) && said.contains("7.22"), "{said}");
         assert_eq!(kernel.hears(), (-Errno::PROTO.raw_os_error(), Vec::new()));
     }
     let (kernel, device) = Kernel::new();
     kernel.asks(3, &[0, 0, 0, 0]);
-    assert!(shake(&device, WISHES).unwrap_err().to_string().contains("getattr"));
+    assert!(shake(&device, WISHES, |_| false).unwrap_err().to_string().contains("getattr"));
     assert_eq!(kernel.hears().0, -Errno::IO.raw_os_error());
     let (kernel, device) = Kernel::new();
     kernel.asks(26, &[7]);
-    assert!(shake(&device, WISHES).is_err(), "cut short");
+    assert!(shake(&device, WISHES, |_| false).is_err(), "cut short");
     drop(kernel);
     let (kernel, device) = Kernel::new();
     drop(kernel);
-    assert!(shake(&device, WISHES).is_err(), "gone");
+    assert!(shake(&device, WISHES, |_| false).is_err(), "gone");
 }
 
 #[test]
 fn writes_are_bounded_and_every_request_has_room() {
     let offer = Init { major: 7, minor: 45, max_readahead: 0, flags: 0 };
     for (wanted, given) in [(0, 4096), (1 << 20, 1 << 20), (u32::MAX, 1 << 24)] {
-        let agreed = Wishes { max_write: wanted, ..WISHES }.answer(&offer).1;
+        let agreed = Wishes { max_write: wanted, ..WISHES }.answer(&offer, |_| false).1;
         assert_eq!(agreed.max_write, given);
         assert!(agreed.buffer() >= given as usize + 80 && agreed.buffer() >= 8192);
     }

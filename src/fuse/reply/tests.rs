@@ -90,7 +90,7 @@ fn a_name_that_is_nobodys_is_remembered_for_the_time_given() {
 
 #[test]
 fn lines_are_padded_and_those_that_do_not_fit_are_left_out() {
-    let mut buffer = vec![1; 7];
+    let mut buffer = vec![1; 200];
     let line = |name| Line { ino: 5, cookie: 6, mode: 0o040_755, name };
     let mut lines = Lines::new(&mut buffer, 64);
     assert!(lines.add(line(b"a")) && lines.add(line(b"12345678")));
@@ -117,21 +117,21 @@ fn arrived(end: &std::os::fd::OwnedFd) -> (i32, u64, Vec<u8>) {
 fn one_request_gets_one_answer_and_an_unsent_one_is_an_error() {
     let (kernel, ours) = channel::pair().unwrap();
     let device = Arc::new(Device::new(ours));
-    Reply::new(&device, 1).send(&Answer::Data(b"text"), TTL);
+    Reply::new(Way::Device(&device), 1).send(&Answer::Data(b"text"), TTL);
     assert_eq!(arrived(&kernel), (0, 1, b"text".to_vec()));
-    Reply::new(&device, 2).error(Errno::NOENT);
+    Reply::new(Way::Device(&device), 2).error(Errno::NOENT);
     assert_eq!(arrived(&kernel), (-2, 2, Vec::new()));
-    drop(Reply::new(&device, 3));
+    drop(Reply::new(Way::Device(&device), 3));
     assert_eq!(arrived(&kernel), (-5, 3, Vec::new()));
     drop(Later::new(&device, 4));
     assert_eq!(arrived(&kernel), (-5, 4, Vec::new()));
     Later::new(&device, 5).done();
     assert_eq!(arrived(&kernel), (0, 5, vec![0; 16]));
-    Reply::new(&device, 6).hand_over();
-    Reply::new(&device, 7).send(&Answer::Silent, TTL);
-    Reply::new(&device, 8).send(&Answer::Ioctl(vec![9]), TTL);
+    Reply::new(Way::Device(&device), 6).hand_over();
+    Reply::new(Way::Device(&device), 7).send(&Answer::Silent, TTL);
+    Reply::new(Way::Device(&device), 8).send(&Answer::Ioctl(vec![9]), TTL);
     assert_eq!(arrived(&kernel), (0, 8, [vec![0; 16], vec![9]].concat()));
     // The mount went away: nobody to tell, and nothing to worry about.
     drop(kernel);
-    Reply::new(&device, 9).send(&Answer::Done, TTL);
+    Reply::new(Way::Device(&device), 9).send(&Answer::Done, TTL);
 }

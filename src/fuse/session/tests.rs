@@ -27,7 +27,7 @@ impl Mount {
         let union = Arc::new(Union::new(stack, Options::default()).unwrap());
         let agreed = Agreed { flags: 0, offered: 0, max_write: 4096, minor: 45 };
         let server = Server::new(Arc::new(Device::new(ours)), union, Config::default(), agreed, None);
-        let pool = Arc::new(Pool::new(server, max));
+        let pool = Arc::new(Pool::new(server, max, None));
         let service = std::thread::spawn({
             let pool = pool.clone();
             move || pool.serve()

@@ -77,6 +77,8 @@ pub struct MountOptions {
     pub max_read: Option<u32>,
     /// How data travels.
     pub io: Io,
+    /// Whether requests may come over io_uring.
+    pub io_uring: bool,
     /// Listings show the inode numbers of the layers.
     pub fast_ino: bool,
     /// The link count of a directory is always 1.
@@ -149,6 +151,7 @@ impl Default for MountOptions {
             max_write: None,
             max_read: None,
             io: Io::Auto,
+            io_uring: true,
             fast_ino: false,
             static_nlink: false,
             xino: Xino::Auto,

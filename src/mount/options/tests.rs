@@ -62,8 +62,11 @@ fn quotes_keep_commas() {
 
 #[test]
 fn values() {
-    let o = read("timeout=0.5,threads=3,max_write=1048576,xino=on,io=cache,redirect_dir=on,metacopy=on,index=off");
+    let o = read(
+        "timeout=0.5,threads=3,max_write=1048576,xino=on,io=cache,io_uring=0,redirect_dir=on,metacopy=on,index=off",
+    );
     assert_eq!((o.timeout, o.threads, o.max_write), (0.5, Some(3), Some(1_048_576)));
+    assert!(!o.io_uring && MountOptions::default().io_uring);
     assert_eq!((o.xino, o.io, o.redirect_dir), (Xino::On, Io::Cache, Some(RedirectDir::On)));
     assert_eq!((o.metacopy, o.index), (Some(true), Some(false)));
     let o = read(
