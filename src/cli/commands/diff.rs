@@ -139,11 +139,14 @@ fn in_directories(args: &Args, context: &mut Context) -> Result<(), CliError> {
     both(args, (&part(from)?, &part(to)?), path, context)
 }
 
+/// The layers from behind one up to another.
+pub type Range = (usize, usize);
+
 /// What stands behind a stack: `2..5` (also as `@2..@5`), a path, both or nothing.
 ///
 /// # Errors
 /// For anything else.
-pub fn range_and_path<'a>(words: &[&'a OsString]) -> Result<(Option<(usize, usize)>, Option<&'a OsString>), CliError> {
+pub fn range_and_path<'a>(words: &[&'a OsString]) -> Result<(Option<Range>, Option<&'a OsString>), CliError> {
     let number = |text: &str| text.strip_prefix('@').unwrap_or(text).parse().ok();
     let range = |word: &OsString| -> Option<(usize, usize)> {
         let (from, to) = word.to_str()?.split_once("..")?;
