@@ -20,6 +20,8 @@ pub const EXIT_FAILURE: u8 = 1;
 const MAKE_ROOM: &str = "make room: 'mica rmi' removes images";
 /// 128 and the number of SIGPIPE, as a program ends that the signal kills.
 const EXIT_PIPE: u8 = 141;
+/// 128 and the number of SIGHUP, as a program ends whose terminal vanishes.
+const EXIT_HANGUP: u8 = 129;
 
 /// A failed command.
 #[derive(Debug)]
@@ -119,9 +121,12 @@ fn one_line(text: &str) -> String {
 impl From<std::io::Error> for CliError {
     /// Errors of printing.
     fn from(e: std::io::Error) -> Self {
-        let pipe = e.kind() == std::io::ErrorKind::BrokenPipe;
-        let error = Self::new(format!("cannot write the output: {e}"));
-        if pipe { Self { quiet: true, code: EXIT_PIPE, ..error } } else { error }
+        match e.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::ended(EXIT_PIPE),
+            // What `cli::output` makes of it.
+            std::io::ErrorKind::ConnectionAborted => Self::ended(EXIT_HANGUP),
+            _ => Self::new(format!("cannot write the output: {e}")),
+        }
     }
 }
 
@@ -170,7 +175,7 @@ impl From<engine::Error> for CliError {
                 "a mount has one where its server could write to /run/mica or $XDG_RUNTIME_DIR/mica, for its owner and root",
             ),
             engine::Error::NotInMount(_) | engine::Error::NoPath(_) => {
-                Self::new(&e).hint("say of what: mica explain IMAGE|CONTAINER|MOUNTPOINT PATH")
+                Self::new(&e).hint("a TARGET needs a PATH behind it: IMAGE|CONTAINER|MOUNTPOINT PATH")
             }
             engine::Error::Layer { .. } => Self::new(&e).hint("loading the image again repairs what is damaged"),
             engine::Error::NoRange(_) => Self::new(&e).hint("mica diff IMAGE@2..@5, or mica diff IMAGE IMAGE"),

@@ -15,6 +15,7 @@ use super::progress;
 use crate::engine;
 use crate::engine::live;
 use crate::engine::target;
+use crate::engine::target::Damage;
 use crate::engine::target::Target;
 use crate::env;
 use crate::explain;
@@ -24,6 +25,8 @@ use crate::explain::Outcome;
 use crate::explain::text;
 use crate::explain::text::Style;
 use crate::path::Escaped;
+use crate::sys::attr::Kind;
+use crate::sys::attr::Stat;
 
 /// Behind the help of each command.
 pub const CODES: &str = "\
@@ -60,12 +63,17 @@ pub struct Asking {
 impl Asking {
     /// Opens the target; a path must be given.
     pub fn open(&self, context: &Context) -> Result<Target, CliError> {
-        self.open_with(context, false)
+        self.open_with(context, false, Damage::Refused)
     }
 
     /// Opens the target; without a path, its root is meant.
     pub fn open_or_root(&self, context: &Context) -> Result<Target, CliError> {
-        self.open_with(context, true)
+        self.open_with(context, true, Damage::Refused)
+    }
+
+    /// As [`Asking::open_or_root`], also where some layers cannot be read: they count as empty, and are told of.
+    pub fn open_past_damage(&self, context: &Context) -> Result<Target, CliError> {
+        self.open_with(context, true, Damage::LookedPast)
     }
 
     /// The word for the target; `None` when directories are given.
@@ -73,7 +81,7 @@ impl Asking {
         self.target.as_ref().filter(|_| self.options.is_none())
     }
 
-    fn open_with(&self, context: &Context, root_if_none: bool) -> Result<Target, CliError> {
+    fn open_with(&self, context: &Context, root_if_none: bool, damage: Damage) -> Result<Target, CliError> {
         let usage = |what: &str| CliError::new(what).hint("see --help");
         if let Some(options) = &self.options {
             return match (&self.target, &self.path) {
@@ -83,7 +91,7 @@ impl Asking {
             };
         }
         let Some(word) = &self.target else { return Err(usage("give a TARGET and a PATH")) };
-        open(context, word, self.path.as_deref(), root_if_none)
+        open(context, (word, self.path.as_deref()), root_if_none, damage)
     }
 
     /// The live mount that is looked into, if it is one.
@@ -98,7 +106,7 @@ impl Asking {
     pub fn open_joined(&self, context: &Context) -> Result<Target, CliError> {
         match (&self.target, &self.path, &self.options) {
             (Some(word), None, None) if !word.as_bytes().starts_with(b"/") => match target::split_path(word) {
-                Some((word, path)) => open(context, word, Some(path), false),
+                Some((word, path)) => open(context, (word, Some(path)), false, Damage::Refused),
                 None => self.open(context),
             },
             _ => self.open(context),
@@ -106,8 +114,14 @@ impl Asking {
     }
 }
 
-fn open(context: &Context, word: &OsStr, path: Option<&OsStr>, root_if_none: bool) -> Result<Target, CliError> {
-    let asked = target::Asked { word, path, root_if_none, root: context.root.as_deref() };
+/// Opens what a word means, and a path in it.
+pub fn open(
+    context: &Context,
+    (word, path): (&OsStr, Option<&OsStr>),
+    root_if_none: bool,
+    damage: Damage,
+) -> Result<Target, CliError> {
+    let asked = target::Asked { word, path, root_if_none, root: context.root.as_deref(), damage };
     Ok(target::open(&asked, &*progress::choose(false, false))?)
 }
 
@@ -181,6 +195,11 @@ pub fn style(verbose: bool) -> Style {
 pub fn layer(info: Option<&LayerInfo>) -> (String, String) {
     let digest = info.and_then(|info| info.digest).map_or_else(|| "-".to_owned(), |digest| digest.short());
     (info.map(text::tag).unwrap_or_default(), digest)
+}
+
+/// The size of what has one: that of a directory is its filesystem's business, and an image has none.
+pub fn size(stat: &Stat) -> String {
+    if stat.kind() == Kind::Dir { "-".to_owned() } else { stat.size.to_string() }
 }
 
 /// The command that made a layer, or the directory that it is, on one line.

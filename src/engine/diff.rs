@@ -1,10 +1,14 @@
 //! What a container changed: its upper directory, read beside the layers below.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Result;
 use super::containers;
+use super::target;
+use crate::explain::changes::Rules;
+use crate::explain::changes::each_change;
 pub use crate::explain::compare::Change;
 use crate::layer;
 use crate::layer::Item;
@@ -33,7 +37,7 @@ const RUNTIME_FILES: [&[u8]; 3] = [b"etc/hostname", b"etc/hosts", b"etc/resolv.c
 
 /// The changes of a container against its image, sorted by path; a directory comes before what is in it.
 ///
-/// The cost is that of the changes, not of the image.
+/// The cost is that of the changes, not of the image; where a directory was renamed, also of what is in it.
 ///
 /// # Errors
 /// A missing container; those of reading its layers.
@@ -42,11 +46,40 @@ pub fn changes(store: &Store, record: &ContainerRecord) -> Result<Vec<(RelPath, 
     let fds = FdCache::new(FDS);
     let upper = DirLayer::open(&path, fds).map_err(crate::union::Error::from)?;
     let stack = Stack::new(None, layers(store, record)?)?;
-    let walk = Walk { roots: stack.roots() };
+    let walk = Walk { roots: stack.roots(), redirects: Cell::new(false) };
     let mut out = BTreeMap::new();
     let lowers = lookup::merged_roots(&stack)?;
     walk.directory(upper.handle(), &RelPath::root(), &Dirs { upper: None, lowers }, &mut out)?;
+    if walk.redirects.get() {
+        return through_union(store, record);
+    }
     Ok(sorted(out))
+}
+
+/// The same where directories were renamed: what is in them lies in layers, so two unions are compared.
+fn through_union(store: &Store, record: &ContainerRecord) -> Result<Vec<(RelPath, Change)>> {
+    let after = target::stored(store, &record.id)?;
+    let before = after.first(record.layers.len())?;
+    let mut out: Vec<(RelPath, Change)> = Vec::new();
+    let mut bare_parent = None;
+    each_change((&before, &after), &RelPath::root(), Rules::default(), &mut |found| {
+        let empty = found.after.as_ref().is_some_and(|item| item.stat.kind() == Kind::File && item.stat.size == 0);
+        if found.change == Change::Added && empty && RUNTIME_FILES.contains(&found.path.to_bytes().as_slice()) {
+            return Ok(());
+        }
+        if holds_runtime_files(&found.path) && found.change == Change::Changed && found.differences.is_empty() {
+            bare_parent = Some(out.len());
+        }
+        out.push((found.path, found.change));
+        Ok(())
+    })?;
+    // A directory that was only copied up on the way to a runtime file is no change.
+    if let Some(at) = bare_parent
+        && out.get(at + 1).is_none_or(|(path, _)| path.split_last().is_none_or(|(dir, _)| !holds_runtime_files(&dir)))
+    {
+        out.remove(at);
+    }
+    Ok(out)
 }
 
 /// The layers of a container, top first.
@@ -65,6 +98,8 @@ fn sorted(changes: BTreeMap<RelPath, Change>) -> Vec<(RelPath, Change)> {
 
 struct Walk {
     roots: Roots,
+    /// A directory leads to another name below.
+    redirects: Cell<bool>,
 }
 
 impl Walk {
@@ -110,7 +145,9 @@ impl Walk {
     ) -> Result<()> {
         let found = dir::look(upper, name.as_name()).map_err(crate::union::Error::from)?;
         let dir::Found::Dir(handle, stat, beside) = found else { return Ok(()) };
-        let opaque = dir::dir_marks(&handle, beside).map_err(crate::union::Error::from)?.opaque;
+        let marks = dir::dir_marks(&handle, beside).map_err(crate::union::Error::from)?;
+        self.redirects.set(self.redirects.get() || marks.redirect.is_some());
+        let opaque = marks.opaque;
         let was_dir = lower.as_ref().filter(|t| t.kind() == Kind::Dir);
         let inside = Dirs {
             upper: None,

@@ -81,9 +81,7 @@ impl Target {
             Some(Err(e)) if e.errno() == Errno::NOENT => return Err(no_socket()),
             // A killed server leaves its socket behind.
             Some(Err(e)) if e.errno() == Errno::CONNREFUSED => {
-                return Err(Error::NotServed(format!(
-                    "the server of {place} is gone; 'mica umount {place}' clears it"
-                )));
+                return Err(gone(&self.entry.target));
             }
             Some(Err(e)) => return Err(Error::NotServed(format!("the server of {place} cannot be asked: {e}"))),
             Some(Ok(stream)) => stream,
@@ -139,6 +137,12 @@ impl Target {
             _ => Err(self.failed(&"it hung up")),
         }
     }
+}
+
+/// The error of a mount whose server was killed.
+pub(super) fn gone(mountpoint: &Path) -> Error {
+    let place = mountpoint.display();
+    Error::NotServed(format!("the server of {place} is gone; 'mica umount {place}' clears it"))
 }
 
 /// What comes to a listener.

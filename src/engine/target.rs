@@ -20,6 +20,7 @@ use std::sync::Arc;
 use super::Error;
 use super::Progress;
 use super::Result;
+use super::live;
 use super::private::PrivateStore;
 use crate::explain;
 use crate::explain::Subject;
@@ -29,6 +30,7 @@ use crate::image::Digest;
 use crate::image::config::ImageConfig;
 use crate::image::reference::Layers;
 use crate::image::reference::split_layers;
+use crate::layer::Layer;
 use crate::layer::dir::DirLayer;
 use crate::mount;
 use crate::mount::MountOptions;
@@ -79,6 +81,17 @@ pub struct Asked<'a> {
     pub root_if_none: bool,
     /// The store that the user named.
     pub root: Option<&'a Path>,
+    /// What becomes of layers that cannot be read.
+    pub damage: Damage,
+}
+
+/// What becomes of a stack of which some layers cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// It is refused: an answer would be wrong.
+    Refused,
+    /// It is looked at without them: each counts as empty, and its [`explain::LayerInfo`] says why.
+    LookedPast,
 }
 
 /// Finds what is asked for.
@@ -95,7 +108,7 @@ pub fn open(asked: &Asked<'_>, progress: &dyn Progress) -> Result<Target> {
         }
         return open_archive(&archive, path(), progress);
     }
-    match mounted(asked.word, asked.path, asked.root) {
+    match mounted(asked.word, asked.path, (asked.root, asked.damage)) {
         Ok(Some(question)) => return Ok(of(question)),
         Ok(None) => {}
         Err(Error::NotInMount(_)) if asked.root_if_none && !is_path(asked.word) => {}
@@ -107,7 +120,7 @@ pub fn open(asked: &Asked<'_>, progress: &dyn Progress) -> Result<Target> {
     }
     let store = open_store(asked.root)?;
     let name = as_name(asked.word)?;
-    let subject = stored(&store, name)?;
+    let subject = stored_past(&store, name, asked.damage)?;
     let (name, _) = split_layers(name);
     let is_container = store.find_container(name).is_ok();
     Ok(Target { image: (!is_container).then(|| name.to_owned()), ..of((subject, path())) })
@@ -120,7 +133,7 @@ fn first_of_mount(asked: &Asked<'_>) -> Result<Option<Question>> {
     if asked.path.is_none() && !asked.root_if_none {
         return Ok(None);
     }
-    match mounted(OsStr::new(name), Some(path), asked.root) {
+    match mounted(OsStr::new(name), Some(path), (asked.root, asked.damage)) {
         Ok(Some((subject, path))) => Ok(Some((subject.first(count)?, path))),
         Ok(None) | Err(Error::NotInMount(_)) => Ok(None),
         Err(e) => Err(e),
@@ -137,7 +150,8 @@ pub fn open_two(
     root: Option<&Path>,
     progress: &dyn Progress,
 ) -> Result<(Target, Target)> {
-    let one = |word: &OsStr| open(&Asked { word, path: None, root_if_none: true, root }, progress);
+    let one =
+        |word: &OsStr| open(&Asked { word, path: None, root_if_none: true, root, damage: Damage::Refused }, progress);
     if let Some(after) = after {
         return Ok((one(before)?, one(after)?));
     }
@@ -224,9 +238,14 @@ fn open_archive(archive: &Archive<'_>, path: Vec<u8>, progress: &dyn Progress) -
             return Err(Error::WhichImage { archive: title, names });
         }
     };
-    let subject = of_image(private.store(), &word, first)?;
+    let subject = of_image((private.store(), Damage::Refused), &word, first)?;
     let title = first.map(|first| format!("{title}@{first}")).unwrap_or(title);
     Ok(Target { subject: subject.titled(title), path, image: None, _private: Some(private) })
+}
+
+/// Whether `word` is a directory on which a union is mounted; it need not be served any more.
+pub fn is_mount(word: &OsStr) -> bool {
+    matches!(find_mount(Path::new(word), false), Ok(Some(_)))
 }
 
 /// Words that can only be meant as paths.
@@ -240,14 +259,23 @@ fn is_path(word: &OsStr) -> bool {
 /// # Errors
 /// [`Error::NoRecord`] for a mount that tells nothing of itself; [`Error::NotInMount`] for what can only be meant as a path; those
 /// of reading the layers.
-pub fn mounted(word: &OsStr, path: Option<&OsStr>, root: Option<&Path>) -> Result<Option<Question>> {
+fn mounted(word: &OsStr, path: Option<&OsStr>, (root, damage): (Option<&Path>, Damage)) -> Result<Option<Question>> {
     let found = find_mount(Path::new(word), path.is_none())?;
     let Some((entry, inside)) = found else {
         return if path.is_none() || is_path(word) { Err(Error::NotInMount(PathBuf::from(word))) } else { Ok(None) };
     };
-    let record = record::of_device(entry.dev).ok_or_else(|| Error::NoRecord(entry.target.clone()))?;
+    let record = record::of_device(entry.dev).ok_or_else(|| untold(&entry))?;
     let asked = path.map_or_else(|| inside.as_os_str().as_bytes(), OsStr::as_bytes).to_vec();
-    Ok(Some((of_record(&entry.target, &record, root)?, asked)))
+    Ok(Some((of_record(&entry.target, &record, (root, damage))?, asked)))
+}
+
+/// Why a mount tells nothing of itself.
+fn untold(entry: &Entry) -> Error {
+    let answer = std::fs::symlink_metadata(&entry.target).map_err(|e| sys::Errno::from_io_error(&e));
+    match answer {
+        Err(Some(sys::Errno::NOTCONN)) => live::gone(&entry.target),
+        _ => Error::NoRecord(entry.target.clone()),
+    }
 }
 
 /// The mount of a union at `path`; with `inside` also one in which `path` lies, and where in it. The part inside is taken as it is
@@ -285,7 +313,7 @@ fn around<'a>(entries: &'a [Entry], place: &Path) -> Option<(&'a Entry, PathBuf)
 }
 
 /// The stack that a mount's record tells of.
-pub(super) fn of_record(target: &Path, record: &Record, root: Option<&Path>) -> Result<Subject> {
+pub(super) fn of_record(target: &Path, record: &Record, (root, damage): (Option<&Path>, Damage)) -> Result<Subject> {
     if matches!(&record.source, RecordSource::Image(name) if name.ends_with(EACH_LAYER)) {
         // Layers side by side are no union: there is nothing to explain.
         return Err(Error::NoRecord(target.to_owned()));
@@ -309,7 +337,8 @@ pub(super) fn of_record(target: &Path, record: &Record, root: Option<&Path>) -> 
         sheets.push(match (layer, &store) {
             (LayerPlace::Pack(id), Some(store)) => {
                 let title = target.display().to_string();
-                pack_sheet(store, &title, (count - at, count), id, told.pop().unwrap_or_default())?
+                let made = told.pop().unwrap_or_default();
+                pack_sheet((store, damage), &title, (count - at, count), id, made)?
             }
             (LayerPlace::Pack(id), None) => return Err(StoreError::NoBlob(*id).into()),
             (LayerPlace::Dir(path), _) => {
@@ -352,28 +381,36 @@ fn made_of(store: &Store, source: &RecordSource, diff_ids: &[Digest]) -> Option<
 /// # Errors
 /// When there is neither, or a layer is missing or damaged.
 pub fn stored(store: &Store, word: &str) -> Result<Subject> {
+    stored_past(store, word, Damage::Refused)
+}
+
+fn stored_past(store: &Store, word: &str, damage: Damage) -> Result<Subject> {
     let (name, layers) = split_layers(word);
     let first = match layers {
         Layers::All => None,
         Layers::First(count) => Some(count),
         Layers::Range(..) => return Err(Error::RangeHere(word.to_owned())),
     };
-    stored_first(store, name, first)
+    stored_first((store, damage), name, first)
 }
 
 /// As [`stored`], for a word without `@`: only the lowest layers, `first` of them. Those above are not even opened.
 ///
 /// # Errors
 /// As [`stored`]; when there are not so many layers.
-pub fn stored_first(store: &Store, word: &str, first: Option<usize>) -> Result<Subject> {
+fn stored_first((store, damage): (&Store, Damage), word: &str, first: Option<usize>) -> Result<Subject> {
     match store.find_container(word) {
-        Ok(container) => of_container(store, &container, first),
-        Err(StoreError::NotFound { .. }) => of_image(store, word, first),
+        Ok(container) => of_container((store, damage), &container, first),
+        Err(StoreError::NotFound { .. }) => of_image((store, damage), word, first),
         Err(e) => Err(e.into()),
     }
 }
 
-fn of_container(store: &Store, container: &ContainerRecord, first: Option<usize>) -> Result<Subject> {
+fn of_container(
+    (store, damage): (&Store, Damage),
+    container: &ContainerRecord,
+    first: Option<usize>,
+) -> Result<Subject> {
     // The image may be removed while its layers stay; then nothing is known of the commands.
     let config = store.config(&container.image_id).ok().filter(|config| config.diff_ids() == container.layers);
     let made = config.map(|config| made(&config)).unwrap_or_default();
@@ -388,16 +425,17 @@ fn of_container(store: &Store, container: &ContainerRecord, first: Option<usize>
         false => None,
     };
     let lower = if first == Some(count + 1) { count } else { check_count(&title, count, first)? };
-    let sheets = pack_sheets(store, &title, container.layers.get(..lower).unwrap_or_default(), made)?;
+    let sheets = pack_sheets((store, damage), &title, container.layers.get(..lower).unwrap_or_default(), made)?;
     Ok(Subject::new(cut_title(title, first), upper, sheets, fd_cache())?)
 }
 
-fn of_image(store: &Store, word: &str, first: Option<usize>) -> Result<Subject> {
+fn of_image((store, damage): (&Store, Damage), word: &str, first: Option<usize>) -> Result<Subject> {
     let found = store.images()?.find(word)?;
     let config = store.config(&found.id)?;
     let title = found.name.map_or_else(|| found.id.short(), |name| name.to_string());
     let count = check_count(&title, config.diff_ids().len(), first)?;
-    let sheets = pack_sheets(store, &title, config.diff_ids().get(..count).unwrap_or_default(), made(&config))?;
+    let diff_ids = config.diff_ids().get(..count).unwrap_or_default();
+    let sheets = pack_sheets((store, damage), &title, diff_ids, made(&config))?;
     Ok(Subject::new(cut_title(title, first), None, sheets, fd_cache())?)
 }
 
@@ -429,14 +467,20 @@ fn made(config: &ImageConfig) -> Vec<Made> {
 }
 
 /// Layers top first, of diff ids and what is known of them lowest first.
-fn pack_sheets(store: &Store, title: &str, diff_ids: &[Digest], mut made: Vec<Made>) -> Result<Vec<Sheet>> {
+fn pack_sheets(from: (&Store, Damage), title: &str, diff_ids: &[Digest], mut made: Vec<Made>) -> Result<Vec<Sheet>> {
     made.resize(diff_ids.len(), Made::default());
     let count = diff_ids.len();
     let sheets = diff_ids.iter().zip(made).enumerate().rev();
-    sheets.map(|(i, (id, made))| pack_sheet(store, title, (i + 1, count), id, made)).collect()
+    sheets.map(|(i, (id, made))| pack_sheet(from, title, (i + 1, count), id, made)).collect()
 }
 
-fn pack_sheet(store: &Store, title: &str, (number, count): (usize, usize), id: &Digest, made: Made) -> Result<Sheet> {
+fn pack_sheet(
+    (store, damage): (&Store, Damage),
+    title: &str,
+    (number, count): (usize, usize),
+    id: &Digest,
+    made: Made,
+) -> Result<Sheet> {
     let broken = |source: StoreError| Error::Layer {
         target: title.to_owned(),
         number,
@@ -444,8 +488,17 @@ fn pack_sheet(store: &Store, title: &str, (number, count): (usize, usize), id: &
         diff_id: *id,
         source: Box::new(source),
     };
-    let layer = store.layers().get(id).map_err(broken)?;
-    Ok(Sheet { layer: Arc::new(layer), digest: Some(*id), made })
+    let layer = store.layers().get(id).and_then(|layer| {
+        // A stack is made of roots: one that cannot be read would be the end of all.
+        let root = Layer::root(&layer)?;
+        root.stat().and_then(|_| root.marks())?;
+        Ok(layer)
+    });
+    match layer {
+        Ok(layer) => Ok(Sheet { layer: Arc::new(layer), digest: Some(*id), made, broken: None }),
+        Err(e) if damage == Damage::LookedPast => Ok(Sheet::broken(*id, made, e.to_string())?),
+        Err(e) => Err(broken(e)),
+    }
 }
 
 /// Directories, as `-o lowerdir=A:B,upperdir=C` names them.
@@ -463,15 +516,19 @@ pub fn directories(options: &OsStr) -> Result<Subject> {
     }
     let fds = fd_cache();
     let open = |path: &PathBuf| -> Result<Sheet> {
-        let layer = DirLayer::open(&absolute(path), fds.clone()).map_err(explain::Error::from)?;
-        Ok(Sheet::bare(Arc::new(layer)))
+        let failed = |e: crate::layer::Error| not_opened(path, e.errno());
+        Ok(Sheet::bare(Arc::new(DirLayer::open(&absolute(path), fds.clone()).map_err(failed)?)))
     };
     let sheets = said.lower.iter().map(open).collect::<Result<Vec<_>>>()?;
-    let upper = said
-        .upper
-        .as_ref()
-        .map(|path| -> Result<_> { Ok((sys::open::dir_path(path)?, absolute(path).display().to_string())) });
+    let upper = said.upper.as_ref().map(|path| -> Result<_> {
+        let fd = sys::open::dir_path(path).map_err(|e| not_opened(path, e.errno()))?;
+        Ok((fd, absolute(path).display().to_string()))
+    });
     Ok(Subject::new("the directories", upper.transpose()?, sheets, fds)?)
+}
+
+fn not_opened(path: &Path, errno: sys::Errno) -> Error {
+    Error::Open { path: path.display().to_string(), source: std::io::Error::from_raw_os_error(errno.raw_os_error()) }
 }
 
 fn absolute(path: &Path) -> PathBuf {

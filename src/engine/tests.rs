@@ -302,8 +302,10 @@ fn a_container_and_a_mount_of_it_are_explained_alike() {
         upper: Some(HostPath(upper)),
         work: None,
     };
-    let subjects =
-        [target::stored(&store, "n").unwrap(), target::of_record(std::path::Path::new("/mnt"), &record, None).unwrap()];
+    let subjects = [
+        target::stored(&store, "n").unwrap(),
+        target::of_record(std::path::Path::new("/mnt"), &record, (None, target::Damage::Refused)).unwrap(),
+    ];
     for subject in &subjects {
         let commands: Vec<_> = subject.layers().iter().map(|layer| layer.made.created_by.as_deref()).collect();
         assert_eq!(commands, [None, Some("two"), Some("one")], "{}", subject.title());

@@ -41,11 +41,17 @@ pub struct Rules {
     pub ignore_times: bool,
 }
 
-/// All changes at and below `at`, in the order of names, a directory before what is in it; what lay in a directory that went is not listed.
+/// Calls `each` for all changes at and below `at`, in the order of names, a directory before what is in it; what lay in a directory that
+/// went is not listed. Nothing is kept: an image may have millions of files.
 ///
 /// # Errors
-/// When a layer cannot be read.
-pub fn changes(before: &Subject, after: &Subject, at: &RelPath, rules: Rules) -> Result<Vec<Changed>> {
+/// When a layer cannot be read; the first error of `each`.
+pub fn each_change(
+    (before, after): (&Subject, &Subject),
+    at: &RelPath,
+    rules: Rules,
+    each: &mut dyn FnMut(Changed) -> Result<()>,
+) -> Result<()> {
     let mut numbers = HashMap::new();
     let mut keys = |subject: &Subject| -> Vec<usize> {
         let keys = (0..subject.layers().len()).filter_map(|layer| subject.key(layer));
@@ -56,7 +62,7 @@ pub fn changes(before: &Subject, after: &Subject, at: &RelPath, rules: Rules) ->
         .collect()
     };
     let keys = (keys(before), keys(after));
-    let mut differ = Differ { before, after, keys, rules, found: Vec::new() };
+    let mut differ = Differ { before, after, keys, rules, above: Vec::new(), each };
     match at.split_last() {
         None => {
             let (a, b) = (Folder::root(before)?, Folder::root(after)?);
@@ -68,7 +74,20 @@ pub fn changes(before: &Subject, after: &Subject, at: &RelPath, rules: Rules) ->
             differ.name(&path, a.as_ref(), b.as_ref(), &name.to_buf())?;
         }
     }
-    Ok(differ.found)
+    Ok(())
+}
+
+/// All that [`each_change`] tells.
+///
+/// # Errors
+/// When a layer cannot be read.
+pub fn changes(before: &Subject, after: &Subject, at: &RelPath, rules: Rules) -> Result<Vec<Changed>> {
+    let mut found = Vec::new();
+    each_change((before, after), at, rules, &mut |change| {
+        found.push(change);
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 struct Differ<'a> {
@@ -77,7 +96,9 @@ struct Differ<'a> {
     /// For each layer of both a number that is the same for the same contents.
     keys: (Vec<usize>, Vec<usize>),
     rules: Rules,
-    found: Vec<Changed>,
+    /// The directories that lead to where we are and do not differ themselves: told of if something in them does.
+    above: Vec<Changed>,
+    each: &'a mut dyn FnMut(Changed) -> Result<()>,
 }
 
 impl Differ<'_> {
@@ -108,11 +129,11 @@ impl Differ<'_> {
         match (old, new) {
             (None, None) => Ok(false),
             (Some((_, item)), None) => {
-                self.push(path, Change::Deleted, Vec::new(), Some(item), None);
+                self.tell(path, Change::Deleted, (Some(item), None))?;
                 Ok(true)
             }
             (None, Some((entry, item))) => {
-                self.push(path, Change::Added, Vec::new(), None, Some(item));
+                self.tell(path, Change::Added, (None, Some(item)))?;
                 self.added(b, entry)?;
                 Ok(true)
             }
@@ -135,20 +156,23 @@ impl Differ<'_> {
         if self.rules.ignore_times {
             found.retain(|difference| !matches!(difference, Difference::Time(..)));
         }
-        let at = self.found.len();
         let is_dir = |item: &Item| item.stat.kind() == Kind::Dir;
-        let below = match (is_dir(&was), is_dir(&is)) {
+        let (was_dir, is_dir) = (is_dir(&was), is_dir(&is));
+        let differs = !found.is_empty();
+        let (before, after) = (Some(was), Some(is));
+        let changed = Changed { path: path.clone(), change: Change::Changed, differences: found, before, after };
+        let depth = self.above.len();
+        self.above.push(changed);
+        if differs {
+            self.tell_above()?;
+        }
+        let below = match (was_dir, is_dir) {
             (true, true) => self.folders(a.and_then(|a| a.enter(old)), b.and_then(|b| b.enter(new)))?,
             (false, true) => self.added(b, new)?,
             _ => false,
         };
-        let differs = below || !found.is_empty();
-        if differs {
-            let (before, after) = (Some(was), Some(is));
-            let changed = Changed { path: path.clone(), change: Change::Changed, differences: found, before, after };
-            self.found.insert(at, changed);
-        }
-        Ok(differs)
+        self.above.truncate(depth);
+        Ok(differs || below)
     }
 
     /// Everything in a directory that was not there before.
@@ -169,14 +193,12 @@ impl Differ<'_> {
         entry.parts().map(part).collect()
     }
 
-    fn push(
-        &mut self,
-        path: &RelPath,
-        change: Change,
-        differences: Vec<Difference>,
-        before: Option<Item>,
-        after: Option<Item>,
-    ) {
-        self.found.push(Changed { path: path.clone(), change, differences, before, after });
+    fn tell(&mut self, path: &RelPath, change: Change, (before, after): (Option<Item>, Option<Item>)) -> Result<()> {
+        self.tell_above()?;
+        (self.each)(Changed { path: path.clone(), change, differences: Vec::new(), before, after })
+    }
+
+    fn tell_above(&mut self) -> Result<()> {
+        std::mem::take(&mut self.above).into_iter().try_for_each(&mut *self.each)
     }
 }

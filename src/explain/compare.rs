@@ -91,6 +91,20 @@ impl Difference {
     }
 }
 
+impl Difference {
+    /// The values for people: what was removed, and what became of what.
+    pub fn values(&self) -> String {
+        let (_, before, after) = self.words();
+        match (before.is_empty(), after.is_empty()) {
+            (true, true) => "changed".to_owned(),
+            (true, false) => after,
+            (false, true) => format!("{before} removed"),
+            (false, false) if before == after => format!("{after} changed"),
+            (false, false) => format!("{before} -> {after}"),
+        }
+    }
+}
+
 /// A thing that a union shows, with the objects that answer for it.
 #[derive(Debug, Clone)]
 pub struct Item {

@@ -156,6 +156,9 @@ pub fn log(subject: &Subject, path: &[u8], log: &Log) -> Value {
             "change": revision.change.letter().to_string(),
             "differences": revision.differences.iter().map(difference).collect::<Vec<_>>(),
             "before": item(revision.before.as_ref()), "after": item(revision.after.as_ref()),
+            "from": revision.from.as_ref().map(|from| {
+                with(layer(subject.layers().get(from.layer)), json!({ "location": from.location }))
+            }),
         });
         with(with(layer(info), what), made(info))
     });

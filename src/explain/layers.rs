@@ -8,6 +8,7 @@
 //! for what the walk rightly does not reach. A directory costs its names times the layers that have this directory (not all
 //! layers), nothing is read but the indexes, and nothing is kept: a folder is made when it is looked at.
 
+use super::Error;
 use super::Result;
 use super::subject::Subject;
 use super::trace::Cut;
@@ -205,16 +206,25 @@ impl Folder {
     /// # Errors
     /// When a layer cannot be read.
     pub fn names(&self) -> Result<Vec<NameBuf>> {
-        let mut names = Vec::new();
+        match self.names_found() {
+            (names, None) => Ok(names),
+            (_, Some(failed)) => Err(failed),
+        }
+    }
+
+    /// As [`Folder::names`], what the layers have that can be read; with the first error of the others.
+    pub fn names_found(&self) -> (Vec<NameBuf>, Option<Error>) {
+        let (mut names, mut failed) = (Vec::new(), None);
         for own in &self.own {
-            own.obj.list(&mut |item| {
+            let listed = own.obj.list(&mut |item| {
                 names.push(item.name.to_buf());
                 Ok(())
-            })?;
+            });
+            failed = failed.or(listed.err().map(Error::from));
         }
         names.sort_unstable();
         names.dedup();
-        Ok(names)
+        (names, failed)
     }
 
     /// All entries, in the order of their names.
@@ -336,32 +346,62 @@ impl Folder {
 /// # Errors
 /// When a layer cannot be read; the first error of `each`.
 pub fn walk(subject: &Subject, at: &RelPath, each: &mut dyn FnMut(&Folder, &Entry) -> Result<bool>) -> Result<()> {
-    let Some((parent, name)) = at.split_last() else { return below(subject, Folder::root(subject)?, each) };
+    walk_past(subject, at, each, &mut Err)
+}
+
+/// As [`walk`], but what cannot be read is told to `failed`: where that returns `Ok`, the walk goes on past it.
+///
+/// # Errors
+/// The first error of `each` or `failed`.
+pub fn walk_past(
+    subject: &Subject,
+    at: &RelPath,
+    each: &mut dyn FnMut(&Folder, &Entry) -> Result<bool>,
+    failed: &mut dyn FnMut(Error) -> Result<()>,
+) -> Result<()> {
+    let Some((parent, name)) = at.split_last() else { return below(subject, Folder::root(subject)?, each, failed) };
     let Some(folder) = Folder::at(subject, &parent)? else { return Ok(()) };
     let Some(entry) = folder.entry(subject, name)? else { return Ok(()) };
     if !each(&folder, &entry)? {
         return Ok(());
     }
     match folder.enter(entry) {
-        Some(folder) => below(subject, folder, each),
+        Some(folder) => below(subject, folder, each, failed),
         None => Ok(()),
     }
 }
 
 /// Depth first, with a stack of its own: layers are hostile and may be deep.
-fn below(subject: &Subject, top: Folder, each: &mut dyn FnMut(&Folder, &Entry) -> Result<bool>) -> Result<()> {
-    let names = top.names()?.into_iter();
+fn below(
+    subject: &Subject,
+    top: Folder,
+    each: &mut dyn FnMut(&Folder, &Entry) -> Result<bool>,
+    failed: &mut dyn FnMut(Error) -> Result<()>,
+) -> Result<()> {
+    let listed = |folder: &Folder, failed: &mut dyn FnMut(Error) -> Result<()>| {
+        let (names, why) = folder.names_found();
+        why.map_or(Ok(()), failed)?;
+        Ok::<_, Error>(names.into_iter())
+    };
+    let names = listed(&top, failed)?;
     let mut open = vec![(top, names)];
     while let Some((folder, names)) = open.last_mut() {
         let Some(name) = names.next() else {
             open.pop();
             continue;
         };
-        let Some(entry) = folder.entry(subject, name.as_name())? else { continue };
+        let entry = match folder.entry(subject, name.as_name()) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => continue,
+            Err(e) => {
+                failed(e)?;
+                continue;
+            }
+        };
         if each(folder, &entry)?
             && let Some(next) = folder.enter(entry)
         {
-            let names = next.names()?.into_iter();
+            let names = listed(&next, failed)?;
             open.push((next, names));
         }
     }

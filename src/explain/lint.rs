@@ -96,6 +96,10 @@ struct Lint<'a> {
     hidden: FxHashMap<(usize, usize), (u64, u64)>,
     contents: FxHashMap<Digest, Vec<(usize, RelPath, u64)>>,
     linked: rustc_hash::FxHashSet<(usize, crate::layer::ObjectId)>,
+    /// Where directories redirect, what is hidden under one path may show under another: both are kept until the end.
+    redirects: bool,
+    shown: rustc_hash::FxHashSet<(usize, crate::layer::ObjectId)>,
+    maybe: FxHashMap<(usize, crate::layer::ObjectId), (usize, u64)>,
 }
 
 impl<'a> Lint<'a> {
@@ -107,6 +111,9 @@ impl<'a> Lint<'a> {
             hidden: FxHashMap::default(),
             contents: FxHashMap::default(),
             linked: rustc_hash::FxHashSet::default(),
+            redirects: subject.redirects(),
+            shown: rustc_hash::FxHashSet::default(),
+            maybe: FxHashMap::default(),
         }
     }
 
@@ -289,6 +296,10 @@ impl<'a> Lint<'a> {
     /// Counts a file's bytes for the rules about space.
     fn bytes(&mut self, path: &RelPath, version: &Version, obj: &Obj, stat: &Stat, is_copy: bool) -> Result<()> {
         let size = version.content_size();
+        let key = (version.layer, obj.id());
+        if self.redirects && version.is_shown() {
+            self.shown.insert(key);
+        }
         if stat.nlink > 1 && !self.linked.insert((version.layer, obj.id())) {
             return Ok(());
         }
@@ -299,6 +310,10 @@ impl<'a> Lint<'a> {
         } else if let State::Hidden(Some(Cut { layer, .. })) = &version.state
             && !is_copy
         {
+            if self.redirects {
+                self.maybe.insert(key, (*layer, size));
+                return Ok(());
+            }
             let sums = self.hidden.entry((version.layer, *layer)).or_default();
             *sums = (sums.0.saturating_add(size), sums.1 + 1);
         }
@@ -310,6 +325,12 @@ impl<'a> Lint<'a> {
 
     fn done(mut self) -> Vec<Finding> {
         self.caches();
+        for ((layer, id), (by, size)) in std::mem::take(&mut self.maybe) {
+            if !self.shown.contains(&(layer, id)) {
+                let sums = self.hidden.entry((layer, by)).or_default();
+                *sums = (sums.0.saturating_add(size), sums.1 + 1);
+            }
+        }
         self.hidden();
         self.duplicates();
         let mut found = self.found;

@@ -42,6 +42,17 @@ pub struct Revision {
     pub before: Option<Item>,
     /// What is there from this layer on.
     pub after: Option<Item>,
+    /// Of what came by a redirect or as a copy of attributes alone: what in a layer below it is.
+    pub from: Option<From>,
+}
+
+/// Where what a layer shows under a new name has been before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct From {
+    /// The layer, by its position.
+    pub layer: usize,
+    /// Where it lies there, for people.
+    pub location: String,
 }
 
 /// What a path is in the union of the layers up to one.
@@ -51,6 +62,8 @@ struct Moment {
     parts: Vec<(usize, ObjectId)>,
     /// How many names the newest layer says something about, if it is a directory there.
     said: usize,
+    /// The lowest of the layers of which it is made, counted from the lowest, and where it lies there.
+    lowest: Option<(usize, String)>,
 }
 
 /// The history of `path`. The cost is that of one lookup of the path for each layer.
@@ -69,7 +82,11 @@ pub fn log(subject: &Subject, path: &[u8], follow: bool) -> Result<Log> {
             if let Some((change, differences)) = compare(before.as_ref(), now.as_ref(), upto)? {
                 let item = |moment: &Option<Moment>| moment.as_ref().map(|moment| moment.item.clone());
                 let (before, after) = (item(&before), item(&now));
-                revisions.push(Revision { layer: count - upto, change, differences, before, after });
+                // What was not there before and is in a layer below was led to by the newest one.
+                let lowest = now.as_ref().and_then(|now| now.lowest.clone());
+                let led = lowest.filter(|(layer, _)| change == Change::Added && *layer < upto);
+                let from = led.map(|(layer, location)| From { layer: count - layer, location });
+                revisions.push(Revision { layer: count - upto, change, differences, before, after, from });
             }
             before = now;
         }
@@ -118,13 +135,18 @@ fn moment(subject: &Subject, path: &RelPath) -> Result<Option<Moment>> {
         };
         let item = Item { stat: face.stat()?, face: face.clone(), content: None };
         let parts = objects().map(|(layer, obj)| (count - layer, obj.id())).collect();
-        return Ok(Some(Moment { item, parts, said: listed(root.object(0))? }));
+        return Ok(Some(Moment { item, parts, said: listed(root.object(0))?, lowest: None }));
     }
     let Some(entry) = entry_at(subject, path)? else { return Ok(None) };
     let Some(item) = Item::of(&entry) else { return Ok(None) };
     let parts = entry.parts().map(|(layer, obj)| (count - layer, obj.id())).collect();
+    let located = |(layer, obj): (usize, &crate::layer::Obj)| {
+        let info = subject.layers().get(layer)?;
+        Some((count - layer, info.locate(&obj.location())))
+    };
+    let lowest = entry.parts().last().and_then(located);
     let newest = newest(&entry);
-    Ok(Some(Moment { item, parts, said: listed(newest)? }))
+    Ok(Some(Moment { item, parts, said: listed(newest)?, lowest }))
 }
 
 /// What the topmost layer has, if it shows.

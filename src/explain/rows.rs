@@ -10,6 +10,7 @@ use super::trace::Cut;
 use super::trace::How;
 use super::versions::Row;
 use crate::digest::Digest;
+use crate::path::Escaped;
 use crate::sys::attr::Kind;
 
 /// One row; what does not apply is empty. Escaped where it comes from outside.
@@ -71,6 +72,12 @@ fn note(version: &Version, hides: bool, layers: &[LayerInfo]) -> String {
         State::Hidden(Some(cut)) => notes.push(format!("hidden: {}", text::reason(cut, layers))),
         _ if hides && notes.is_empty() => notes.push("hides what is below".to_owned()),
         _ => {}
+    }
+    if let Has::Object { obj, stat, .. } = &version.has
+        && stat.kind() == Kind::Symlink
+        && let Ok(text) = obj.readlink()
+    {
+        notes.insert(0, format!("-> {}", Escaped(&text)));
     }
     notes.join("; ")
 }

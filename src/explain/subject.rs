@@ -45,6 +45,8 @@ pub struct LayerInfo {
     pub label: String,
     /// How an image layer came to be, as its config tells.
     pub made: Made,
+    /// Why the layer cannot be read, where it is looked past: it then counts as empty.
+    pub broken: Option<String>,
 }
 
 /// How an image layer came to be, in the words of the image's config. They are anybody's: escape them before they are shown.
@@ -79,12 +81,23 @@ pub struct Sheet {
     pub digest: Option<Digest>,
     /// How it came to be.
     pub made: Made,
+    /// Why it cannot be read, if `layer` stands in its place.
+    pub broken: Option<String>,
 }
 
 impl Sheet {
     /// A layer of which nothing more is known.
     pub fn bare(layer: Arc<dyn Layer>) -> Self {
-        Self { layer, digest: None, made: Made::default() }
+        Self { layer, digest: None, made: Made::default(), broken: None }
+    }
+
+    /// An image layer that cannot be read: nothing stands in its place, and every step of a walk there says that it failed.
+    ///
+    /// # Errors
+    /// When there is no memory for nothing.
+    pub fn broken(digest: Digest, made: Made, why: String) -> Result<Self> {
+        let layer = MemLayer::new(&digest.to_string(), &[])?;
+        Ok(Self { layer: Arc::new(layer), digest: Some(digest), made, broken: Some(why) })
     }
 }
 
@@ -117,7 +130,8 @@ impl Subject {
         let upper = upper
             .map(|(fd, label)| {
                 let dir = DirLayer::from_fd(fd, Path::new(&label), fds)?;
-                infos.push(LayerInfo { place: Place::Upper, digest: None, label, made: Made::default() });
+                let made = Made::default();
+                infos.push(LayerInfo { place: Place::Upper, digest: None, label, made, broken: None });
                 Ok::<_, crate::layer::Error>(Arc::new(dir))
             })
             .transpose()?;
@@ -125,7 +139,7 @@ impl Subject {
         for (i, sheet) in sheets.into_iter().enumerate() {
             let label = sheet.layer.label();
             let place = Place::Layer(count - i);
-            infos.push(LayerInfo { place, digest: sheet.digest, label, made: sheet.made });
+            infos.push(LayerInfo { place, digest: sheet.digest, label, made: sheet.made, broken: sheet.broken });
             layers.push(sheet.layer);
         }
         Self::of(title.into(), infos, upper, layers)
@@ -175,6 +189,16 @@ impl Subject {
         &self.infos
     }
 
+    /// The layers that cannot be read and count as empty, top first.
+    pub fn broken(&self) -> impl Iterator<Item = &LayerInfo> {
+        self.infos.iter().filter(|info| info.broken.is_some())
+    }
+
+    /// Whether one object may show under several paths beside hard links: directories on disk may redirect, image layers cannot.
+    pub fn redirects(&self) -> bool {
+        self.infos.iter().any(|info| info.digest.is_none())
+    }
+
     /// The stack, to look names up.
     pub fn view(&self) -> &View {
         &self.view
@@ -199,7 +223,7 @@ impl Subject {
         }
     }
 
-    /// The size in bytes of an image layer's tar, by its position; `None` for directories.
+    /// The size in bytes of an image layer's tar, by its position; `None` for directories and what cannot be read.
     pub fn tar_size(&self, position: usize) -> Option<u64> {
         let at = position.checked_sub(usize::from(self.upper.is_some()))?;
         self.layers.get(at)?.tar_size()

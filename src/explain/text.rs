@@ -357,6 +357,9 @@ pub(super) fn served_facts(explanation: &Explanation) -> Vec<(&'static str, Stri
         ("modified", time(served.stat.mtime)),
         ("location", served.location.clone()),
     ];
+    if served.stat.nlink > 1 && served.stat.kind() != Kind::Dir {
+        facts.push(("links", format!("{} names in its layer", served.stat.nlink)));
+    }
     if let Some((layer, location)) = &served.content {
         facts.push(("content", format!("{}: {location}", place(*layer))));
     }

@@ -246,6 +246,7 @@ impl Tracer<'_> {
                 }
             };
             let (mut component, next) = self.look(here, name.as_name())?;
+            self.say_broken(&mut component);
             named = true;
             let dead_end = next.dirs.is_none() && next.own.iter().all(|own| own.dir.is_none());
             if let Some(link) = component.link.as_mut().filter(|_| self.follow || !parts.is_empty()) {
@@ -288,8 +289,19 @@ impl Tracer<'_> {
             },
             _ => self.root_component()?,
         };
+        let mut component = component;
+        self.say_broken(&mut component);
         self.components.push(component);
         Ok(())
+    }
+
+    /// What stands in the place of a layer that cannot be read has nothing: that is not what the layer said.
+    fn say_broken(&self, component: &mut Component) {
+        for (layer, info) in self.subject.layers().iter().enumerate() {
+            if let (Some(why), Some(step)) = (&info.broken, component.steps.get_mut(layer)) {
+                (step.verdict, step.cut) = (Verdict::Failed(why.clone()), None);
+            }
+        }
     }
 
     fn outcome(&self) -> Outcome {

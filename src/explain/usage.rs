@@ -14,7 +14,6 @@ use super::layers::walk;
 use super::subject::Subject;
 use crate::digest::Digest;
 use crate::layer::ObjectId;
-use crate::layer::PACK_DEV;
 use crate::path::RelPath;
 use crate::sys::attr::Kind;
 
@@ -77,6 +76,7 @@ pub fn usage(subject: &Subject, at: &RelPath, depth: usize) -> Result<Report> {
 pub fn usage_while(subject: &Subject, at: &RelPath, depth: usize, wanted: &dyn Fn() -> bool) -> Result<Report> {
     let mut tally = Tally::new(subject.layers().len(), at);
     let base = at.components().len();
+    let redirects = subject.redirects();
     walk(subject, at, &mut |folder, entry| {
         if !wanted() {
             return Err(super::Error::Stopped);
@@ -95,7 +95,7 @@ pub fn usage_while(subject: &Subject, at: &RelPath, depth: usize, wanted: &dyn F
             let size = version.content_size();
             let digest = obj.digest()?.filter(|_| size > 0);
             let one = Counted { layer: version.layer, dir, size, shown: version.is_shown(), digest };
-            match needs_care(obj.id(), stat.nlink) {
+            match redirects || stat.nlink > 1 {
                 true => tally.linked((version.layer, obj.id()), one),
                 false => tally.count(one),
             }
@@ -204,8 +204,4 @@ fn rolled_up(dirs: Vec<RelPath>, sums: &[Usage], base: usize) -> BTreeMap<RelPat
         }
     }
     out
-}
-
-fn needs_care(id: ObjectId, nlink: u32) -> bool {
-    nlink > 1 || id.dev != PACK_DEV
 }

@@ -198,6 +198,7 @@ impl Server {
             layer: layer.clone(),
             digest: layer.key().parse().ok(),
             made: made(at),
+            broken: None,
         };
         let sheets = stack.layers.iter().enumerate().map(sheet);
         let title = if trusted { &self.config.title } else { "this mount" };

@@ -68,7 +68,19 @@ impl Signals {
     /// # Errors
     /// The kernel's.
     pub fn block() -> Result<Self> {
-        let set = set_of(&ALL);
+        Self::block_these(&ALL)
+    }
+
+    /// As [`Signals::block`], for `SIGINT` alone.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn block_interrupt() -> Result<Self> {
+        Self::block_these(&[(Signal::Interrupt, libc::SIGINT)])
+    }
+
+    fn block_these(signals: &[(Signal, i32)]) -> Result<Self> {
+        let set = set_of(signals);
         // SAFETY: SIG_IGN is a valid disposition, and no handler is replaced that this program installed.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
         let mut before = MaybeUninit::uninit();

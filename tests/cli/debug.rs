@@ -18,12 +18,11 @@ use crate::screen::Screen;
 use crate::support::archive::Entry;
 use crate::support::archive::tar_of;
 use crate::support::archive::write_archive;
-use crate::support::report_count;
 use crate::support::require_root;
 
-const IMAGE: &str = "localhost/crafted:1";
-const SMALL: (u16, u16) = (24, 80);
-const LARGE: (u16, u16) = (60, 200);
+pub const IMAGE: &str = "localhost/crafted:1";
+pub const SMALL: (u16, u16) = (24, 80);
+pub const LARGE: (u16, u16) = (60, 200);
 
 /// Names that would steer a terminal, or deceive who reads it.
 const HOSTILE: &[&[u8]] = &[
@@ -57,7 +56,7 @@ fn layers() -> Vec<Vec<u8>> {
     ]
 }
 
-fn crafted(label: &str) -> Area {
+pub fn crafted(label: &str) -> Area {
     let area = Area::new(label);
     let by = |command: &str| serde_json::json!({ "created_by": command, "created": "2026-01-01T00:00:00Z" });
     let history = serde_json::json!([by("ADD rootfs.tar /"), by("RUN rm /etc/motd \u{1b}[31m"), by("COPY opq /opq")]);
@@ -66,19 +65,19 @@ fn crafted(label: &str) -> Area {
     area
 }
 
-fn debug(area: &Area, arguments: &[&str]) -> Command {
+pub fn debug(area: &Area, arguments: &[&str]) -> Command {
     let mut command = area.mica(["debug"].iter().chain(arguments));
     command.env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
     command
 }
 
-fn open(area: &Area, target: &str, size: (u16, u16)) -> Screen {
+pub fn open(area: &Area, target: &str, size: (u16, u16)) -> Screen {
     let screen = Screen::new(&debug(area, &[target]), size);
     screen.until("the tree and its first entry are there", |text| text.contains("Tree") && !text.contains("Tree ..."));
     screen
 }
 
-fn quit(screen: Screen) {
+pub fn quit(screen: Screen) {
     screen.keys(b"q");
     assert_eq!(screen.end(), Some(0));
 }
@@ -133,9 +132,12 @@ fn every_key_does_what_the_help_says() {
     // Back in time it is there, and forth it is gone.
     screen.keys_show(b"[[", "served");
     screen.keys_show(b"]]", "deletes");
-    let text = screen.keys_show(b"w", "2 whiteouts: 2");
-    assert!(text.contains("whiteout /etc/motd") && text.contains("opaque   /opq"), "{text}");
-    screen.keys_show(b"\x1b", "2 Tree");
+    screen.keys(b"w");
+    let alone = |text: &str| text.contains("only whiteouts") && !text.contains("...") && text.contains("motd");
+    let text = screen.until("whiteouts alone", alone);
+    assert!(text.contains("opq/ (opaque)") && !text.contains("conf") && !text.contains("hostile"), "{text}");
+    screen.keys(b"w");
+    screen.until("everything again", |text| text.contains("hostile") && !text.contains("only whiteouts"));
     let text = screen.keys_show(b"c", "only changes");
     assert!(text.contains("opq/ (opaque)") && !text.contains("hostile"), "{text}");
     screen.keys(b"c");
@@ -247,7 +249,7 @@ fn hostile_names_and_contents_never_reach_the_terminal() {
     for _ in 0..HOSTILE.len() + 2 {
         screen.keys(b"j");
     }
-    screen.keys_show(b"w", "2 whiteouts");
+    screen.keys_show(b"w", "only whiteouts");
     screen.keys_show(b"/evil\r", "2 /evil: 1");
     screen.keys_show(b"/content\r\r", "\\x1b[31mred");
     // What is typed is anybody's, too.
@@ -311,7 +313,7 @@ fn one_shot_commands_escape_what_is_hostile() {
 }
 
 /// A union of the image, mounted for writing.
-fn mounted(label: &str) -> Area {
+pub fn mounted(label: &str) -> Area {
     let area = crafted(label);
     area.new_dir("mnt");
     area.ok(["mount", "--rw", "--name", "live", IMAGE, "mnt"]);
@@ -367,6 +369,121 @@ fn the_screen_lives_on_when_the_server_of_the_mount_is_killed() {
         assert_eq!(said.code(), code, "{command}: {said:?}");
         assert_one_line(&said.err);
     }
+    for words in [&["diff", "mnt"][..], &["diff", "mnt", "live"], &["diff", IMAGE, "mnt"], &["diff", "-U", "mnt@1..@3"]]
+    {
+        let said = area.said(words);
+        assert_eq!((said.code(), said.out.as_str()), (125, ""), "{words:?}: {said:?}");
+        assert_one_line(&said.err);
+        assert!(said.err.contains("mnt") && said.err.contains("mica umount"), "what, and what to do: {said:?}");
+    }
+    // By its name the container is there as ever: its upper directory is read, not the mount.
+    assert_eq!(area.ok(["diff", "live"]), "");
+    area.ok(["umount", "mnt"]);
+}
+
+/// What was changed through a mount, by its place; and of bare directories.
+#[test]
+fn a_mountpoint_and_bare_directories_are_compared() {
+    require_root!();
+    let area = mounted("compared");
+    fs::write(area.join("mnt/etc/conf"), "changed\n").unwrap();
+    fs::remove_file(area.join("mnt/opq/new")).unwrap();
+    assert_eq!(area.ok(["diff", "mnt"]), "C /etc\nC /etc/conf\nC /opq\nD /opq/new\n");
+    assert_eq!(area.ok(["diff", "mnt"]), area.ok(["diff", IMAGE, "mnt"]), "the image is what it stands on");
+    assert!(area.ok(["diff", "-U", "mnt"]).contains("-a\n-B\n-c\n+changed\n"));
+    area.ok(["umount", "mnt"]);
+    area.ok(["mount", IMAGE, "mnt"]);
+    assert_eq!(area.ok(["diff", "mnt"]), "", "nothing can be changed through it");
+    area.ok(["umount", "mnt"]);
+    for (name, text) in [("low", "one\n"), ("mid", "two\n"), ("top", "three\n")] {
+        fs::write(area.new_dir(name).join("file"), text).unwrap();
+        fs::write(area.join(name).join(name), text).unwrap();
+    }
+    let stack = "lowerdir=mid:low,upperdir=top";
+    assert_eq!(area.ok(["diff", "-o", stack]), "C /file\nA /top\n");
+    assert_eq!(area.ok(["diff", "-o", stack, "0..1"]), "A /file\nA /low\n");
+    assert_eq!(area.ok(["diff", "-o", stack, "@1..@2", "/mid"]), "A /mid\n");
+    let said = area.ok(["diff", "-U", "-o", stack, "/file"]);
+    assert!(said.contains("--- @2:/file\n+++ @3:/file\n") && said.contains("-two\n+three\n"), "{said}");
+    area.fails(["diff", "-o", stack, "1..7"], 125);
+    area.fails(["diff", "-o", stack, "file", "file"], 125);
+    area.fails(["diff", "-o", "ro"], 125);
+}
+
+/// A directory that was renamed is an entry of upper alone; what is in it lies in the layers, and counts once.
+#[test]
+fn a_renamed_directory_is_what_it_holds() {
+    require_root!();
+    let area = mounted("renamed");
+    fs::rename(area.join("mnt/opq"), area.join("mnt/moved")).unwrap();
+    let expected = "A /moved\nA /moved/new\nD /opq\n";
+    assert_eq!((area.ok(["diff", "live"]).as_str(), area.ok(["diff", "mnt"]).as_str()), (expected, expected));
+    let du = |target: &str| -> serde_json::Value { serde_json::from_str(&area.ok(["du", "--json", target])).unwrap() };
+    assert_eq!(du("live")["total"], du(IMAGE)["total"], "nothing was written, and nothing is hidden that was not");
+    let log = area.ok(["log", "live", "/moved/new"]);
+    assert!(log.contains("A /moved/new") && log.contains("from     layer 3: "), "{log}");
+    area.ok(["umount", "mnt"]);
+}
+
+/// On a terminal, Ctrl-C is a signal for whoever listens: here the trace, and the shell goes on.
+#[test]
+fn control_c_ends_the_trace_and_not_the_shell() {
+    require_root!();
+    let area = mounted("ctrl-c");
+    let screen = Screen::new(&debug(&area, &["--plain", "live"]), SMALL);
+    let raw = |what: &str, times: usize| {
+        let seen = || String::from_utf8_lossy(&screen.raw()).matches(what).count() >= times;
+        until(what, seen);
+    };
+    let listeners = || {
+        let stats: serde_json::Value = serde_json::from_str(&area.ok(["stats", "--json", "live"])).unwrap();
+        stats["listeners"].as_u64().unwrap()
+    };
+    let prompts = || String::from_utf8_lossy(&screen.raw()).matches("/> ").count();
+    // What is typed ahead of a prompt is lost with a Ctrl-C, as in other shells.
+    let interrupted = |keys: &[u8]| {
+        let before = prompts();
+        screen.keys(keys);
+        until("a new prompt", || prompts() > before);
+    };
+    raw("> ", 1);
+    for turn in 1..=2 {
+        screen.keys(b"trace --op lookup\r");
+        until("it listens", || listeners() == 1);
+        let name = format!("missing-{turn}");
+        assert!(fs::metadata(area.join("mnt/etc").join(&name)).is_err());
+        raw(&name, 1);
+        interrupted(b"\x03");
+        until("it listens no more", || listeners() == 0);
+    }
+    // Typed once too often, a line that is given up, a command, and the end.
+    interrupted(b"\x03\x03");
+    interrupted(b"no-such-command\x03");
+    screen.keys(b"cat /etc/conf\r");
+    raw("\nB\r\n", 1);
+    assert!(!String::from_utf8_lossy(&screen.raw()).contains("unrecognized"));
+    screen.keys(b"\x04");
+    assert_eq!(screen.end(), Some(0));
+    area.ok(["umount", "mnt"]);
+}
+
+#[test]
+fn a_live_trace_is_redrawn_when_the_terminal_changes_its_size() {
+    require_root!();
+    let area = mounted("resized");
+    let screen = open(&area, "live", SMALL);
+    screen.keys_show(b"t", "2 Trace: 0 told");
+    for (turn, (rows, columns)) in [LARGE, (30, 100), (10, 40), (3, 20), (1, 1), SMALL].into_iter().enumerate() {
+        screen.resize(rows, columns);
+        let name = format!("t{turn}");
+        assert!(fs::metadata(area.join("mnt/etc").join(&name)).is_err());
+        let last = |text: &str| text.lines().nth(usize::from(rows) - 1).unwrap_or_default().to_owned();
+        screen.until("it is whole again, and goes on", |text| {
+            rows < 10 || last(text).contains("? help") && text.contains(&format!("/etc/{name}"))
+        });
+    }
+    screen.keys_show(b"t", "2 Tree");
+    quit(screen);
     area.ok(["umount", "mnt"]);
 }
 
@@ -456,7 +573,7 @@ fn nobody_reads_and_the_terminal_vanishes() {
 }
 
 #[test]
-fn an_image_of_160_layers_and_with_a_flag_one_of_a_million_files() {
+fn an_image_of_160_layers() {
     let area = Area::new("many");
     let texts: Vec<String> = (0..160).map(|n| format!("{n}\n")).collect();
     let names: Vec<String> = (0..160).map(|n| format!("d/only-{n:03}")).collect();
@@ -481,27 +598,4 @@ fn an_image_of_160_layers_and_with_a_flag_one_of_a_million_files() {
     let which: serde_json::Value =
         serde_json::from_str(&area.ok(["which", "--json", "localhost/many:1", "/d/each"])).unwrap();
     assert_eq!(which.to_string().matches("\"hidden\"").count(), 159, "{which:#}");
-    if std::env::var_os("MICA_HUGE").is_some() {
-        million(&area);
-    }
-}
-
-fn million(area: &Area) {
-    let started = std::time::Instant::now();
-    let dirs: Vec<String> = (0..1000).map(|n| format!("d{n:04}")).collect();
-    let files: Vec<String> = dirs.iter().flat_map(|dir| (0..1000).map(move |n| format!("{dir}/f{n:04}"))).collect();
-    let entries: Vec<Entry<'_>> = files.iter().map(|file| Entry::File(file.as_bytes(), "")).collect();
-    let layers = [tar_of(&entries)];
-    let by = serde_json::json!([{ "created_by": "RUN million" }]);
-    let archive = write_archive(&area.new_dir("million"), "localhost/million:1", &layers, &by);
-    area.ok(["load", "-i", archive.to_str().unwrap()]);
-    let made = started.elapsed();
-    let started = std::time::Instant::now();
-    let screen = open(area, "localhost/million:1", SMALL);
-    let opened = started.elapsed();
-    screen.keys_show(b"l", "f0000");
-    let status = fs::read_to_string(format!("/proc/{}/status", screen.child.id())).unwrap();
-    let memory = status.lines().find(|line| line.starts_with("RssAnon")).unwrap_or_default().to_owned();
-    quit(screen);
-    report_count(1_000_000, &format!("files in an image: made in {made:?}, on the screen in {opened:?}, {memory}"));
 }

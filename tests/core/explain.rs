@@ -275,7 +275,7 @@ fn a_mount_is_explained_while_it_serves_and_has_no_record_when_it_is_dead() {
     let why = wait_for(Duration::from_secs(10), || explain(&["point", "/d/gone"]).is_err());
     assert!(why, "a dead mount is not explained");
     let error = explain(&["point", "/d/gone"]).expect_err("no record");
-    assert!(error.contains("nothing is known of the layers"), "{error}");
+    assert!(error.contains("is gone; 'mica umount"), "{error}");
 }
 
 /// Every path of every layer, whether or not it shows.

@@ -45,7 +45,7 @@ pub const IMAGE: &str = "localhost/crafted:1";
 /// A private key that nobody has.
 const KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\nbm90aGluZw==\n-----END OPENSSH PRIVATE KEY-----\n";
 /// `cap_net_raw+ep`.
-const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+pub const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn image_layers() -> Vec<Vec<u8>> {
     let big = "b".repeat(200_000);

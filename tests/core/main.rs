@@ -19,6 +19,7 @@ mod pages;
 mod regress;
 mod semantics;
 mod snap;
+mod stacks;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -79,7 +79,7 @@ fn shown(subject: &Subject, line: &Line, top: &RelPath, style: Style) -> String 
     let by = looking::made_by(info, style);
     let about = [by, text::shorten(&message, style)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
     let owner = format!("{}:{}", stat.uid, stat.gid);
-    let object = format!("{} {owner:<11} {:>10}", text::mode(stat), stat.size);
+    let object = format!("{} {owner:<11} {:>10}", text::mode(stat), looking::size(stat));
     let text = format!(
         "{tag:<5} {digest:<12} {date:<10} {author:<12} {object}  {:<32}  {}",
         format!("{name}{slash}{link}"),

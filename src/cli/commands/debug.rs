@@ -28,7 +28,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
     if !args.plain {
         debug::screen_is_possible()?;
     }
-    let target = args.asking.open_or_root(context)?;
+    let target = args.asking.open_past_damage(context)?;
     let source = debug::Source { word: args.asking.word().cloned(), root: context.root.clone() };
     let session = debug::Session::new(target, source);
     if args.plain { debug::plain(session, context) } else { debug::screen(&session, args.mouse) }

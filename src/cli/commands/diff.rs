@@ -11,11 +11,16 @@ use crate::cli::looking;
 use crate::cli::looking::JsonList;
 use crate::engine;
 use crate::engine::diff;
+use crate::engine::target::Damage;
+use crate::engine::target::directories;
+use crate::engine::target::is_mount;
 use crate::engine::target::is_range;
+use crate::explain::Error;
+use crate::explain::Place;
 use crate::explain::Subject;
 use crate::explain::changes::Changed;
 use crate::explain::changes::Rules;
-use crate::explain::changes::changes;
+use crate::explain::changes::each_change;
 use crate::explain::compare::Item;
 use crate::explain::content;
 use crate::explain::documents;
@@ -28,11 +33,13 @@ use crate::sys::attr::Kind;
 /// Arguments of `mica diff`.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "mica diff CONTAINER\n       mica diff IMAGE@2..@5 [PATH]\n       mica diff TARGET TARGET [PATH]",
+    override_usage = "mica diff CONTAINER\n       mica diff IMAGE@2..@5 [PATH]\n       mica diff TARGET TARGET [PATH]\n       mica diff MOUNTPOINT\n       \
+        mica diff -o OPTIONS [2..5] [PATH]",
     after_help = "The layers of an image are counted from 1, the lowest: IMAGE@2..@5 is what layers 3, 4 and 5 changed, IMAGE@0..@1 all that \
-        layer 1 has. A TARGET is what 'mica which' takes: an image, a container, IMAGE@3, docker-archive:FILE, oci:DIR, a mountpoint.\n\n\
+        layer 1 has. A TARGET is what 'mica which' takes: an image, a container, IMAGE@3, docker-archive:FILE, oci:DIR, a mountpoint. Of a mountpoint \
+        alone, what was changed through it; of directories without a range, what the topmost changed.\n\n\
         A added, C changed (in anything: type, mode, owner, content, xattrs, time), D deleted. Exit code: 0; when mica fails 1 with \
-        a container alone, as docker, else 125."
+         a container alone, as docker, else 125."
 )]
 pub struct Args {
     /// Print JSON
@@ -47,9 +54,12 @@ pub struct Args {
     /// A file that differs only in its time is the same
     #[arg(long)]
     ignore_times: bool,
+    /// Compare in the stack of these directories: lowerdir=TOP:..:BOTTOM,upperdir=DIR; then only a range and a PATH are given
+    #[arg(short, long, value_name = "OPTIONS")]
+    options: Option<OsString>,
     /// A container by name, id, or the beginning of an id; or what to compare
-    #[arg(value_name = "TARGET")]
-    before: OsString,
+    #[arg(value_name = "TARGET", required_unless_present = "options")]
+    before: Option<OsString>,
     /// What to compare with; behind a range, the path
     #[arg(value_name = "TARGET")]
     after: Option<OsString>,
@@ -59,22 +69,34 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
-    let range = is_range(&args.before);
+    let Some(first) = args.before.as_ref().filter(|_| args.options.is_none()) else {
+        return in_directories(args, context).map_err(CliError::in_run);
+    };
+    let range = is_range(first);
     match (&args.after, &args.path, range) {
-        (None, None, false) => of_container(args, context),
+        (None, None, false) if is_mount(first) => of_mount(args, first, context).map_err(CliError::in_run),
+        (None, None, false) => of_container(args, first, context),
         (Some(_), Some(_), true) => {
             Err(CliError::new("a range is compared in itself: give it alone, or with a PATH").in_run())
         }
-        (path, None, true) => compare(args, None, path.as_ref(), context).map_err(CliError::in_run),
-        (after, path, _) => compare(args, after.as_ref(), path.as_ref(), context).map_err(CliError::in_run),
+        (path, None, true) => compare(args, (first, None), path.as_ref(), context).map_err(CliError::in_run),
+        (after, path, _) => compare(args, (first, after.as_ref()), path.as_ref(), context).map_err(CliError::in_run),
     }
 }
 
 /// As `docker diff`: what a container changed.
-fn of_container(args: &Args, context: &mut Context) -> Result<(), CliError> {
+fn of_container(args: &Args, word: &OsString, context: &mut Context) -> Result<(), CliError> {
     let store = context.store()?;
-    let word = args.before.to_string_lossy();
-    let record = store.find_container(&word)?;
+    let word = word.to_string_lossy();
+    let record = match store.find_container(&word) {
+        Err(e) if store.images().is_ok_and(|images| images.find(&word).is_ok()) => {
+            let hint = format!(
+                "it is an image: 'mica diff {word}@1..@2' compares its layers, 'mica diff {word} OTHER' two images"
+            );
+            return Err(CliError::new(e).hint(hint));
+        }
+        found => found?,
+    };
     if args.unified {
         let hint = format!("mica diff -U {} {word}", record.image_name);
         return Err(CliError::new("for a container, -U needs the image as well").hint(hint));
@@ -95,14 +117,72 @@ fn of_container(args: &Args, context: &mut Context) -> Result<(), CliError> {
     Ok(())
 }
 
+/// What was changed through a mount: of one that is only read, nothing.
+fn of_mount(args: &Args, word: &OsString, context: &mut Context) -> Result<(), CliError> {
+    let target = looking::open(context, (word, None), true, Damage::Refused)?;
+    let all = &target.subject;
+    let written = all.layers().first().is_some_and(|top| top.place == Place::Upper);
+    let count = all.layers().len();
+    let before = all.first(count - usize::from(written)).map_err(engine::Error::from)?;
+    both(args, (&before.titled(format!("{}@{}", all.title(), count - 1)), all), None, context)
+}
+
+/// What layers of a stack of directories changed; without a range, the topmost one.
+fn in_directories(args: &Args, context: &mut Context) -> Result<(), CliError> {
+    let all = directories(args.options.as_deref().unwrap_or_default())?;
+    let words: Vec<&OsString> = [&args.before, &args.after, &args.path].into_iter().flatten().collect();
+    let (range, path) = range_and_path(&words)?;
+    let count = all.layers().len();
+    let (from, to) = range.unwrap_or((count.saturating_sub(1), count));
+    let part = |count: usize| -> Result<Subject, CliError> {
+        Ok(all.first(count).map_err(engine::Error::from)?.titled(format!("@{count}")))
+    };
+    both(args, (&part(from)?, &part(to)?), path, context)
+}
+
+/// The layers from behind one up to another.
+pub type Range = (usize, usize);
+
+/// What stands behind a stack: `2..5` (also as `@2..@5`), a path, both or nothing.
+///
+/// # Errors
+/// For anything else.
+pub fn range_and_path<'a>(words: &[&'a OsString]) -> Result<(Option<Range>, Option<&'a OsString>), CliError> {
+    let number = |text: &str| text.strip_prefix('@').unwrap_or(text).parse().ok();
+    let range = |word: &OsString| -> Option<(usize, usize)> {
+        let (from, to) = word.to_str()?.split_once("..")?;
+        Some((number(from)?, number(to)?))
+    };
+    match words {
+        [] => Ok((None, None)),
+        [one] => Ok(range(one).map_or((None, Some(*one)), |range| (Some(range), None))),
+        [one, two] => match range(one) {
+            Some(range) => Ok((Some(range), Some(*two))),
+            None => {
+                let word = Escaped(one.as_bytes()).to_string();
+                Err(CliError::new(format!("{word} is no range of layers such as 2..5")))
+            }
+        },
+        _ => Err(CliError::new("give a range of layers and a path, not more")),
+    }
+}
+
 fn compare(
     args: &Args,
-    after: Option<&OsString>,
+    (before, after): (&OsString, Option<&OsString>),
     path: Option<&OsString>,
     context: &mut Context,
 ) -> Result<(), CliError> {
-    let (before, after) = looking::open_two(context, &args.before, after.map(OsString::as_os_str))?;
-    let (before, after) = (&before.subject, &after.subject);
+    let (before, after) = looking::open_two(context, before, after.map(OsString::as_os_str))?;
+    both(args, (&before.subject, &after.subject), path, context)
+}
+
+fn both(
+    args: &Args,
+    (before, after): (&Subject, &Subject),
+    path: Option<&OsString>,
+    context: &mut Context,
+) -> Result<(), CliError> {
     let asked = path.map_or(&b"/"[..], |path| path.as_bytes());
     // A directory behind a symlink: where the newer one leads, or else the older.
     let newer = explain(after, asked, true).map_err(engine::Error::from)?;
@@ -111,17 +191,31 @@ fn compare(
         None => explain(before, asked, true).map_err(engine::Error::from)?.resolved(),
     };
     let rules = Rules { ignore_times: args.ignore_times };
-    let found = changes(before, after, &at, rules).map_err(engine::Error::from)?;
     if args.json {
-        let mut list = JsonList::begin(&mut context.out, &documents::compared(before, after, asked), "changes")?;
-        for change in &found {
-            list.add(&mut context.out, &documents::changed(change))?;
-        }
-        list.end(&mut context.out)?;
+        let out = &mut context.out;
+        let mut list = JsonList::begin(out, &documents::compared(before, after, asked), "changes")?;
+        each((before, after), &at, rules, &mut |change| Ok(list.add(out, &documents::changed(change))?))?;
+        list.end(out)?;
         return Ok(());
     }
     let how = How { unified: args.unified, context: args.context };
-    print(&found, (before, after), how, &mut context.out)
+    print((before, after), (&at, rules), how, &mut context.out)
+}
+
+/// Has each change printed as it is found.
+fn each(
+    of: (&Subject, &Subject),
+    at: &RelPath,
+    rules: Rules,
+    print: &mut dyn FnMut(&Changed) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let mut printed = Ok(());
+    let done = each_change(of, at, rules, &mut |change| {
+        printed = print(&change);
+        if printed.is_ok() { Ok(()) } else { Err(Error::Stopped) }
+    });
+    printed?;
+    Ok(done.map_err(engine::Error::from)?)
 }
 
 /// How differences are printed.
@@ -133,16 +227,19 @@ pub struct How {
     pub context: usize,
 }
 
-/// All changes from the first to the second.
-pub fn print(found: &[Changed], of: (&Subject, &Subject), how: How, out: &mut dyn Write) -> Result<(), CliError> {
-    for change in found {
+/// All changes from the first to the second, at and below a path.
+pub fn print(
+    of: (&Subject, &Subject),
+    (at, rules): (&RelPath, Rules),
+    how: How,
+    out: &mut dyn Write,
+) -> Result<(), CliError> {
+    each(of, at, rules, &mut |change| {
         if how.unified {
-            patch(how, change, of, out)?;
-        } else {
-            writeln!(out, "{} {}", change.change.letter(), change.path)?;
+            return patch(how, change, of, out);
         }
-    }
-    Ok(())
+        Ok(writeln!(out, "{} {}", change.change.letter(), change.path)?)
+    })
 }
 
 /// One path as `git diff` shows it.
@@ -195,9 +292,9 @@ fn patch(how: How, change: &Changed, of: (&Subject, &Subject), out: &mut dyn Wri
 /// What differs beside the content.
 fn words(change: &Changed, out: &mut dyn Write) -> Result<(), CliError> {
     for difference in &change.differences {
-        let (what, before, after) = difference.words();
+        let what = difference.words().0;
         if !matches!(what, "content" | "size") {
-            writeln!(out, "  {what} {before} -> {after}")?;
+            writeln!(out, "  {what} {}", difference.values())?;
         }
     }
     Ok(())

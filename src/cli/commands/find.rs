@@ -171,7 +171,7 @@ pub fn line(subject: &Subject, hit: &Hit) -> String {
     let object = match &hit.stat {
         Some(stat) => {
             let owner = format!("{}:{}", stat.uid, stat.gid);
-            format!("{} {owner:<11} {:>10}", text::mode(stat), stat.size)
+            format!("{} {owner:<11} {:>10}", text::mode(stat), looking::size(stat))
         }
         None => format!("{:<10} {:<11} {:>10}", "whiteout", "", ""),
     };

@@ -61,7 +61,7 @@ pub fn print(found: &Log, layers: &[LayerInfo], short: bool, out: &mut dyn Write
         if at > 0 {
             writeln!(out)?;
         }
-        out.write_all(full(revision, info, &found.path.to_string()).as_bytes())?;
+        out.write_all(full(revision, layers, &found.path.to_string()).as_bytes())?;
     }
     Ok(())
 }
@@ -75,7 +75,8 @@ fn oneline(revision: &Revision, info: Option<&LayerInfo>) -> String {
     format!("{} {tag} {digest}{words} {by}", revision.change.letter()).trim_end().to_owned()
 }
 
-fn full(revision: &Revision, info: Option<&LayerInfo>, path: &str) -> String {
+fn full(revision: &Revision, layers: &[LayerInfo], path: &str) -> String {
+    let info = layers.get(revision.layer);
     let place = info.map_or_else(String::new, |info| info.place.to_string());
     let digest = info.and_then(|info| info.digest).map_or_else(String::new, |digest| format!(" {digest}"));
     let mut out = format!("{place}{digest}\n");
@@ -96,14 +97,11 @@ fn full(revision: &Revision, info: Option<&LayerInfo>, path: &str) -> String {
     let now = revision.after.as_ref().or(revision.before.as_ref()).map(object).unwrap_or_default();
     out.push_str(&format!("  {} {path}  {now}\n", revision.change.letter()));
     for difference in &revision.differences {
-        let (what, before, after) = difference.words();
-        let values = match (before.is_empty(), after.is_empty()) {
-            (true, true) => "changed".to_owned(),
-            (true, false) => after,
-            (false, true) => format!("{before} removed"),
-            (false, false) => format!("{before} -> {after}"),
-        };
-        out.push_str(&format!("      {what:<8} {values}\n"));
+        out.push_str(&format!("      {:<8} {}\n", difference.words().0, difference.values()));
+    }
+    if let Some(from) = &revision.from {
+        let place = layers.get(from.layer).map_or_else(String::new, |info| info.place.to_string());
+        out.push_str(&format!("      {:<8} {place}: {}\n", "from", from.location));
     }
     out
 }

@@ -1,11 +1,11 @@
 //! `mica trace`
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::Instant;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
@@ -15,6 +15,7 @@ use crate::cli::trace_text;
 use crate::engine;
 use crate::engine::live::Listener;
 use crate::engine::live::News;
+use crate::env;
 use crate::live::Event;
 use crate::live::Filter;
 use crate::live::Op;
@@ -25,6 +26,9 @@ use crate::sys::signal_wait::Signals;
 
 /// How long a wait without news is: then it is looked whether anybody still reads what is printed.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How long a wait is once a signal came: what was told then may still be on its way.
+const LAST: Duration = Duration::from_millis(50);
 
 /// Arguments of `mica trace`.
 #[derive(Debug, clap::Args)]
@@ -199,10 +203,16 @@ fn until_end(
     sink: &mut Sink,
     stop: Option<&Signals>,
 ) -> Result<Option<&'static str>, CliError> {
-    let watched = sink.record.is_none() && sink.summary.is_none() && !std::io::stdout().is_terminal();
+    // What is recorded needs no reader.
+    let watched = sink.record.is_none();
     let stopped = || stop.is_some_and(|signals| !matches!(signals.came(), Ok(None)));
-    while left != Some(0) && !stopped() {
-        match listener.next(LOOK)? {
+    // What was told before the signal came is taken still.
+    let mut last: Option<Instant> = None;
+    while left != Some(0) && last.is_none_or(|last| env::monotonic() < last) {
+        if last.is_none() && stopped() {
+            last = Some(env::monotonic() + LOOK);
+        }
+        match listener.next(if last.is_some() { LAST } else { LOOK })? {
             News::Event(event) => {
                 sink.event(&event, context)?;
                 left = left.map(|n| n - 1);
@@ -210,13 +220,14 @@ fn until_end(
             News::Lost(count) => sink.lost(count, context)?,
             News::Ended => return Ok(Some("the mount has ended")),
             News::Gone => return Ok(Some("the server of the mount is gone")),
-            News::Quiet if watched && crate::sys::socket::is_abandoned(std::io::stdout()) => {
-                return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
-            }
+            News::Quiet if last.is_some() => break,
             News::Quiet => {}
         }
         if !listener.has_more() {
             context.out.flush()?;
+            if watched {
+                context.out.still_read()?;
+            }
         }
     }
     Ok(None)

@@ -31,6 +31,8 @@ const PREVIEW_MAX: usize = 64 << 10;
 /// The largest file whose lines are compared here, in bytes.
 const DIFF_MAX: usize = 1 << 20;
 
+/// Digits of a digest that are shown.
+const DIGITS: usize = 12;
 /// Columns of a time to the second, in UTC.
 const SECONDS: usize = "2026-01-01 00:00:00".len();
 
@@ -43,6 +45,8 @@ pub enum Shine {
     Hidden,
     /// A whiteout is all that there is on top.
     Whiteout,
+    /// A layer that was asked for it cannot be read.
+    Broken,
 }
 
 /// An entry of a directory.
@@ -54,14 +58,24 @@ pub struct Row {
     pub shine: Shine,
     /// The attributes that show, or those of the topmost layer that has it.
     pub stat: Option<Stat>,
-    /// The layer that they are from, counted from 1, the lowest.
+    /// The layer that they are from, counted from 1, the lowest; 0 where that is not known.
     pub layer: usize,
     /// It is an opaque directory in some layer that shows.
     pub opaque: bool,
+    /// Some layer deletes what those below it have under this name.
+    pub deleted: bool,
     /// What the topmost looked-at layer did: A, C or D.
     pub change: Option<char>,
     /// Some layer has a directory here.
     pub is_dir: bool,
+}
+
+impl Row {
+    /// A name of which no more can be read.
+    fn broken(name: NameBuf) -> Self {
+        let shine = Shine::Broken;
+        Self { name, shine, stat: None, layer: 0, opaque: false, deleted: false, change: None, is_dir: false }
+    }
 }
 
 /// The stack that is looked at, and the one of one layer less.
@@ -89,29 +103,52 @@ impl Stacks {
         self.count.saturating_sub(position)
     }
 
-    /// Gives `each` the rows of a directory, some at a time; with `only`, what this one layer has. The last rows may be missing:
-    /// the answer is how many.
+    /// Gives `each` the rows of a directory, some at a time; with `only`, what this one layer has. What can be read is shown, whatever
+    /// cannot. The last rows may be missing: the answer is how many.
     ///
     /// # Errors
-    /// When a layer cannot be read; when no layer has a directory there.
+    /// The first of the layers that cannot be read, when all others have been asked.
     pub fn list(&self, path: &RelPath, only: Option<usize>, each: &mut dyn FnMut(Vec<Row>)) -> explain::Result<usize> {
         let Some(folder) = Folder::at(&self.here, path)? else { return Ok(0) };
-        let before = self.before.as_ref().map(|before| Folder::at(before, path)).transpose()?.flatten();
-        let names = folder.names()?;
+        let before = self.before.as_ref().and_then(|before| Folder::at(before, path).ok()).flatten();
+        let (names, mut failed) = folder.names_found();
         let mut rows = Vec::new();
         for name in names.iter().take(ROWS_MAX) {
-            let Some(entry) = folder.entry(&self.here, name.as_name())? else { continue };
-            let Some(mut row) = self.row(&entry, only) else { continue };
-            if only.is_none_or(|only| only == self.count) && self.is_touched(&entry) {
-                row.change = self.change(&entry, before.as_ref())?;
+            match self.one_row(&folder, before.as_ref(), name, only) {
+                Ok(row) => rows.extend(row),
+                Err(e) => {
+                    rows.push(Row::broken(name.clone()));
+                    failed = failed.or(Some(e));
+                }
             }
-            rows.push(row);
             if rows.len() >= CHUNK {
                 each(std::mem::take(&mut rows));
             }
         }
         each(rows);
-        Ok(names.len().saturating_sub(ROWS_MAX))
+        failed.map_or(Ok(names.len().saturating_sub(ROWS_MAX)), Err)
+    }
+
+    fn one_row(
+        &self,
+        folder: &Folder,
+        before: Option<&Folder>,
+        name: &NameBuf,
+        only: Option<usize>,
+    ) -> explain::Result<Option<Row>> {
+        let Some(entry) = folder.entry(&self.here, name.as_name())? else { return Ok(None) };
+        let Some(mut row) = self.row(&entry, only) else { return Ok(None) };
+        if only.is_none_or(|only| only == self.count) && self.is_touched(&entry) {
+            row.change = self.change(&entry, before)?;
+        }
+        Ok(Some(row))
+    }
+
+    /// An error in words, with the layer by the name that the screen has for it.
+    pub fn words(&self, e: &explain::Error) -> String {
+        let text = e.to_string();
+        let of = self.here.layers().iter().find(|info| !info.label.is_empty() && text.contains(&info.label));
+        brief(&of.map_or_else(|| text.clone(), |info| format!("{}: {text}", text::tag(info))))
     }
 
     fn row(&self, entry: &Entry, only: Option<usize>) -> Option<Row> {
@@ -136,6 +173,7 @@ impl Stacks {
             stat,
             layer: self.number(first.layer),
             opaque: entry.versions.iter().filter(wanted).any(opaque),
+            deleted: entry.versions.iter().filter(wanted).any(|version| matches!(version.has, Has::Whiteout)),
             change: None,
             is_dir: entry.versions.iter().filter(wanted).any(is_dir),
         })
@@ -181,7 +219,8 @@ impl Stacks {
         };
         let served = explanation.served().map(|served| self.number(served.layer));
         let about = self.about(&explanation);
-        Ok(Details { path: path.clone(), how, served, about, versions, walk: self.walk(&explanation), preview })
+        let walk = self.walk(&explanation);
+        Ok(Details { path: path.clone(), how, served, about, versions, walk, preview, failed: false })
     }
 
     fn line(&self, version: &Version) -> VersionLine {
@@ -333,6 +372,20 @@ fn compared(older: &Obj, newer: &Obj) -> explain::Result<Vec<String>> {
     Ok(text.strip_suffix(b"\n").unwrap_or(&text).split(|&b| b == b'\n').map(tame).collect())
 }
 
+/// A text with digests as short as people have them.
+pub fn brief(text: &str) -> String {
+    let mut parts = text.split("sha256:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        let (hex, rest) = part.split_at_checked(digits).unwrap_or((part, ""));
+        out.push_str("sha256:");
+        out.push_str(hex.get(..DIGITS).unwrap_or(hex));
+        out.push_str(rest);
+    }
+    out
+}
+
 /// How a file is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum How {
@@ -362,13 +415,15 @@ pub struct Details {
     pub walk: Walk,
     /// The content.
     pub preview: Vec<String>,
+    /// The layers could not be asked.
+    pub failed: bool,
 }
 
 impl Details {
     /// That nothing can be said, and why.
-    pub fn failed(path: RelPath, how: How, why: &explain::Error) -> Self {
-        let (versions, walk, about) = (Vec::new(), Walk::default(), vec![why.to_string()]);
-        Self { path, how, served: None, about, versions, walk, preview: Vec::new() }
+    pub fn failed(path: RelPath, how: How, why: String) -> Self {
+        let (versions, walk, about) = (Vec::new(), Walk::default(), vec![why]);
+        Self { path, how, served: None, about, versions, walk, preview: Vec::new(), failed: true }
     }
 }
 

@@ -47,6 +47,12 @@ use shell::Shell;
 /// With the exit code of the last command that failed.
 pub fn plain(session: Session, context: &mut Context) -> Result<(), CliError> {
     let tame = std::io::stdout().is_terminal();
+    for info in session.full().broken() {
+        let why = info.broken.as_deref().unwrap_or_default();
+        let of = format!("{} of {} of {}", info.place, session.total(), session.full().title());
+        let said = CliError::new(format!("{of} cannot be read and counts as empty: {why}"));
+        said.hint("'mica system check' tells what is damaged; loading the image again repairs it").print();
+    }
     readline::serve(Shell::new(session, looking::style(false), tame)?, context)
 }
 

@@ -6,10 +6,12 @@ mod moves;
 use std::path::PathBuf;
 
 use ratatui::crossterm::event::KeyCode;
+use rustc_hash::FxHashSet;
 
 use super::facts::Details;
 use super::facts::How;
 use super::facts::Walk;
+use super::facts::brief;
 use super::live::Batch;
 use super::session;
 use super::session::Session;
@@ -25,6 +27,8 @@ use crate::explain::usage::Report;
 use crate::path::Escaped;
 use crate::path::RelPath;
 
+/// The most directories that are unfolded to show whiteouts; the others are there, folded.
+const UNFOLDED_MAX: usize = 200;
 /// The longest text that can be typed.
 const TYPED_MAX: usize = 4096;
 
@@ -72,6 +76,15 @@ pub struct LayerLine {
     pub command: String,
     /// The message.
     pub message: String,
+    /// Why it cannot be read; it then counts as empty.
+    pub broken: Option<String>,
+}
+
+impl LayerLine {
+    /// Why the layer cannot be read, if it cannot.
+    pub fn complaint(&self) -> Option<String> {
+        self.broken.as_ref().map(|why| format!("{} counts as empty: {}", self.tag, brief(why)))
+    }
 }
 
 /// What stands in the tree's place.
@@ -101,6 +114,18 @@ impl List {
     }
 }
 
+/// The whiteouts and opaque directories, where only they are seen.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// Their paths, and the directories that lead to them.
+    pub paths: FxHashSet<RelPath>,
+    /// All are found.
+    pub done: bool,
+    /// Directories that were unfolded to show them.
+    opened: Vec<RelPath>,
+    turn: u64,
+}
+
 /// The state of the screen.
 #[derive(Debug)]
 pub struct Model {
@@ -124,6 +149,8 @@ pub struct Model {
     pub cursor: usize,
     /// What of the tree is seen.
     pub rules: Rules,
+    /// Only whiteouts and opaque directories are seen.
+    pub marks: Option<Marks>,
     /// In the tree's place.
     pub list: Option<List>,
     /// The path that is looked at; it need not be there in the layers that are looked at.
@@ -176,7 +203,8 @@ fn layer_line(session: &Session, position: usize, info: &LayerInfo) -> LayerLine
         (None, Some(digest)) => digest.short(),
     };
     let message = info.made.comment.as_deref().map(text::one_line).unwrap_or_default();
-    LayerLine { tag: text::tag(info), size: session.full().tar_size(position), command, message }
+    let size = session.full().tar_size(position).filter(|_| info.broken.is_none());
+    LayerLine { tag: text::tag(info), size, command, message, broken: info.broken.clone() }
 }
 
 impl Model {
@@ -186,6 +214,7 @@ impl Model {
         let mut layers: Vec<LayerLine> = infos.map(|(at, info)| layer_line(session, at, info)).collect();
         layers.reverse();
         let path = RelPath::parse(session.asked()).unwrap_or_default();
+        let message = layers.iter().rev().find_map(LayerLine::complaint);
         let mut model = Self {
             title: Escaped(session.full().title().as_bytes()).to_string(),
             count: layers.len(),
@@ -197,6 +226,7 @@ impl Model {
             tree: Tree::default(),
             cursor: 0,
             rules: Rules { changes: false, hidden: true, by_size: false },
+            marks: None,
             list: None,
             path,
             details: None,
@@ -207,7 +237,7 @@ impl Model {
             playing: false,
             sizes: None,
             prompt: None,
-            message: None,
+            message,
             help: false,
             trace: None,
             page: 10,
@@ -232,6 +262,9 @@ impl Model {
         asks.extend(self.reveal());
         asks.push(self.look(None));
         asks.push(Ask::Sizes { turn: self.turn, count: self.count });
+        if self.marks.is_some() {
+            asks.push(self.mark());
+        }
         asks
     }
 
@@ -279,7 +312,8 @@ impl Model {
 
     fn lay_out(&mut self) {
         self.unseen = 0;
-        self.tree.lay_out(self.rules, self.sizes.as_ref().map(|sizes| &sizes.dirs));
+        let marks = self.marks.as_ref().map(|marks| &marks.paths);
+        self.tree.lay_out(self.rules, marks, self.sizes.as_ref().map(|sizes| &sizes.dirs));
         // What is looked at stays chosen; where it is not there, its nearest directory is.
         let mut path = self.path.clone();
         self.cursor = loop {
@@ -324,6 +358,9 @@ impl Model {
                 if self.rules.by_size {
                     self.lay_out();
                 }
+            }
+            Found::Hits { turn, hits, done } if self.marks.as_ref().is_some_and(|marks| marks.turn == turn) => {
+                return self.marked(&hits, done);
             }
             Found::Hits { turn, hits, done } => {
                 if let Some(list) = self.list.as_mut().filter(|list| list.turn == turn) {
@@ -409,14 +446,23 @@ impl Model {
                 // The largest is what is wanted, wherever the cursor was.
                 let first = self.tree.lines().first().filter(|_| self.rules.by_size);
                 let path = first.and_then(|line| self.tree.path(line));
-                return path.map(|path| self.show_in_tree(path)).unwrap_or_default();
+                let asks = path.map(|path| self.choose(path)).unwrap_or_default();
+                self.lay_out();
+                return asks;
             }
-            KeyCode::Char('c') => self.rule(|rules| rules.changes = !rules.changes),
+            KeyCode::Char('c') => {
+                self.unmark();
+                self.rule(|rules| rules.changes = !rules.changes);
+            }
             KeyCode::Char('.') => self.rule(|rules| rules.hidden = !rules.hidden),
             KeyCode::Char('w') => return self.whiteouts(),
             KeyCode::Char('o') => return self.one_layer(),
             KeyCode::Esc => {
                 (self.list, self.step, self.zoom) = (None, None, false);
+                if self.marks.is_some() {
+                    return self.whiteouts();
+                }
+                self.rule(|rules| rules.changes = false);
             }
             other => return self.in_pane(other),
         }
@@ -469,13 +515,59 @@ impl Model {
         }
     }
 
+    /// Only whiteouts and opaque directories are seen, with the directories that lead to them; or again everything.
     fn whiteouts(&mut self) -> Vec<Ask> {
-        if self.list.as_ref().is_some_and(|list| list.title == "whiteouts") {
-            self.list = None;
-            return Vec::new();
+        self.list = None;
+        if self.unmark() {
+            let asks = self.reveal();
+            self.lay_out();
+            return asks;
         }
-        let turn = self.list("whiteouts".to_owned());
-        vec![Ask::Whiteouts { turn, count: self.count }]
+        (self.rules.changes, self.rules.hidden, self.focus) = (false, true, Pane::Tree);
+        let ask = self.mark();
+        self.lay_out();
+        vec![ask]
+    }
+
+    /// Everything is seen again; what was unfolded for the marks is folded.
+    fn unmark(&mut self) -> bool {
+        let marks = self.marks.take();
+        marks.iter().flat_map(|marks| &marks.opened).for_each(|path| self.tree.close(path));
+        marks.is_some()
+    }
+
+    fn mark(&mut self) -> Ask {
+        self.searches += 1;
+        self.marks = Some(Marks { turn: self.searches, ..Marks::default() });
+        Ask::Whiteouts { turn: self.searches, count: self.count }
+    }
+
+    /// Takes marks in, and unfolds what leads to them.
+    fn marked(&mut self, hits: &[Hit], done: bool) -> Vec<Ask> {
+        let Some(mut marks) = self.marks.take() else { return Vec::new() };
+        marks.done = done;
+        let mut asks = Vec::new();
+        let only = self.only;
+        for hit in hits.iter().filter(|hit| only.is_none_or(|only| only == hit.layer)) {
+            let mut above = Some(hit.path.clone());
+            while let Some(path) = above.filter(|path| marks.paths.insert(path.clone())) {
+                above = path.split_last().map(|(dir, _)| dir);
+                if let Some(dir) = &above
+                    && !self.tree.is_open(dir)
+                    && marks.opened.len() < UNFOLDED_MAX
+                {
+                    marks.opened.push(dir.clone());
+                    asks.extend(self.open(dir));
+                }
+            }
+        }
+        let here = marks.paths.contains(&self.path);
+        self.marks = Some(marks);
+        if !here && let Some(first) = hits.first() {
+            asks.extend(self.choose(first.path.clone()));
+        }
+        self.lay_out();
+        asks
     }
 
     fn list(&mut self, title: String) -> u64 {

@@ -24,7 +24,13 @@ use super::shell::Shell;
 use super::words;
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::cli::output::Output;
+use crate::sys::signal_wait::Signals;
 
+/// 128 and the number of SIGINT.
+const EXIT_INTERRUPTED: u8 = 130;
+/// Every how many writes it is looked whether SIGINT came; a line takes some.
+const LOOK_AT: u32 = 16;
 /// The longest line that a pipe may hold, in bytes.
 const LINE_MAX: u64 = 1 << 20;
 
@@ -40,7 +46,25 @@ pub fn serve(shell: Shell, context: &mut Context) -> Result<(), CliError> {
 
 /// One line; `false` at the end. Failures are printed and remembered.
 fn one(shell: &mut Shell, line: &[u8], code: &mut u8, context: &mut Context) -> Result<bool, CliError> {
-    match shell.run(line, &mut context.out) {
+    let done = shell.run(line, &mut context.out);
+    told(done, code, context)
+}
+
+/// As [`one`], on a terminal: Ctrl-C ends what the line began, and nothing else.
+fn one_typed(shell: &mut Shell, line: &[u8], code: &mut u8, context: &mut Context) -> Result<bool, CliError> {
+    let signals = Signals::block_interrupt().map_err(crate::engine::Error::from)?;
+    forget(&signals);
+    let mut out = Interrupted { out: &mut context.out, signals, writes: 0, came: false };
+    let done = shell.run(line, &mut out);
+    if out.came {
+        *code = EXIT_INTERRUPTED;
+        return Ok(true);
+    }
+    told(done, code, context)
+}
+
+fn told(done: Result<Next, CliError>, code: &mut u8, context: &mut Context) -> Result<bool, CliError> {
+    match done {
         Ok(next) => Ok(next == Next::Line),
         Err(e) => {
             // A reader that went away ends the shell; everything else is one command's failure.
@@ -54,7 +78,7 @@ fn one(shell: &mut Shell, line: &[u8], code: &mut u8, context: &mut Context) -> 
 }
 
 fn piped(mut shell: Shell, context: &mut Context) -> Result<u8, CliError> {
-    let mut code = 0;
+    let mut code = shell.first_code();
     let mut input = std::io::stdin().lock();
     loop {
         let mut line = Vec::new();
@@ -71,19 +95,36 @@ fn piped(mut shell: Shell, context: &mut Context) -> Result<u8, CliError> {
 }
 
 fn typed(shell: Shell, context: &mut Context) -> Result<u8, CliError> {
-    let failed = |e: ReadlineError| CliError::new(format!("cannot read from the terminal: {e}"));
     let config = Config::builder().completion_type(CompletionType::List).auto_add_history(true).build();
-    let mut editor =
-        Editor::<Words, MemHistory>::with_history(config.clone(), MemHistory::with_config(&config)).map_err(failed)?;
+    let mut editor = Editor::<Words, MemHistory>::with_history(config.clone(), MemHistory::with_config(&config))
+        .map_err(|e| failed(&e))?;
+    let code = shell.first_code();
     let shell = Rc::new(RefCell::new(shell));
     editor.set_helper(Some(Words(shell.clone())));
-    let mut code = 0;
+    // Between two lines Ctrl-C is a signal, too; while a line is read, it is a key.
+    let between = Signals::block_interrupt().map_err(crate::engine::Error::from)?;
+    let done = lines(&mut editor, &shell, code, context);
+    forget(&between);
+    done
+}
+
+/// What came by itself, to nobody.
+fn forget(signals: &Signals) {
+    while let Ok(Some(_)) = signals.came() {}
+}
+
+fn lines(
+    editor: &mut Editor<Words, MemHistory>,
+    shell: &Rc<RefCell<Shell>>,
+    mut code: u8,
+    context: &mut Context,
+) -> Result<u8, CliError> {
     loop {
         context.out.flush()?;
         let prompt = shell.borrow().prompt();
         match editor.readline(prompt.as_str()) {
             Ok(line) => {
-                if !one(&mut shell.borrow_mut(), line.as_bytes(), &mut code, context)? {
+                if !one_typed(&mut shell.borrow_mut(), line.as_bytes(), &mut code, context)? {
                     return Ok(code);
                 }
             }
@@ -91,9 +132,38 @@ fn typed(shell: Shell, context: &mut Context) -> Result<u8, CliError> {
             Err(ReadlineError::Interrupted) => {}
             // Ctrl-D, or a terminal that is gone.
             Err(ReadlineError::Eof | ReadlineError::Io(_) | ReadlineError::Errno(_)) => return Ok(code),
-            Err(e) => return Err(failed(e)),
+            Err(e) => return Err(failed(&e)),
         }
     }
+}
+
+/// An output that fails once SIGINT came, which ends whatever prints.
+struct Interrupted<'a> {
+    out: &'a mut Output,
+    signals: Signals,
+    writes: u32,
+    came: bool,
+}
+
+impl Write for Interrupted<'_> {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.writes = self.writes.wrapping_add(1);
+        if self.writes.is_multiple_of(LOOK_AT) {
+            self.came |= matches!(self.signals.came(), Ok(Some(_)));
+        }
+        if self.came {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        self.out.write(buf)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn failed(e: &ReadlineError) -> CliError {
+    CliError::new(format!("cannot read from the terminal: {e}"))
 }
 
 /// Completes commands and paths.

@@ -42,6 +42,11 @@ impl Session {
         &self.target.subject
     }
 
+    /// Whether some layer counts as empty because it cannot be read.
+    pub fn is_damaged(&self) -> bool {
+        self.full().broken().next().is_some()
+    }
+
     /// What may be mounted.
     pub fn source(&self) -> &Source {
         &self.source

@@ -10,6 +10,8 @@ use ratatui::crossterm::event::KeyCode;
 
 use super::exchange::Exchange;
 use super::live::Source;
+use super::marks::Mark;
+use super::marks::marks;
 use super::model::Model;
 use super::session::Session;
 use super::shell::Next;
@@ -24,6 +26,7 @@ use super::work::Work;
 use super::work::answer;
 use crate::engine::target::Target;
 use crate::explain::Subject;
+use crate::explain::layers::walk;
 use crate::explain::subject::Made;
 use crate::explain::subject::Sheet;
 use crate::explain::text::Style;
@@ -47,6 +50,11 @@ fn file(path: &[u8], text: &str) -> Entry {
 
 /// Three layers: one of everything, and names that a terminal must not get.
 fn subject() -> Subject {
+    subject_of(None)
+}
+
+/// The same; the layer of this number cannot be read.
+fn subject_of(broken: Option<usize>) -> Subject {
     let dir = |path: &str| entry(path.as_bytes(), Shape::Dir(false));
     let layers = [
         (
@@ -65,16 +73,25 @@ fn subject() -> Subject {
         ("RUN rm /etc/motd", vec![dir("etc"), entry(b"etc/motd", Shape::Whiteout), file(b"etc/conf", "a\nB\nc\n")]),
         ("COPY opq /opq", vec![entry(b"opq", Shape::Dir(true)), file(b"opq/new", &"x".repeat(3000))]),
     ];
-    let sheets = layers.into_iter().rev().map(|(command, entries)| {
+    let sheets = layers.into_iter().zip([1, 2, 3]).rev().map(|((command, entries), number)| {
+        if broken == Some(number) {
+            let why = format!("layer {} is missing", crate::digest::Digest::of(b"x"));
+            let made = Made { created_by: Some(command.to_owned()), ..Made::default() };
+            return Sheet::broken(crate::digest::Digest::of(b"x"), made, why).unwrap();
+        }
         let layer = MemLayer::new(command, &entries).unwrap();
         let made = Made { created_by: Some(command.to_owned()), ..Made::default() };
-        Sheet { layer: Arc::new(layer), digest: None, made }
+        Sheet { layer: Arc::new(layer), digest: None, made, broken: None }
     });
     Subject::new("crafted:1", None, sheets.collect(), FdCache::new(16)).unwrap()
 }
 
 fn session() -> Session {
-    Session::new(Target::new(subject(), b"/".to_vec()), Source { word: Some("crafted:1".into()), root: None })
+    session_of(subject())
+}
+
+fn session_of(subject: Subject) -> Session {
+    Session::new(Target::new(subject, b"/".to_vec()), Source { word: Some("crafted:1".into()), root: None })
 }
 
 /// The screen without a terminal: what is asked is answered at once.
@@ -86,8 +103,12 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        let (model, asks) = Model::new(&session());
-        let mut desk = Self { model, full: subject(), quit: false };
+        Self::of(subject())
+    }
+
+    fn of(full: Subject) -> Self {
+        let (model, asks) = Model::new(&session_of(full.clone()));
+        let mut desk = Self { model, full, quit: false };
         desk.answer(asks);
         desk
     }
@@ -102,7 +123,17 @@ impl Desk {
                     let report = Box::new(usage(&here, &RelPath::root(), 100).unwrap());
                     found.push(Found::Sizes { turn, report });
                 }
-                Ask::Search { turn, .. } | Ask::Whiteouts { turn, .. } => {
+                Ask::Whiteouts { turn, count } => {
+                    let mut hits = Vec::new();
+                    let hit = |m: Mark| Hit { path: m.path, layer: count - m.layer, note: m.word, rank: 0 };
+                    walk(&self.full.first(count).unwrap(), &RelPath::root(), &mut |folder, entry| {
+                        hits.extend(marks(folder, entry).into_iter().map(hit));
+                        Ok(true)
+                    })
+                    .unwrap();
+                    found.push(Found::Hits { turn, hits, done: true });
+                }
+                Ask::Search { turn, .. } => {
                     let hit = Hit { path: RelPath::parse(b"etc/motd").unwrap(), layer: 2, note: "whiteout", rank: 0 };
                     found.push(Found::Hits { turn, hits: vec![hit], done: true });
                 }
@@ -177,6 +208,7 @@ fn the_pictures_are_as_they_were() {
         ("hexdump", ">jh"),
         ("back-in-time", ">j[["),
         ("changes", "c"),
+        ("whiteouts", "w"),
         ("one-layer", "1kk\x1boo"),
         ("step", ">j4jjj"),
         ("search", "/mot\n"),
@@ -192,6 +224,72 @@ fn the_pictures_are_as_they_were() {
     let mut desk = Desk::new();
     desk.keys(">j");
     golden("ascii-80x24.txt", &desk.picture(80, 24, false));
+    let mut desk = Desk::of(subject_of(Some(2)));
+    golden("damaged-80x24.txt", &desk.picture(80, 24, true));
+    desk.keys(">jj");
+    golden("damaged-file-80x24.txt", &desk.picture(80, 24, true));
+    desk.keys("1j");
+    golden("damaged-layer-80x24.txt", &desk.picture(80, 24, true));
+}
+
+/// Each key that leaves something out says so in the title, and typed again, or Esc, brings everything back.
+#[test]
+fn what_a_key_leaves_out_comes_back() {
+    let names = |desk: &Desk| {
+        let path = |line| desk.model.tree.path(line).unwrap().to_string();
+        desk.model.tree.lines().iter().map(path).collect::<Vec<_>>()
+    };
+    let all = names(&Desk::new());
+    for (key, left) in [('w', vec!["/etc", "/etc/motd", "/opq"]), ('c', vec!["/opq"])] {
+        for back in [key, '\x1b'] {
+            let mut desk = Desk::new();
+            desk.keys(&key.to_string());
+            assert_eq!(names(&desk), left, "{key}");
+            desk.keys("s");
+            assert_eq!(names(&desk).len(), left.len(), "{key}s: sorting leaves out what was left out");
+            desk.keys(&format!("s{back}"));
+            let mut back: Vec<_> = names(&desk).into_iter().filter(|name| !name.starts_with("/etc/")).collect();
+            back.sort();
+            let mut all = all.clone();
+            all.sort();
+            assert_eq!(back, all, "{key}");
+        }
+    }
+    // One after the other, and in another time.
+    let mut desk = Desk::new();
+    desk.keys("wc");
+    assert_eq!(names(&desk), ["/opq"]);
+    desk.keys("w[");
+    assert_eq!(names(&desk), ["/etc", "/etc/motd"], "layer 3 made the opaque directory");
+    desk.keys("[");
+    assert!(names(&desk).is_empty() && desk.picture(80, 24, true).contains("no whiteouts, no opaque directories"));
+    desk.keys("]]wo");
+    assert_eq!(desk.model.only, Some(3));
+    desk.keys("w");
+    assert_eq!(names(&desk), ["/opq"], "the layer's own");
+}
+
+/// A layer that is missing is said to be so wherever it would count, and nothing panics.
+#[test]
+fn a_missing_layer_is_looked_past_and_told_of() {
+    let mut desk = Desk::of(subject_of(Some(2)));
+    assert!(desk.model.message.as_ref().is_some_and(|text| text.contains("L2 counts as empty")));
+    desk.keys(">jj");
+    assert_eq!(desk.model.path.to_string(), "/etc/motd");
+    assert_eq!(desk.model.details.as_ref().unwrap().served, Some(1), "as if layer 2 were empty");
+    let failed = |step: &super::facts::Step| step.cell == super::facts::Cell::Failed && step.layer == 2;
+    assert!(desk.model.walk().unwrap().steps.iter().any(failed), "the walk says that it was not asked");
+    for pane in '1'..='5' {
+        for key in " \n\t><jkzgocwspxm.hdt?q[]\x1b/".chars() {
+            let mut desk = Desk::of(subject_of(Some(2)));
+            desk.keys(&format!(">j{pane}{key}jk\n"));
+            desk.picture(80, 24, true);
+        }
+    }
+    let mut shell = Shell::new(session_of(subject_of(Some(2))), Style::default(), true).unwrap();
+    assert_eq!(shell.first_code(), 125);
+    assert!(said(&mut shell, "layers").0.contains("damaged"));
+    assert!(said(&mut shell, "explain /etc/motd").0.contains("is missing"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 
 use super::facts::Row;
 use super::facts::Shine;
@@ -110,11 +111,16 @@ impl Tree {
         }
     }
 
-    /// Lays the lines out anew.
-    pub fn lay_out(&mut self, rules: Rules, sizes: Option<&BTreeMap<RelPath, Usage>>) {
+    /// Lays the lines out anew; only these paths, if some are given.
+    pub fn lay_out(
+        &mut self,
+        rules: Rules,
+        only: Option<&FxHashSet<RelPath>>,
+        sizes: Option<&BTreeMap<RelPath, Usage>>,
+    ) {
         let mut lines = Vec::new();
         let mut open = Vec::new();
-        open.extend(self.order(&RelPath::root(), rules, sizes));
+        open.extend(self.order(&RelPath::root(), rules, only, sizes));
         while let Some((dir, rest)) = open.last_mut() {
             let Some(row) = rest.next() else {
                 open.pop();
@@ -124,7 +130,7 @@ impl Tree {
             let below = self.row(&line).filter(|row| row.is_dir).map(|row| line.dir.child(row.name.as_name()));
             lines.push(line);
             if let Some(below) = below.filter(|below| self.is_open(below)) {
-                open.extend(self.order(&below, rules, sizes));
+                open.extend(self.order(&below, rules, only, sizes));
             }
         }
         self.lines = lines;
@@ -134,10 +140,15 @@ impl Tree {
         &self,
         path: &RelPath,
         rules: Rules,
+        only: Option<&FxHashSet<RelPath>>,
         sizes: Option<&BTreeMap<RelPath, Usage>>,
     ) -> Option<(Arc<RelPath>, std::vec::IntoIter<usize>)> {
         let listing = self.listings.get(path).filter(|listing| listing.open)?;
-        let fits = |row: &Row| (!rules.changes || row.change.is_some()) && (rules.hidden || row.shine == Shine::Shown);
+        let fits = |row: &Row| {
+            (!rules.changes || row.change.is_some())
+                && (rules.hidden || row.shine == Shine::Shown)
+                && only.is_none_or(|only| only.contains(&path.child(row.name.as_name())))
+        };
         let fitting = listing.rows.iter().enumerate().filter(|(_, row)| fits(row));
         let mut order: Vec<usize> = fitting.map(|(at, _)| at).collect();
         if rules.by_size {

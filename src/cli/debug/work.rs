@@ -20,7 +20,7 @@ use super::session;
 use crate::explain;
 use crate::explain::Subject;
 use crate::explain::layers::Has;
-use crate::explain::layers::walk;
+use crate::explain::layers::walk_past;
 use crate::explain::usage;
 use crate::explain::usage::Report;
 use crate::live::Filter;
@@ -108,8 +108,8 @@ pub struct Work {
     traced: Sender<Found>,
     full: Subject,
     ground: Ground,
-    /// The turn that long walks work for: sizes, searches, traces.
-    wanted: [Arc<AtomicU64>; 3],
+    /// The turn that long walks work for: sizes, searches, traces, whiteouts.
+    wanted: [Arc<AtomicU64>; 4],
 }
 
 /// What mounting needs.
@@ -146,7 +146,7 @@ impl Work {
                 let text = text.to_lowercase();
                 self.long(1, turn, count, move |here, task| search(here, task, &text));
             }
-            Ask::Whiteouts { turn, count } => self.long(1, turn, count, whiteouts),
+            Ask::Whiteouts { turn, count } => self.long(3, turn, count, whiteouts),
             Ask::Trace { turn, on } => self.trace(turn, on),
             // They may take long, and nobody waits for them: the reader goes on.
             job @ (Ask::Extract { .. } | Ask::Mount { .. }) => self.aside(job),
@@ -197,7 +197,7 @@ impl Work {
     }
 
     fn trace(&self, turn: u64, on: bool) {
-        let [_, _, wanted] = &self.wanted;
+        let [_, _, wanted, _] = &self.wanted;
         wanted.store(if on { turn } else { 0 }, Ordering::Relaxed);
         if !on {
             return;
@@ -284,7 +284,16 @@ type Look<'a> = dyn FnMut(&explain::layers::Folder, &explain::layers::Entry, &mu
 
 fn gather(here: &Subject, task: &Task, look: &mut Look<'_>) -> explain::Result<()> {
     let (mut hits, mut count) = (Vec::new(), 0);
-    let done = walk(here, &RelPath::root(), &mut |folder, entry| {
+    let mut broken = None;
+    let mut past = |e| match e {
+        explain::Error::Stopped => Err(e),
+        // What can be read is searched, whatever cannot.
+        other => {
+            broken.get_or_insert(other);
+            Ok(())
+        }
+    };
+    let mut each = |folder: &explain::layers::Folder, entry: &explain::layers::Entry| {
         if !task.is_wanted() || count >= HITS_MAX {
             return Err(explain::Error::Stopped);
         }
@@ -295,14 +304,15 @@ fn gather(here: &Subject, task: &Task, look: &mut Look<'_>) -> explain::Result<(
             task.tell(Found::Hits { turn: task.turn, hits: std::mem::take(&mut hits), done: false });
         }
         Ok(true)
-    });
+    };
+    let done = walk_past(here, &RelPath::root(), &mut each, &mut past);
     if !task.is_wanted() {
         return done;
     }
     task.tell(Found::Hits { turn: task.turn, hits, done: true });
     match done {
         Err(explain::Error::Stopped) => Ok(()),
-        other => other,
+        other => other.and(broken.map_or(Ok(()), Err)),
     }
 }
 
@@ -350,13 +360,14 @@ pub fn answer(
             let end = |rows, done| Found::Rows { turn, path: path.clone(), rows, done };
             let listed = stacks.list(&path, only, &mut |rows| tell(end(rows, false)));
             tell(end(Vec::new(), true));
-            match listed.map_err(text)? {
+            match listed.map_err(|e| stacks.words(&e))? {
                 0 => Ok(()),
                 more => Err(format!("{path}: {more} more names are not shown; / finds them")),
             }
         }
         Ask::Look { turn, path, version, how, .. } => {
-            let details = stacks.look(&path, version, how).unwrap_or_else(|e| Details::failed(path, how, &e));
+            let details =
+                stacks.look(&path, version, how).unwrap_or_else(|e| Details::failed(path, how, stacks.words(&e)));
             tell(Found::Details { turn, details: Box::new(details) });
             Ok(())
         }

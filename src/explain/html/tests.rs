@@ -35,7 +35,12 @@ fn subject(scratch: &Scratch) -> Subject {
             comment: Some(command),
             ..Made::default()
         };
-        sheets.push(Sheet { layer: Arc::new(DirLayer::open(&top, fds.clone()).unwrap()), digest: None, made });
+        sheets.push(Sheet {
+            layer: Arc::new(DirLayer::open(&top, fds.clone()).unwrap()),
+            digest: None,
+            made,
+            broken: None,
+        });
     }
     Subject::new("\"><script>title</script>", None, sheets, fds).unwrap()
 }

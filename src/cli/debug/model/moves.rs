@@ -24,6 +24,11 @@ impl Model {
         self.move_by(by)
     }
 
+    /// Why the chosen layer cannot be read.
+    pub(super) fn broken(&self) -> Option<String> {
+        self.layers.get(self.layer.checked_sub(1)?)?.complaint()
+    }
+
     /// Moves in the focused pane.
     pub fn move_by(&mut self, by: isize) -> Vec<Ask> {
         let moved = |at: usize, len: usize| at.saturating_add_signed(by).min(len.saturating_sub(1));
@@ -32,6 +37,7 @@ impl Model {
             Pane::Layers => {
                 let total = self.layers.len();
                 self.layer = total - moved(total - self.layer.min(total), total);
+                self.message = self.broken();
             }
             Pane::Tree => return self.move_in_tree(by),
             Pane::Versions => {
@@ -138,7 +144,7 @@ impl Model {
     }
 
     pub(super) fn show_in_tree(&mut self, path: RelPath) -> Vec<Ask> {
-        (self.list, self.rules.changes, self.rules.hidden) = (None, false, true);
+        (self.list, self.marks, self.rules.changes, self.rules.hidden) = (None, None, false, true);
         let mut asks = self.choose(path);
         asks.extend(self.reveal());
         self.lay_out();

@@ -74,7 +74,12 @@ impl Shell {
                 _ => String::new(),
             };
             let owner = format!("{}:{}", stat.uid, stat.gid);
-            writeln!(out, "{sign} {tag:<5} {} {owner:<11} {:>10}  {name}{rest}{why}", text::mode(&stat), stat.size)?;
+            writeln!(
+                out,
+                "{sign} {tag:<5} {} {owner:<11} {:>10}  {name}{rest}{why}",
+                text::mode(&stat),
+                looking::size(&stat)
+            )?;
         }
         Ok(())
     }

@@ -155,8 +155,10 @@ pub struct Followed {
 /// What clap says, in a line and a hint.
 pub fn usage(e: &clap::Error) -> CliError {
     let said = e.render().to_string();
-    let first = said.lines().next().unwrap_or_default();
-    let what = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+    // What is missing stands on lines of its own below the first.
+    let first: Vec<&str> = said.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let first = first.join(" ");
+    let what = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
     CliError::new(what).hint("'help' lists the commands").code(EXIT_MICA)
 }
 

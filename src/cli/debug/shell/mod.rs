@@ -6,7 +6,7 @@ mod files;
 mod line;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::ErrorKind;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
@@ -38,7 +38,6 @@ use crate::explain;
 use crate::explain::Explanation;
 use crate::explain::Outcome;
 use crate::explain::changes::Rules;
-use crate::explain::changes::changes;
 use crate::explain::layers::Folder;
 use crate::explain::layers::walk;
 use crate::explain::log::log;
@@ -85,6 +84,11 @@ impl Shell {
         let mut shell = Self { session, cwd: RelPath::root(), style, tame };
         shell.cd(Some(&asked))?;
         Ok(shell)
+    }
+
+    /// The exit code of a shell in which no command failed: what is looked at without some of its layers is no whole answer.
+    pub fn first_code(&self) -> u8 {
+        if self.session.is_damaged() { EXIT_MICA } else { 0 }
     }
 
     /// What stands before a line that is to be typed.
@@ -204,15 +208,7 @@ impl Shell {
     }
 
     fn diff(&self, unified: bool, ignore_times: bool, words: &[OsString], out: &mut dyn Write) -> Printed {
-        let (range, path) = match words {
-            [] => (None, None),
-            [one] => range(one).map_or((None, Some(one)), |range| (Some(range), None)),
-            [one, two] => match range(one) {
-                Some(range) => (Some(range), Some(two)),
-                None => return Err(CliError::new(format!("{} is no range of layers such as 2..5", shown(one)))),
-            },
-            _ => return Err(CliError::new("a range of layers and a path, not more")),
-        };
+        let (range, path) = diff::range_and_path(&words.iter().collect::<Vec<_>>())?;
         let at = self.session.at();
         let (from, to) = range.unwrap_or((at.saturating_sub(1), at));
         let part = |count: usize| -> Result<explain::Subject, CliError> {
@@ -226,8 +222,8 @@ impl Shell {
             }
             None => RelPath::root(),
         };
-        let found = changes(&before, &after, &path, Rules { ignore_times }).map_err(engine::Error::from)?;
-        diff::print(&found, (&before, &after), diff::How { unified, context: 3 }, out)
+        let how = diff::How { unified, context: 3 };
+        diff::print((&before, &after), (&path, Rules { ignore_times }), how, out)
     }
 
     fn find(&self, filter: &find::Filter, path: Option<&OsString>, out: &mut dyn Write) -> Printed {
@@ -254,6 +250,7 @@ impl Shell {
             let size = full.tar_size(position).map(format::size).unwrap_or_default();
             let created: String = info.made.created.iter().flat_map(|text| text.chars()).take(10).collect();
             let message = info.made.comment.as_deref().map(text::one_line).unwrap_or_default();
+            let size = if info.broken.is_some() { "damaged".to_owned() } else { size };
             let created = Escaped(created.as_bytes()).to_string();
             table.row(vec![tag, digest, size, created, looking::made_by(Some(info), self.style), message]);
         }
@@ -292,7 +289,6 @@ impl Shell {
     fn trace(&self, wanted: &Wanted, count: Option<u64>, out: &mut dyn Write) -> Printed {
         let mut feed = self.session.source().open(&wanted.filter()?)?;
         let signals = Signals::block().map_err(engine::Error::from)?;
-        let watched = !std::io::stdout().is_terminal();
         let mut left = count.unwrap_or(u64::MAX);
         while left > 0 {
             match signals.came().map_err(engine::Error::from)? {
@@ -313,8 +309,10 @@ impl Shell {
             if let Some(why) = batch.ended.filter(|_| left > 0) {
                 return Ok(writeln!(out, "--- {why}")?);
             }
-            if watched && batch.is_empty() && socket::is_abandoned(std::io::stdout()) {
-                return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+            if batch.is_empty() && socket::is_abandoned(std::io::stdout()) {
+                // It was a terminal if content is tamed for it; one that is gone is none any more.
+                let gone = if self.tame { ErrorKind::ConnectionAborted } else { ErrorKind::BrokenPipe };
+                return Err(std::io::Error::from(gone).into());
             }
         }
         Ok(())
@@ -330,10 +328,4 @@ fn answered(outcome: &Outcome) -> Printed {
 
 fn shown(word: &OsString) -> String {
     Escaped(word.as_bytes()).to_string()
-}
-
-/// `2..5`
-fn range(word: &OsString) -> Option<(usize, usize)> {
-    let (from, to) = word.to_str()?.split_once("..")?;
-    Some((from.parse().ok()?, to.parse().ok()?))
 }

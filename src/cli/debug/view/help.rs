@@ -14,15 +14,15 @@ use crate::cli::debug::model::Pane;
 
 const KEYS: &[(&str, &str)] = &[
     ("Tab 1..5", "the next pane, or this one"),
-    ("z  Esc", "this pane alone; all of them, the tree"),
+    ("z  Esc", "this pane alone; all of them, the whole tree"),
     ("arrows", "move; -> <- Enter unfold and fold"),
     ("[  ]", "one layer less, one more: back and forth in time"),
     ("Enter", "on a layer: look at it and those below it"),
     ("o", "only what the chosen layer has; all again"),
     ("g", "go to the layer that serves the path"),
     ("/", "search names in all layers; Enter goes there"),
-    ("w", "list whiteouts and opaque directories"),
-    ("c", "only what the topmost layer changed: A C D"),
+    ("c", "only what the topmost layer changed; all again"),
+    ("w", "only whiteouts and opaque directories; all again"),
     (".", "what does not show: not at all, or again"),
     ("s", "the largest first; by name again"),
     ("p", "play the walk; in its pane up and down step"),

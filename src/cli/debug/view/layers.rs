@@ -21,6 +21,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
         let has = model.details.as_ref().and_then(|details| details.versions.iter().find(|line| line.layer == number));
         let (sign, tone) = match has.map(|line| line.word) {
             _ if number > model.count => (" ", Tone::Dim),
+            _ if layer.broken.is_some() => ("!", Tone::Bad),
             Some("served") => (theme.sign("▶", ">"), Tone::Good),
             Some("merged") => (theme.sign("●", "o"), Tone::Plain),
             Some("hidden") => (theme.sign("○", "h"), Tone::Odd),
@@ -28,6 +29,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
             None => (" ", Tone::Plain),
         };
         let size = layer.size.map(format::size).unwrap_or_default();
+        let size = if layer.broken.is_some() { "damaged".to_owned() } else { size };
         let message = if layer.message.is_empty() { String::new() } else { format!("  # {}", layer.message) };
         let text = format!("{:<5}{size:>7} {}{message}", layer.tag, layer.command);
         let style = theme.style(tone);

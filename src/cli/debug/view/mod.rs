@@ -210,6 +210,23 @@ fn trace_title(trace: &Trace) -> String {
     format!("2 Trace: {} told{lost}{text}{state}", trace.told)
 }
 
+/// What of the tree is left out by a key.
+fn only(model: &Model) -> &'static str {
+    match &model.marks {
+        Some(marks) if marks.done => ": only whiteouts",
+        Some(_) => ": only whiteouts ...",
+        None if model.rules.changes => ": only changes",
+        None => "",
+    }
+}
+
+/// What is missing in it because it cannot be read.
+fn without(model: &Model) -> String {
+    let looked_at = model.layers.iter().take(model.count).rev();
+    let tags: Vec<&str> = looked_at.filter(|layer| layer.broken.is_some()).map(|layer| layer.tag.as_str()).collect();
+    if tags.is_empty() { String::new() } else { format!(" without {}", tags.join(", ")) }
+}
+
 fn framed(frame: &mut Frame<'_>, rect: Rect, pane: Pane, model: &Model, theme: Theme) -> Rect {
     let focused = model.focus == pane;
     let name = match pane {
@@ -217,9 +234,8 @@ fn framed(frame: &mut Frame<'_>, rect: Rect, pane: Pane, model: &Model, theme: T
         Pane::Tree if model.trace.is_some() => model.trace.as_ref().map(trace_title).unwrap_or_default(),
         Pane::Tree => match (&model.list, model.tree.is_loading()) {
             (Some(list), _) => format!("2 {}: {}{}", list.title, list.hits.len(), if list.done { "" } else { " ..." }),
-            (None, true) => "2 Tree ...".to_owned(),
-            (None, false) if model.rules.changes => "2 Tree: only changes".to_owned(),
-            (None, false) => "2 Tree".to_owned(),
+            (None, true) => format!("2 Tree{} ...", only(model)),
+            (None, false) => format!("2 Tree{}{}", only(model), without(model)),
         },
         Pane::Versions => "3 Versions".to_owned(),
         Pane::Walk => match model.trace.as_ref().and_then(|trace| trace.event()) {

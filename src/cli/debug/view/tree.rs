@@ -26,6 +26,11 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
         return found(frame, area, model, list, theme);
     }
     let lines = model.tree.lines();
+    if let (true, Some(marks)) = (lines.is_empty(), &model.marks) {
+        let text = if marks.done { "no whiteouts, no opaque directories" } else { "looking ..." };
+        frame.render_widget(Line::from(fit(text, width)), area);
+        return;
+    }
     super::list(frame, area, lines.len(), Some(model.cursor), |at| {
         let shown = lines.get(at).and_then(|line| Some((line, model.tree.row(line)?)));
         let Some((line, row)) = shown else { return Line::default() };
@@ -38,7 +43,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
         let size = tree::size_of_row(&line.dir, row, model.sizes.as_ref().map(|sizes| &sizes.dirs));
         let size = size.map(format::size).unwrap_or_default();
         let (sign, tone) = sign(row, theme);
-        let tag = model.layers.get(row.layer.saturating_sub(1)).map_or("", |layer| layer.tag.as_str());
+        let tag = row.layer.checked_sub(1).and_then(|at| model.layers.get(at)).map_or("", |layer| layer.tag.as_str());
         let end = format!(" {sign}{}{tag:>5}{size:>8}", row.change.unwrap_or(' '));
         let mut name = format!("{:indent$}{fold} {}", "", row.name, indent = (line.depth * 2).min(width / 2));
         match row.stat.map(|stat| stat.kind()) {
@@ -49,6 +54,9 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
         if row.opaque {
             name.push_str(" (opaque)");
         }
+        if row.deleted && row.shine == Shine::Shown {
+            name.push_str(" (re-created)");
+        }
         let text = fit(&name, width.saturating_sub(super::columns(&end)));
         let style = theme.style(tone);
         Line::from(vec![Span::styled(text, style), Span::styled(end, style)])
@@ -58,6 +66,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
 fn sign(row: &Row, theme: Theme) -> (&'static str, Tone) {
     match (row.shine, row.change) {
         (Shine::Whiteout, _) => (theme.sign("✗", "x"), Tone::Bad),
+        (Shine::Broken, _) => ("!", Tone::Bad),
         (Shine::Hidden, _) => (theme.sign("○", "h"), Tone::Odd),
         (Shine::Shown, Some('A')) => (" ", Tone::Good),
         (Shine::Shown, Some(_)) => (" ", Tone::Odd),

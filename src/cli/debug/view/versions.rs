@@ -16,7 +16,11 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
     let Some(details) = &model.details else { return };
     let width = usize::from(area.width);
     if details.versions.is_empty() {
-        let text = if details.path.is_root() { "" } else { "no layer has it" };
+        let text = match (details.failed, details.path.is_root()) {
+            (true, _) => "a layer cannot be read",
+            (false, true) => "",
+            (false, false) => "no layer has it",
+        };
         frame.render_widget(Line::from(fit(text, width)), area);
         return;
     }
