@@ -280,6 +280,14 @@ fn assert_tame(raw: &[u8]) {
 }
 
 #[test]
+fn a_difference_in_what_neither_has_is_no_empty_difference() {
+    let area = crafted("neither");
+    let said = area.said(["diff", "localhost/crafted:1@0..@1", "/no/such"]);
+    assert_eq!((said.code(), said.out.as_str()), (2, ""), "{}", said.err);
+    assert!(said.err.contains("/no/such"), "{}", said.err);
+}
+
+#[test]
 fn one_shot_commands_escape_what_is_hostile() {
     let area = crafted("oneshot");
     for arguments in [

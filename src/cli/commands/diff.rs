@@ -16,6 +16,7 @@ use crate::engine::target::directories;
 use crate::engine::target::is_mount;
 use crate::engine::target::is_range;
 use crate::explain::Error;
+use crate::explain::Outcome;
 use crate::explain::Place;
 use crate::explain::Subject;
 use crate::explain::changes::Changed;
@@ -38,8 +39,8 @@ use crate::sys::attr::Kind;
     after_help = "The layers of an image are counted from 1, the lowest: IMAGE@2..@5 is what layers 3, 4 and 5 changed, IMAGE@0..@1 all that \
         layer 1 has. A TARGET is what 'mica which' takes: an image, a container, IMAGE@3, docker-archive:FILE, oci:DIR, a mountpoint. Of a mountpoint \
         alone, what was changed through it; of directories without a range, what the topmost changed.\n\n\
-        A added, C changed (in anything: type, mode, owner, content, xattrs, time), D deleted. Exit code: 0; when mica fails 1 with \
-         a container alone, as docker, else 125."
+        A added, C changed (in anything: type, mode, owner, content, xattrs, time), D deleted. Exit code: 0; 2 when neither has \
+        PATH; when mica fails 1 with a container alone, as docker, else 125."
 )]
 pub struct Args {
     /// Print JSON
@@ -188,7 +189,14 @@ fn both(
     let newer = explain(after, asked, true).map_err(engine::Error::from)?;
     let at = match newer.served() {
         Some(_) => newer.resolved(),
-        None => explain(before, asked, true).map_err(engine::Error::from)?.resolved(),
+        None => {
+            let older = explain(before, asked, true).map_err(engine::Error::from)?;
+            let has = |found: &Outcome| matches!(found, Outcome::Found | Outcome::Hidden { .. });
+            if !has(&older.outcome) && !has(&newer.outcome) {
+                return Err(looking::not_shown(&newer));
+            }
+            older.resolved()
+        }
     };
     let rules = Rules { ignore_times: args.ignore_times };
     if args.json {

@@ -60,16 +60,20 @@ impl Source {
         let Some(word) = &self.word else {
             return Err(CliError::new("bare directories tell of no operations").hint(hint));
         };
+        let mut unasked = None;
         let store = || {
-            let root = self.root.clone().map_or_else(Store::default_root, Ok).ok()?;
-            Store::open(&root).ok()
+            let root = self.root.clone().map_or_else(Store::default_root, Ok)?;
+            Store::open(&root)
         };
-        let target = Target::find(word, store).map_err(|e| match e {
-            engine::Error::NoMount(_) => {
+        let found = Target::find(word, || store().map_err(|e| unasked = Some(e)).ok());
+        let target = found.map_err(|e| match (e, unasked) {
+            // Where the store could not be asked for a container, that is the reason.
+            (engine::Error::NoMount(_), Some(why)) => why.into(),
+            (engine::Error::NoMount(_), None) => {
                 let word = Escaped(word.as_encoded_bytes());
                 CliError::new(format!("{word} is not mounted, so nothing is done on it")).hint(hint)
             }
-            other => other.into(),
+            (other, _) => other.into(),
         })?;
         Ok(Feed { listener: target.listen(filter)? })
     }
