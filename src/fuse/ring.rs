@@ -54,12 +54,12 @@ impl Lanes {
     /// `None` where io_uring cannot be used, or this machine may have more processors than threads are reasonable for.
     /// `payload`: the most bytes a request or an answer carries; `threads`: the most threads of all lanes.
     pub(super) fn prepare(payload: usize, threads: usize) -> Option<Self> {
-        let count = sys::ring::possible_processors().filter(|count| *count <= LANES_MAX)?;
+        let count = sys::processors::possible().filter(|count| *count <= LANES_MAX)?;
         let most = (threads / count.max(1)).max(2);
         let ring = |number: usize| {
             let lane = Lane {
                 number: u16::try_from(number).unwrap_or(u16::MAX),
-                reachable: sys::ring::may_run_on(number),
+                reachable: sys::processors::may_run_on(number),
                 waiting: AtomicUsize::new(1),
                 threads: AtomicUsize::new(1),
                 most,
@@ -109,7 +109,7 @@ impl Lane {
     /// # Errors
     /// When the kernel refuses the ring or what was registered with it.
     pub(super) fn work(&self, server: &Server, mut ring: Ring, mut one_more: impl FnMut()) -> Result<(), Errno> {
-        if self.reachable && !sys::ring::pin_thread(usize::from(self.number)) {
+        if self.reachable && !sys::processors::pin_thread(usize::from(self.number)) {
             log::debug!("processor {} cannot be run on", self.number);
         }
         // Zeroed memory that is not touched costs nothing. A request that brings something along, and whose answer is long, would need it.

@@ -35,6 +35,7 @@ pub mod open;
 pub mod plain_names;
 pub mod private_tree;
 pub mod process;
+pub mod processors;
 pub mod ring;
 pub mod rlimit;
 pub mod signal;
