@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::error::Error;
 use super::error::Result;
 use super::fusermount;
 use super::table;
+use crate::sys;
 use crate::sys::Errno;
 use crate::sys::mount as calls;
 use crate::sys::mount::Detach;
@@ -33,7 +35,7 @@ pub fn umount(path: &Path, how: Detach) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::Busy`] with [`Detach::IfIdle`]; else the kernel's or fusermount's.
 pub fn by_any_means(target: &Path, how: Detach) -> Result<()> {
-    match calls::detach(target, how) {
+    match patiently(|| calls::detach(target, how)) {
         Ok(()) => Ok(()),
         Err(e) if e.errno() == Errno::BUSY => Err(Error::Busy(target.to_owned())),
         Err(e) if e.errno() == Errno::PERM => match fusermount::unmount(target, how == Detach::Lazy)? {
@@ -41,5 +43,47 @@ pub fn by_any_means(target: &Path, how: Detach) -> Result<()> {
             false => Err(Error::Refused(e)),
         },
         Err(e) => Err(e.into()),
+    }
+}
+
+/// How often, and after how long, a mount that is busy is tried again.
+const TRIES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Who only looks at a mount (another command that asks what is mounted there) holds it for a moment, and no longer.
+fn patiently(detach: impl Fn() -> sys::Result<()>) -> sys::Result<()> {
+    for _ in 1..TRIES {
+        match detach() {
+            Err(e) if e.errno() == Errno::BUSY => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    detach()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_mount_that_is_busy_for_a_moment_is_taken_away() {
+        let busy = || Err(sys::Error::bare("umount", Errno::BUSY));
+        let asked = Cell::new(0);
+        let soon_free = || {
+            asked.set(asked.get() + 1);
+            if asked.get() < 4 { busy() } else { Ok(()) }
+        };
+        assert_eq!(patiently(soon_free), Ok(()));
+        assert_eq!(asked.get(), 4);
+        assert_eq!(patiently(busy).unwrap_err().errno(), Errno::BUSY, "not for ever");
+        let asked = Cell::new(0);
+        let refused = || {
+            asked.set(asked.get() + 1);
+            Err(sys::Error::bare("umount", Errno::PERM))
+        };
+        assert_eq!(patiently(refused).unwrap_err().errno(), Errno::PERM);
+        assert_eq!(asked.get(), 1, "only who is busy is asked again");
     }
 }
