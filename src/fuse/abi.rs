@@ -24,6 +24,8 @@ pub(super) const WRITE_IN: usize = 40;
 pub(super) const ENTRY_OUT: usize = 128;
 /// `struct fuse_dirent` without the name.
 pub(super) const DIRENT: usize = 24;
+/// How many pages a request has at most where that is not agreed on (`FUSE_DEFAULT_MAX_PAGES_PER_REQ`).
+pub(super) const OLD_PAGES: usize = 32;
 /// `FUSE_MIN_READ_BUFFER`.
 pub(super) const MIN_READ_BUFFER: usize = 8192;
 

@@ -78,9 +78,11 @@ impl Agreed {
     }
 }
 
-/// What one request moves at most: pages for a write, of which there are as many for a read.
+/// What one request moves at most: a write, and a read of as many pages; kernels that know no other number (before 4.20) read
+/// [`abi::OLD_PAGES`] whatever was agreed on about writes.
 fn payload(max_write: u32) -> usize {
-    (max_write as usize).next_multiple_of(sys::device::page_size()).max(abi::MIN_READ_BUFFER)
+    let page = sys::device::page_size();
+    (max_write as usize).next_multiple_of(page).max(abi::OLD_PAGES * page)
 }
 
 /// The largest request is a write; the kernel wants room for its header, and never less than two pages.
@@ -145,7 +147,9 @@ impl Wishes {
         }
         let max_write = self.max_write.clamp(*WRITES.start(), *WRITES.end());
         let pages = (max_write as usize).div_ceil(sys::device::page_size());
-        if flags & init::OVER_IO_URING != 0 && !prepare(payload(max_write)) {
+        // The kernel takes no more memory than the largest write needs: long attributes would not fit where that is small.
+        let is_small = pages < abi::OLD_PAGES;
+        if flags & init::OVER_IO_URING != 0 && (is_small || !prepare(payload(max_write))) {
             flags &= !init::OVER_IO_URING;
         }
         let [low, high] = [flags, flags >> 32].map(|half| u32::try_from(half & 0xffff_ffff).unwrap_or(0));

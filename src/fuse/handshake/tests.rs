@@ -156,3 +156,16 @@ fn writes_are_bounded_and_every_request_has_room() {
         assert!(agreed.buffer() >= given as usize + 80 && agreed.buffer() >= 8192);
     }
 }
+
+/// A kernel before 4.20 reads 32 pages at once: an answer that is cut short would be the end of the file to it.
+#[test]
+fn the_largest_read_of_an_old_kernel_fits_also_where_writes_are_small() {
+    let offer = Init { major: 7, minor: 22, max_readahead: 1 << 17, flags: 0 };
+    let wishes = Wishes { max_write: 4096, rings: true, ..WISHES };
+    let agreed = wishes.answer(&offer, |_| true).1;
+    assert!(agreed.payload() >= 1 << 17, "{}", agreed.payload());
+    // And where the kernel's own memory for a request would be as small, it is not asked for.
+    let offer = Init { minor: 45, flags: init::OVER_IO_URING | init::INIT_EXT, ..offer };
+    assert!(!wishes.answer(&offer, |_| true).1.has(init::OVER_IO_URING));
+    assert!(Wishes { max_write: 1 << 17, ..wishes }.answer(&offer, |_| true).1.has(init::OVER_IO_URING));
+}
