@@ -119,7 +119,7 @@ pub struct Item {
 impl Item {
     /// What an entry shows; `None` when it does not show.
     pub fn of(entry: &Entry) -> Option<Self> {
-        Some(Self { stat: entry.stat?, face: entry.face()?.clone(), content: entry.content().cloned() })
+        Some(Self { stat: entry.stat?, face: entry.face()?.clone(), content: entry.content() })
     }
 }
 

@@ -89,7 +89,7 @@ fn hit(folder: &Folder, entry: &Entry, version: &Version) -> Result<Hit> {
         _ => None,
     };
     let (stat, digest) = match &version.has {
-        Has::Object { obj, stat, marks } if !marks.metacopy => (Some(*stat), obj.digest()?),
+        Has::Object { obj, stat, marks } if marks.metacopy.is_none() => (Some(*stat), obj.digest()?),
         Has::Object { stat, .. } => (Some(*stat), None),
         Has::Whiteout => (None, None),
     };

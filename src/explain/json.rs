@@ -19,7 +19,8 @@
 //!
 //! layer  "upper", or a number: 1 is the lowest           digest  "sha256:..." | null
 //! stat   { "kind": KIND, "mode": "0644", "uid", "gid", "size", "mtime": { "secs", "nanos" }, "nlink", "rdev": "MAJOR:MINOR" | null }
-//! marks  { "opaque": BOOL, "redirect": TEXT | null, "metacopy": BOOL }
+//! marks  { "opaque": BOOL, "redirect": TEXT | null, "metacopy": BOOL, "blocks": NUMBER }: `blocks` only where a metacopy has some of its
+//!          content, in units of 128 KiB
 //! CUT    { "layer", "digest", "path": TEXT, "how": "whiteout" | "opaque" | "covered" }
 //! KIND   "file" | "dir" | "symlink" | "char" | "block" | "fifo" | "socket"
 //! ```
@@ -174,7 +175,11 @@ pub(super) fn stat(stat: &Stat) -> Value {
 
 pub(super) fn marks(marks: &Marks) -> Value {
     let redirect = marks.redirect.as_ref().map(|redirect| text(&redirect.print()));
-    json!({ "opaque": marks.opaque, "redirect": redirect, "metacopy": marks.metacopy })
+    let mut said = json!({ "opaque": marks.opaque, "redirect": redirect, "metacopy": marks.metacopy.is_some() });
+    if let Some(parts) = marks.metacopy.as_ref().filter(|parts| !parts.is_empty()) {
+        said["blocks"] = parts.len().into();
+    }
+    said
 }
 
 pub(super) fn kind(kind: Kind) -> &'static str {

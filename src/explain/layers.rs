@@ -17,6 +17,8 @@ use super::trace::into_dirs;
 use crate::layer::Marks;
 use crate::layer::Obj;
 use crate::layer::Seen;
+use crate::layer::parts::BLOCK;
+use crate::layer::patched;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::path::RelPath;
@@ -114,13 +116,33 @@ impl Version {
         matches!(self.state, State::Served | State::Merged)
     }
 
-    /// Bytes of content that the layer itself has: of regular files alone, and none of a copy of attributes.
+    /// Bytes of content that the layer itself has: of regular files alone, and of a copy of attributes those of its blocks.
     pub fn content_size(&self) -> u64 {
         match &self.has {
-            Has::Object { stat, marks, .. } if stat.kind() == Kind::File && !marks.metacopy => stat.size,
+            Has::Object { stat, marks, .. } if stat.kind() == Kind::File => {
+                marks.metacopy.as_ref().map_or(stat.size, |parts| stat.size.min(parts.len() as u64 * BLOCK))
+            }
             _ => 0,
         }
     }
+}
+
+/// The content of the first of these versions that has any, with the blocks over it that those before it have; takes what it looked at.
+pub fn next_content<'a>(versions: &mut impl Iterator<Item = &'a Version>) -> Option<Obj> {
+    let mut above = Vec::new();
+    for version in versions {
+        match &version.has {
+            Has::Object { obj, stat, marks } if stat.kind() == Kind::File => match &marks.metacopy {
+                Some(parts) => above.push((obj, parts)),
+                None => {
+                    let over = |below, (own, parts): (&Obj, _)| patched::over(own, parts, below);
+                    return Some(above.into_iter().rev().fold(obj.clone(), over));
+                }
+            },
+            _ => {}
+        }
+    }
+    None
 }
 
 impl Entry {
@@ -129,13 +151,9 @@ impl Entry {
         self.versions.iter().find(|version| version.state == State::Served)
     }
 
-    /// The object in which the content of the regular file lies that the union shows: not the copy of its attributes alone.
-    pub fn content(&self) -> Option<&Obj> {
-        let mut shown = self.versions.iter().filter(|version| version.is_shown());
-        shown.find_map(|version| match &version.has {
-            Has::Object { obj, stat, marks } if stat.kind() == Kind::File && !marks.metacopy => Some(obj),
-            _ => None,
-        })
+    /// The object with the content of the regular file that the union shows: not the copy of its attributes alone.
+    pub fn content(&self) -> Option<Obj> {
+        next_content(&mut self.versions.iter().filter(|version| version.is_shown()))
     }
 
     /// The object whose owner, mode and attributes show: of merged directories the topmost that its layer's tar lists.

@@ -197,7 +197,7 @@ impl<'a> Lint<'a> {
             return Ok(false);
         };
         if is.kind() != Kind::File
-            || marks.metacopy
+            || marks.metacopy.is_some()
             || matches!(&below.state, State::Hidden(Some(cut)) if cut.path != *path)
         {
             return Ok(false);

@@ -292,8 +292,10 @@ pub fn mark_notes(marks: &Marks, notes: &mut Vec<String>) {
     if let Some(redirect) = &marks.redirect {
         notes.push(format!("goes on below as {}", Escaped(&redirect.print())));
     }
-    if marks.metacopy {
-        notes.push("attributes only, its content lies below".to_owned());
+    match &marks.metacopy {
+        Some(parts) if parts.is_empty() => notes.push("attributes only, its content lies below".to_owned()),
+        Some(parts) => notes.push(format!("{} blocks of 128 KiB, the rest of its content lies below", parts.len())),
+        None => {}
     }
 }
 

@@ -62,7 +62,7 @@ pub fn versions(subject: &Subject, path: &[u8], follow: bool) -> Result<Versions
     let cuts: Vec<Cut> = explanation.cuts().cloned().collect();
     for version in entry.map(|entry| entry.versions).unwrap_or_default() {
         let digest = match &version.has {
-            Has::Object { obj, marks, .. } if !marks.metacopy => content::digest(obj)?,
+            Has::Object { obj, marks, .. } if marks.metacopy.is_none() => content::digest(obj)?,
             _ => None,
         };
         let hides = cuts.iter().any(|cut| cut.layer == version.layer && cut.path == path);

@@ -4,7 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::Error;
+use super::Parts;
 use super::Result;
+use super::parts::Patched;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::writeback::WriteBack;
@@ -39,6 +41,8 @@ enum Map {
     Slice(u64),
     /// Sorted, not overlapping.
     Extents(Arc<[Extent]>),
+    /// These blocks of the backing file, in their places, over another content.
+    Patched(Arc<(Parts, Content)>),
 }
 
 impl Content {
@@ -55,6 +59,16 @@ impl Content {
     /// A sparse file of `len` bytes: `extents` must be sorted by `at`, not overlap, and end within `len`.
     pub fn sparse(fd: Arc<OwnedFd>, extents: Arc<[Extent]>, len: u64) -> Self {
         Self { fd, map: Map::Extents(extents), len }
+    }
+
+    /// The blocks `parts` of `own`, in their places, over `below`; as long as `own`.
+    pub fn patched(own: &Self, parts: Arc<Parts>, below: Self) -> Self {
+        let parts = Arc::unwrap_or_clone(parts);
+        Self { fd: own.fd.clone(), map: Map::Patched(Arc::new((parts, below))), len: own.len }
+    }
+
+    fn patch<'a>(&'a self, (parts, below): &'a (Parts, Self)) -> Patched<'a, Arc<OwnedFd>> {
+        Patched { parts, own: &self.fd, below, base: below.len.min(self.len) }
     }
 
     /// Length in bytes.
@@ -86,6 +100,7 @@ impl Content {
         match &self.map {
             Map::Whole => {}
             Map::Slice(offset) => self.read_exact(buf, offset + at)?,
+            Map::Patched(patch) => return self.patch(patch).read_at(buf, at),
             Map::Extents(extents) => {
                 buf.fill(0);
                 let end = at + want as u64;
@@ -121,20 +136,39 @@ impl Content {
         if len <= SMALL {
             return self.copy_small(to, len);
         }
+        let clone = matches!(self.map, Map::Whole) && len == self.len;
+        if !(clone && sys::data::clone_file(&self.fd, to)?) {
+            self.copy_part(to, 0, len, back)?;
+        }
+        Ok(sys::data::set_len(to, len)?)
+    }
+
+    /// Copies `len` bytes at `at` to the same place in `to`, inside the kernel where that works, and leaves out holes: where the content has
+    /// one, `to` must have one. The size of `to` is not set beyond the last data.
+    ///
+    /// # Errors
+    /// The kernel's, of either side.
+    pub fn copy_part(&self, to: &OwnedFd, at: u64, len: u64, back: WriteBack) -> Result<()> {
+        let end = at.saturating_add(len).min(self.len);
         match &self.map {
-            Map::Whole => {
-                if len < self.len || !sys::data::clone_file(&self.fd, to)? {
-                    sys::data::copy_sparse(&self.fd, to, 0, len, back)?;
+            Map::Whole => sys::data::copy_sparse(&self.fd, to, at..end, back)?,
+            Map::Slice(offset) => self.copy_run(to, [offset + at, at, end.saturating_sub(at)], back)?,
+            Map::Extents(extents) => {
+                for e in extents.iter().skip_while(|e| e.at + e.len <= at).take_while(|e| e.at < end) {
+                    let (from, to_at) = (e.at.max(at), (e.at + e.len).min(end));
+                    self.copy_run(to, [e.offset + (from - e.at), from, to_at - from], back)?;
                 }
             }
-            Map::Slice(offset) => self.copy_run(to, [*offset, 0, len], back)?,
-            Map::Extents(extents) => {
-                for e in extents.iter().take_while(|e| e.at < len) {
-                    self.copy_run(to, [e.offset, e.at, e.len.min(len - e.at)], back)?;
+            Map::Patched(patch) => {
+                for (here, start, end) in self.patch(patch).runs(at, end.saturating_sub(at)) {
+                    match here {
+                        true => sys::data::copy_sparse(&self.fd, to, start..end, back)?,
+                        false => patch.1.copy_part(to, start, end - start, back)?,
+                    }
                 }
             }
         }
-        Ok(sys::data::set_len(to, len)?)
+        Ok(())
     }
 
     fn copy_small(&self, to: &OwnedFd, len: u64) -> Result<()> {
@@ -166,6 +200,7 @@ impl Content {
         match &self.map {
             Map::Whole => Ok(sys::data::seek_data(&self.fd, at)?),
             _ if at >= self.len => Ok(None),
+            Map::Patched(patch) => self.patch(patch).seek_data(at, self.len),
             Map::Slice(_) => Ok(Some(at)),
             Map::Extents(extents) => {
                 let next = extents.partition_point(|e| e.at + e.len <= at);
@@ -182,6 +217,7 @@ impl Content {
         match &self.map {
             Map::Whole => Ok(sys::data::seek_hole(&self.fd, at)?),
             _ if at >= self.len => Ok(None),
+            Map::Patched(patch) => self.patch(patch).seek_hole(at, self.len),
             Map::Slice(_) => Ok(Some(self.len)),
             Map::Extents(extents) => {
                 let mut hole = at;

@@ -17,6 +17,7 @@ use super::Marks;
 use super::Obj;
 use super::Object;
 use super::ObjectId;
+use super::Parts;
 use super::Result;
 use super::Seen;
 use super::handle::DirHandle;
@@ -252,7 +253,7 @@ pub fn dir_marks(dir: &Arc<DirHandle>, beside_whiteout: bool) -> Result<Marks> {
         }
     }
     let redirect = if opaque { None } else { redirect_value(&xattrs)? };
-    Ok(Marks { opaque, redirect, metacopy: false })
+    Ok(Marks { opaque, redirect, metacopy: None })
 }
 
 /// What a file in a directory on disk says about the layers below it.
@@ -261,6 +262,28 @@ pub fn dir_marks(dir: &Arc<DirHandle>, beside_whiteout: bool) -> Result<Marks> {
 /// The kernel's.
 pub fn file_marks(dir: &Arc<DirHandle>, name: Name<'_>, stat: &Stat) -> Result<Marks> {
     FileObject::new(dir, name, stat).marks()
+}
+
+/// Which blocks of its content a copy of attributes has itself, by its mark; `None` when the mark cannot be read.
+fn blocks_said(xattrs: &Xattrs<'_>) -> Result<Option<Option<Parts>>> {
+    for name in [&b"trusted.overlay.metacopy"[..], b"user.overlay.metacopy"] {
+        if let Some(value) = xattrs.get(name)? {
+            return Ok(Some(Parts::parse(&value)));
+        }
+    }
+    Ok(None)
+}
+
+/// Which blocks of its content an open file of upper has itself, if it is a copy of attributes.
+///
+/// # Errors
+/// The kernel's; [`Error::Damaged`] for a mark that nobody has defined.
+pub fn blocks_of(fd: &OwnedFd) -> Result<Parts> {
+    blocks_said(&Xattrs { fd, names: None })?.unwrap_or_default().ok_or_else(|| unread("a file in upper"))
+}
+
+fn unread(what: &str) -> Error {
+    Error::Damaged { layer: "with a metacopy".to_owned(), what: format!("the list of blocks of {what} cannot be read") }
 }
 
 /// Lists one directory on disk: objects and whiteouts, every encoding read.
@@ -442,12 +465,13 @@ impl Object for FileObject {
         }
         let fd = self.hold()?;
         let xattrs = Xattrs::of(&fd);
-        for name in [&b"trusted.overlay.metacopy"[..], b"user.overlay.metacopy"] {
-            if xattrs.get(name)?.is_some() {
-                return Ok(Marks { opaque: false, redirect: redirect_value(&xattrs)?, metacopy: true });
+        Ok(match blocks_said(&xattrs)? {
+            Some(parts) => {
+                let parts = parts.ok_or_else(|| unread(&self.location()))?;
+                Marks { opaque: false, redirect: redirect_value(&xattrs)?, metacopy: Some(parts) }
             }
-        }
-        Ok(Marks::default())
+            None => Marks::default(),
+        })
     }
 
     fn list(&self, _: &mut dyn FnMut(Item<'_>) -> Result<()>) -> Result<()> {

@@ -18,6 +18,8 @@ pub mod mem;
 mod obj;
 pub mod override_stat;
 pub mod pack;
+pub mod parts;
+pub mod patched;
 pub mod sheets;
 
 use std::fmt::Debug;
@@ -28,6 +30,7 @@ pub use content::Content;
 pub use error::Error;
 pub use error::Result;
 pub use obj::Obj;
+pub use parts::Parts;
 
 use crate::digest::Digest;
 use crate::path::Name;
@@ -221,8 +224,8 @@ pub struct Marks {
     pub opaque: bool,
     /// The name or path below at which the lower part of this object lies, if not its own.
     pub redirect: Option<marks::Redirect>,
-    /// The file has only attributes here; its content lies below.
-    pub metacopy: bool,
+    /// The file has only attributes here, and these blocks; the rest of its content lies below.
+    pub metacopy: Option<Parts>,
 }
 
 /// One entry of a directory in one layer.

@@ -124,6 +124,7 @@ fn union_options(request: &Request) -> union::Options {
     union::Options {
         redirect_dir: options.redirect_dir.map_or(own, |said| said == RedirectDir::On),
         metacopy: options.metacopy.unwrap_or(own),
+        blocks: false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! File contents: reading, writing, holes, copying, durability.
 
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 
@@ -192,14 +193,13 @@ pub fn copy_range(from: impl AsFd, from_at: u64, to: impl AsFd, to_at: u64, len:
     Ok(n)
 }
 
-/// Copies `len` bytes from `from_at` in `from` to the same place in `to`, leaving holes as holes; `to` must be empty there.
+/// Copies a range of `from` to the same place in `to`, leaving holes as holes: where `from` has one, `to` must have one.
 /// The size of `to` is not set beyond the last data.
 ///
 /// # Errors
 /// The kernel's.
-pub fn copy_sparse(from: impl AsFd, to: impl AsFd, from_base: u64, len: u64, back: WriteBack) -> Result<()> {
-    let end = from_base + len;
-    let mut at = from_base;
+pub fn copy_sparse(from: impl AsFd, to: impl AsFd, range: Range<u64>, back: WriteBack) -> Result<()> {
+    let Range { start: mut at, end } = range;
     while at < end {
         // A filesystem that cannot tell holes says EINVAL: then all is data.
         let data = match seek_data(&from, at) {
@@ -216,7 +216,7 @@ pub fn copy_sparse(from: impl AsFd, to: impl AsFd, from_base: u64, len: u64, bac
         let mut pos = data;
         while pos < hole {
             let want = usize::try_from((hole - pos).min(back.step())).unwrap_or(1 << 20);
-            let n = copy_range(&from, pos, &to, pos - from_base, want)?;
+            let n = copy_range(&from, pos, &to, pos, want)?;
             if n == 0 {
                 return Err(Error::new(
                     "copy_file_range",
@@ -224,7 +224,7 @@ pub fn copy_sparse(from: impl AsFd, to: impl AsFd, from_base: u64, len: u64, bac
                     Errno::IO,
                 ));
             }
-            back.copied(&to, pos - from_base, n as u64)?;
+            back.copied(&to, pos, n as u64)?;
             pos += n as u64;
         }
         at = hole;

@@ -161,8 +161,8 @@ impl Union {
                 Real::Lower(lower) => return lower_stat(&lower, io.as_ref()),
                 Real::Upper { held: Some(fd), .. } => return Ok(self.upper()?.stat(&fd)?),
                 Real::Upper { id, held: None } => {
-                    if let Some(Io::Upper(fd, _)) = io {
-                        return Ok(self.upper()?.stat(&fd)?);
+                    if let Some((fd, _)) = io.as_ref().and_then(Io::upper) {
+                        return Ok(self.upper()?.stat(fd)?);
                     }
                     let (dir, name) = self.upper_place(node)?;
                     match override_stat::stat_at(&dir, name.as_name())? {
@@ -188,7 +188,7 @@ impl Union {
     pub(super) fn hold(&self, node: &Node) -> Result<Arc<OwnedFd>> {
         for _ in 0..RETRIES {
             let body = node.body.read();
-            if let Some(Io::Upper(fd, _)) = &body.rare().io {
+            if let Some((fd, _)) = body.rare().io.as_ref().and_then(Io::upper) {
                 return Ok(fd.clone());
             }
             let id = match &body.real {

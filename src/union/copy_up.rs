@@ -21,6 +21,7 @@ use super::lookup::face;
 use super::node::Io;
 use super::node::Node;
 use super::node::OpenFor;
+use super::node::Rare;
 use super::node::Real;
 use super::plan;
 use super::plan::What;
@@ -76,6 +77,8 @@ pub(super) enum Copy {
     All,
     /// None where the mount allows that: only the attributes are about to change.
     Attributes,
+    /// None where the mount allows that: who writes brings each block before he does ([`Union::bring`]).
+    Blocks,
     /// This many bytes at most: the file is about to be cut to that size.
     Prefix(u64),
 }
@@ -183,15 +186,15 @@ impl Union {
         for (i, node) in chain.iter().enumerate().rev() {
             self.copy_up_one(node, if i == 0 { copy } else { Copy::All })?;
         }
-        if copy != Copy::Attributes {
+        if copy != Copy::Attributes && !(copy == Copy::Blocks && self.stays_in_parts(node)?) {
             self.complete(node, copy)?;
         }
         self.link_seen(node)
     }
 
-    /// Copies the content of a file of which only the attributes were copied up.
+    /// Copies the content of a file of which only the attributes were copied up, and some blocks.
     ///
-    /// Until the mark goes, the content below is the file's: a crash leaves the file of before.
+    /// Until the mark goes, the content below is the file's but for these blocks: a crash leaves the file of before.
     fn complete(&self, node: &Arc<Node>, copy: Copy) -> Result<()> {
         let done = {
             let body = node.body.read();
@@ -213,8 +216,8 @@ impl Union {
         let before = sys::attr::fstat(&fd)?;
         // A write takes the capabilities away.
         let caps = sys::xattr::get(&fd, CAPABILITY)?;
-        let len = if let Copy::Prefix(len) = copy { len } else { u64::MAX };
-        lower.obj.open()?.copy_to(&fd, len, upper.write_back())?;
+        let most = if let Copy::Prefix(len) = copy { len } else { u64::MAX };
+        let bytes = self.copy_rest(node, lower, (&fd, before.size), most)?;
         if let Some(caps) = caps {
             sys::xattr::set(&fd, CAPABILITY, &caps, SetMode::Any)?;
         }
@@ -225,21 +228,21 @@ impl Union {
         if let Some(mark) = upper.mark_name(METACOPY) {
             sys::xattr::remove(&fd, &mark)?;
         }
-        let mut body = node.body.write();
-        body.change(|rare| {
-            rare.data = None;
-            rare.io.take_if(|io| matches!(io, Io::Lower(_)));
-        });
-        Ok(copy.bytes(&before))
+        let closed = node.body.write().change(Rare::all_copied);
+        drop(closed);
+        Ok(bytes)
     }
 
     /// Whether a copy-up of a file may leave its content below.
     fn may_leave_data(&self, stat: &Stat, copy: Copy, origin: Option<&Vec<u8>>) -> bool {
         let upper = self.stack().upper.as_ref();
-        copy == Copy::Attributes
-            && self.options().metacopy
+        let allowed = match copy {
+            Copy::Attributes => self.options().metacopy && stat.size > METACOPY_MIN,
+            Copy::Blocks => self.goes_in_parts(stat.size),
+            Copy::All | Copy::Prefix(_) => false,
+        };
+        allowed
             && stat.kind() == Kind::File
-            && stat.size > METACOPY_MIN
             && origin.is_some()
             && upper.is_some_and(|u| u.abilities.marks.is_some())
     }
@@ -293,7 +296,11 @@ impl Union {
         let others = if stat.nlink > 1 { lower.obj.names()? } else { Some(Vec::new()) };
         let origin = others.as_ref().and_then(|_| self.stack().origin_record(lower.layer, lower.obj.id()));
         let attributes = self.may_leave_data(&stat, copy, origin.as_ref());
-        let copy = if copy == Copy::Attributes && !attributes { Copy::All } else { copy };
+        let copy = match copy {
+            Copy::Attributes | Copy::Blocks if attributes => Copy::Attributes,
+            Copy::Attributes | Copy::Blocks => Copy::All,
+            _ => copy,
+        };
         let bytes = copy.bytes(&stat);
         // The lower file may itself be a copy of attributes, made by another union.
         let content = node.body.read().rare().data.clone().unwrap_or_else(|| lower.clone());

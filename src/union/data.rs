@@ -63,8 +63,8 @@ impl Union {
             return Ok(Lendable::Nothing(false));
         }
         Ok(match self.backing(node)? {
-            // Who writes where in an append-only file is checked here.
-            Io::Upper(_, OpenFor::Appending) => Lendable::Nothing(true),
+            // Who writes where in an append-only file is checked here, and what must be copied before in one that is copied in parts.
+            Io::Upper(_, OpenFor::Appending) | Io::Partly(_) => Lendable::Nothing(true),
             Io::Upper(fd, _) => Lendable::Upper(fd),
             Io::Lower(content) => match content.whole_file() {
                 Some(fd) => Lendable::Layer(fd.clone(), content.len()),
@@ -84,12 +84,14 @@ impl Union {
             _ => return refused(Errno::INVAL),
         }
         let io = if write || truncate {
-            self.copy_up(node, if truncate { Copy::Prefix(0) } else { Copy::All })?;
-            let (fd, how) = self.open_writable(node)?;
             if truncate {
-                sys::data::set_len(&*fd, 0)?;
+                self.copy_up(node, Copy::Prefix(0))?;
             }
-            Some(Io::Upper(fd, how))
+            let io = self.open_writable(node, Copy::Blocks)?;
+            if let Some((fd, _)) = io.upper().filter(|_| truncate) {
+                sys::data::set_len(fd, 0)?;
+            }
+            Some(io)
         } else if is_known_small(node) && !self.manners.unsteady {
             None
         } else {
@@ -137,6 +139,7 @@ impl Union {
         match self.backing(node)? {
             Io::Lower(content) => Ok(content.read_at(buf, at)?),
             Io::Upper(fd, _) => Ok(sys::data::read_at(&*fd, buf, at)?),
+            Io::Partly(file) => file.read_at(buf, at),
         }
     }
 
@@ -145,7 +148,7 @@ impl Union {
     /// # Errors
     /// Those of the copy-up and of the upper filesystem.
     pub fn write(&self, node: &Arc<Node>, data: &[u8], at: u64) -> Result<usize> {
-        Ok(sys::data::write_at(&*self.writable(node)?, data, at)?)
+        Ok(sys::data::write_at(&*self.opened_at(node, at, data.len() as u64)?.0, data, at)?)
     }
 
     /// The same through a handle that was opened without telling ([`Union::stop_counting_handles`]): what its opening would have
@@ -154,7 +157,7 @@ impl Union {
     /// # Errors
     /// As [`Union::write`]; `EPERM` for a file that takes writes at its end only, unless the handle writes there.
     pub fn write_unopened(&self, node: &Arc<Node>, data: &[u8], at: u64, appends: bool) -> Result<usize> {
-        let (fd, how) = self.open_writable(node)?;
+        let (fd, how) = self.opened_at(node, at, data.len() as u64)?;
         if how == OpenFor::Appending && !appends {
             return refused(Errno::PERM);
         }
@@ -176,6 +179,8 @@ impl Union {
         } else {
             match self.backing(node)? {
                 Io::Upper(fd, _) => sys::data::sync(&*fd, !data_only)?,
+                // What was copied is said in an attribute.
+                Io::Partly(file) => sys::data::sync(&*file.own, true)?,
                 // Only attributes were changed.
                 Io::Lower(_) => sys::data::sync(sys::open::reopen(&*self.hold(node)?, Access::Read)?, true)?,
             }
@@ -222,6 +227,8 @@ impl Union {
             (Io::Lower(content), Whence::Hole) => content.seek_hole(at)?,
             (Io::Upper(fd, _), Whence::Data) => sys::data::seek_data(&*fd, at)?,
             (Io::Upper(fd, _), Whence::Hole) => sys::data::seek_hole(&*fd, at)?,
+            (Io::Partly(file), Whence::Data) => file.seek_data(at)?,
+            (Io::Partly(file), Whence::Hole) => file.seek_hole(at)?,
         };
         found.ok_or(Error::Refused(Errno::NXIO))
     }
@@ -231,35 +238,43 @@ impl Union {
     /// # Errors
     /// Those of the layer read and of the upper filesystem.
     pub fn copy_range(&self, from: &Arc<Node>, from_at: u64, to: &Arc<Node>, to_at: u64, len: u64) -> Result<usize> {
-        let out = self.writable(to)?;
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30);
-        let fd = match self.backing(from)? {
-            Io::Upper(fd, _) => fd,
-            Io::Lower(content) => match content.whole_file() {
-                Some(fd) => fd.clone(),
-                None => {
-                    let mut buf = vec![0; len.min(1 << 20)];
-                    let n = content.read_at(&mut buf, from_at)?;
-                    sys::data::write_all_at(&*out, buf.get(..n).unwrap_or_default(), to_at)?;
-                    return Ok(n);
-                }
-            },
+        let (out, _) = self.opened_at(to, to_at, len as u64)?;
+        let io = self.backing(from)?;
+        let whole = match &io {
+            Io::Upper(fd, _) => Some(fd),
+            Io::Lower(content) => content.whole_file(),
+            Io::Partly(_) => None,
         };
-        Ok(sys::data::copy_range(&*fd, from_at, &*out, to_at, len)?)
+        if let Some(fd) = whole {
+            return Ok(sys::data::copy_range(&**fd, from_at, &*out, to_at, len)?);
+        }
+        let mut buf = vec![0; len.min(1 << 20)];
+        let n = self.read(from, &mut buf, from_at)?;
+        sys::data::write_all_at(&*out, buf.get(..n).unwrap_or_default(), to_at)?;
+        Ok(n)
     }
 
-    /// The file's backing in upper, open for writing; copies it up if it is not there yet.
+    /// The file's backing in upper, open for writing `len` bytes at `at`, and what it is open for. As much is copied up as that needs.
+    fn opened_at(&self, node: &Arc<Node>, at: u64, len: u64) -> Result<(Arc<OwnedFd>, OpenFor)> {
+        let io = self.open_writable(node, Copy::Blocks)?;
+        if let Io::Partly(file) = &io {
+            self.bring(node, file, at, len)?;
+        }
+        io.upper().map_or_else(|| refused(Errno::IO), |(fd, how)| Ok((fd.clone(), how)))
+    }
+
+    /// The file's backing in upper, open for writing; all of it is copied up if it is not there yet.
     pub(super) fn writable(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
-        Ok(self.open_writable(node)?.0)
+        self.open_writable(node, Copy::All)?.upper().map_or_else(|| refused(Errno::IO), |(fd, _)| Ok(fd.clone()))
     }
 
-    fn open_writable(&self, node: &Arc<Node>) -> Result<(Arc<OwnedFd>, OpenFor)> {
+    /// The file's backing, open for writing, after `copy` of it was copied up: all, or what [`Union::bring`] will bring.
+    pub(super) fn open_writable(&self, node: &Arc<Node>, copy: Copy) -> Result<Io> {
         let known = || {
             let body = node.body.read();
-            match (&body.rare().io, body.rare().seen.is_empty()) {
-                (Some(Io::Upper(fd, how)), true) if how.writing() => Some((fd.clone(), *how)),
-                _ => None,
-            }
+            let fits = |io: &&Io| io.writes() && (copy == Copy::Blocks || matches!(io, Io::Upper(..)));
+            body.rare().io.as_ref().filter(|_| body.rare().seen.is_empty()).filter(fits).cloned()
         };
         if let Some(known) = known() {
             node.queued.touch();
@@ -268,15 +283,15 @@ impl Union {
         if node.kind != Kind::File {
             return refused(Errno::INVAL);
         }
-        self.copy_up(node, Copy::All)?;
+        self.copy_up(node, copy)?;
         // A copy-up leaves the copy open.
         if let Some(known) = known() {
             return Ok(known);
         }
         let (fd, how) = super::inode_flags::open_to_write(&*self.hold(node)?)?;
-        let fd = Arc::new(fd);
-        self.keep_open(node, Io::Upper(fd.clone(), how));
-        Ok((fd, how))
+        let io = self.opened_upper(node, Arc::new(fd), how)?;
+        self.keep_open(node, io.clone());
+        Ok(io)
     }
 
     /// Lets a backing file stay open for the requests to come, where somebody will close it.
@@ -305,14 +320,14 @@ impl Union {
             (body.real.clone(), body.rare().data.clone())
         };
         let io = match real {
-            _ if data.is_some() => Io::Lower(data.map_or_else(|| refused(Errno::IO), |d| Ok(d.obj.open()?))?),
             Real::Dir(_) => return refused(Errno::ISDIR),
-            Real::Lower(lower) => Io::Lower(lower.obj.open()?),
+            Real::Lower(lower) => Io::Lower(data.unwrap_or(lower).obj.open()?),
             Real::Upper { .. } => {
                 if node.kind != Kind::File {
                     return refused(Errno::INVAL);
                 }
-                Io::Upper(Arc::new(sys::open::reopen(&*self.hold(node)?, Access::Read)?), OpenFor::Reading)
+                let fd = sys::open::reopen(&*self.hold(node)?, Access::Read)?;
+                self.opened_upper(node, Arc::new(fd), OpenFor::Reading)?
             }
         };
         self.keep_open(node, io.clone());
@@ -329,7 +344,11 @@ fn is_known_small(node: &Node) -> bool {
 /// never replaced by one that cannot. And a copy-up that finished meanwhile made a lower file the old one: the next read opens the
 /// copy.
 fn is_better(io: &Io, body: &Body) -> bool {
-    let outdated = matches!((io, &body.real, &body.rare().data), (Io::Lower(_), Real::Upper { .. }, None));
-    let writes = |io: &Io| matches!(io, Io::Upper(_, how) if how.writing());
-    !outdated && (body.rare().io.is_none() || writes(io))
+    let rare = body.rare();
+    let outdated = match io {
+        Io::Lower(_) => matches!(body.real, Real::Upper { .. }) && (rare.data.is_none() || rare.here.is_some()),
+        Io::Partly(_) => rare.data.is_none(),
+        Io::Upper(..) => false,
+    };
+    !outdated && (rare.io.is_none() || io.writes())
 }

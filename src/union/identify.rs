@@ -17,6 +17,7 @@ use super::node::Real;
 use crate::layer::ObjectId;
 use crate::layer::dir;
 use crate::layer::handle::DirHandle;
+use crate::layer::patched;
 use crate::path::Name;
 use crate::sys;
 use crate::sys::Errno;
@@ -39,7 +40,7 @@ impl Union {
     /// The node of what a walk found, with one more reference.
     pub(super) fn intern(&self, parent: &Arc<Node>, name: Name<'_>, target: Target) -> Result<Entry> {
         let identity = self.identity(parent, name, &target)?;
-        let (stat, kind, data) = (target.stat, target.kind(), content_below(&target));
+        let (stat, kind, data) = (target.stat, target.kind(), content_below(&target)?);
         let real = real_of(target)?;
         let fits = |node: &Node| adopt(node, kind, &real, &stat, parent, name) && self.renew(node, &real);
         // The name is shared with the object, where that has it.
@@ -113,13 +114,21 @@ impl Union {
     }
 }
 
-/// Where the content of a copy of the attributes alone lies: the last object that was found.
-fn content_below(target: &Target) -> Option<Lower> {
-    match &target.upper {
-        Some(InUpper::Other(true)) => target.lowers.last().cloned(),
-        None if target.kind() == Kind::File && target.lowers.len() > 1 => target.lowers.last().cloned(),
-        _ => None,
+/// Where the content of a copy of the attributes alone lies: the last object that was found, under the blocks that others have.
+fn content_below(target: &Target) -> Result<Option<Lower>> {
+    let is_copy = match &target.upper {
+        Some(InUpper::Other(is_copy)) => *is_copy,
+        Some(_) => false,
+        None => target.kind() == Kind::File && target.lowers.len() > 1,
+    };
+    let Some((last, above)) = target.lowers.split_last().filter(|_| is_copy) else { return Ok(None) };
+    let mut content = last.clone();
+    for copy in above.iter().rev() {
+        if let Some(parts) = copy.obj.marks()?.metacopy {
+            content.obj = patched::over(&copy.obj, &parts, content.obj);
+        }
     }
+    Ok(Some(content))
 }
 
 fn real_of(target: Target) -> Result<Real> {

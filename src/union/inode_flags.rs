@@ -93,7 +93,8 @@ impl Union {
 
     /// Whether a file that is open for writing takes writes at its end only.
     pub fn is_append_only(&self, node: &Arc<Node>) -> bool {
-        self.writable(node).is_ok_and(|fd| inode_flags::appends(&*fd))
+        let io = self.open_writable(node, Copy::Blocks);
+        io.is_ok_and(|io| io.upper().is_some_and(|(fd, _)| inode_flags::appends(&**fd)))
     }
 
     /// The generation number of the object that shows.

@@ -215,14 +215,14 @@ impl<O: Observer> Walk<'_, O> {
             }
             dir::Found::Other(stat) => {
                 let marks = self.file_marks(dir, &stat)?;
-                (self.decided, self.wants_data) = (!marks.metacopy, marks.metacopy);
+                (self.decided, self.wants_data) = (marks.metacopy.is_none(), marks.metacopy.is_some());
                 let location = || place::<O>(|| format!("{}/{name}", dir.path()));
                 self.observer.verdict(Sheet::Upper, name, || Verdict::Found {
                     stat,
                     marks: marks.clone(),
                     location: location(),
                 });
-                self.found = Some(Target { stat, upper: Some(InUpper::Other(marks.metacopy)), lowers: Vec::new() });
+                self.found = Some(Target { stat, upper: Some(InUpper::Other(marks.metacopy.is_some())), lowers: Vec::new() });
                 return Ok(marks.redirect);
             }
             dir::Found::Dir(handle, stat, beside_whiteout) => {
@@ -258,7 +258,7 @@ impl<O: Observer> Walk<'_, O> {
             return Ok(None);
         }
         let marks = obj.marks()?;
-        (self.decided, self.wants_data) = (!marks.metacopy, marks.metacopy);
+        (self.decided, self.wants_data) = (marks.metacopy.is_none(), marks.metacopy.is_some());
         let location = || place::<O>(|| obj.location());
         self.observer.verdict(sheet, self.name.as_name(), || Verdict::Merged {
             stat,
@@ -324,8 +324,8 @@ impl<O: Observer> Walk<'_, O> {
         }
         let may_have = is_dir || stat.kind() == Kind::File;
         let marks = if may_have && (more_below || O::EXHAUSTIVE) { obj.marks()? } else { Marks::default() };
-        self.wants_data = marks.metacopy;
-        self.decided = if is_dir { marks.opaque } else { !marks.metacopy };
+        self.wants_data = marks.metacopy.is_some();
+        self.decided = if is_dir { marks.opaque } else { marks.metacopy.is_none() };
         let first = self.found.is_none();
         self.observer.verdict(sheet, name, || {
             let (marks, location) = (marks.clone(), place::<O>(|| obj.location()));

@@ -34,6 +34,7 @@ mod names;
 mod no_caps;
 pub mod node;
 pub mod observe;
+mod parts;
 pub mod plan;
 pub mod readdir;
 pub mod refresh;
@@ -82,6 +83,8 @@ pub struct Options {
     pub redirect_dir: bool,
     /// Copy up only the attributes of a lower file as long as its content is not changed.
     pub metacopy: bool,
+    /// Of a large file that is written to, copy up the blocks that are written to alone; only with `metacopy`.
+    pub blocks: bool,
 }
 
 /// A stack of layers as one filesystem.

@@ -25,6 +25,8 @@ use super::files::Queued;
 use super::lookup::Dirs;
 use super::lookup::Lower;
 use super::no_caps::NoCaps;
+use super::parts::Here;
+use super::parts::Partly;
 use super::readdir::Listing;
 use crate::layer::Content;
 use crate::layer::ObjectId;
@@ -90,6 +92,8 @@ pub(super) struct Rare {
     pub io: Option<Io>,
     /// Where the content of a file in upper lies as long as only its attributes were copied up.
     pub data: Option<Lower>,
+    /// What of that content lies in upper after all, once the file was written to.
+    pub here: Option<Arc<Here>>,
     /// Handles that are open.
     pub opens: u32,
     /// What the union's link count is more, or less, than the object's own: names of a hard-linked lower file that still
@@ -115,11 +119,25 @@ static NOTHING_RARE: Rare = Rare::new();
 
 impl Rare {
     const fn new() -> Self {
-        Self { io: None, data: None, opens: 0, nlink_shift: 0, seen: Vec::new() }
+        Self { io: None, data: None, here: None, opens: 0, nlink_shift: 0, seen: Vec::new() }
     }
 
     fn is_nothing(&self) -> bool {
-        self.io.is_none() && self.data.is_none() && self.opens == 0 && self.nlink_shift == 0 && self.seen.is_empty()
+        let Self { io, data, here, opens, nlink_shift, seen } = self;
+        io.is_none() && data.is_none() && here.is_none() && *opens == 0 && *nlink_shift == 0 && seen.is_empty()
+    }
+
+    /// The one list of what lies in upper: `here`, unless there is one already. `None` where all of it does.
+    pub fn share_here(&mut self, here: Arc<Here>) -> Option<Arc<Here>> {
+        self.data.as_ref()?;
+        self.io.take_if(|io| matches!(io, Io::Lower(_)));
+        Some(self.here.get_or_insert(here).clone())
+    }
+
+    /// All of the content lies in upper now. Returns what was open and is no more.
+    pub fn all_copied(&mut self) -> Option<Io> {
+        (self.data, self.here) = (None, None);
+        self.io.take_if(|io| matches!(io, Io::Lower(_) | Io::Partly(_)))
     }
 }
 
@@ -179,6 +197,24 @@ pub(super) enum Io {
     Lower(Content),
     /// A file in upper, and what it is open for.
     Upper(Arc<OwnedFd>, OpenFor),
+    /// A file in upper over the content of a lower one.
+    Partly(Arc<Partly>),
+}
+
+impl Io {
+    /// The file in upper, and what it is open for.
+    pub fn upper(&self) -> Option<(&Arc<OwnedFd>, OpenFor)> {
+        match self {
+            Self::Lower(_) => None,
+            Self::Upper(fd, how) => Some((fd, *how)),
+            Self::Partly(file) => Some((&file.own, file.how)),
+        }
+    }
+
+    /// Whether it can be written to.
+    pub fn writes(&self) -> bool {
+        self.upper().is_some_and(|(_, how)| how.writing())
+    }
 }
 
 /// What a file in upper is open for.

@@ -1,7 +1,9 @@
 //! Unions in directories of a test's own.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -18,6 +20,7 @@ use crate::layer::dir::DirLayer;
 use crate::layer::handle::FdCache;
 use crate::path::Name;
 use crate::sys;
+use crate::sys::gate;
 
 /// The directories `low`, `upper` and `work`, removed at the end.
 pub(super) struct Area(PathBuf);
@@ -86,4 +89,18 @@ pub(super) fn text(union: &Union, path: &str) -> String {
     let mut buf = vec![0; 4096];
     let n = union.read(&node, &mut buf, 0).unwrap();
     String::from_utf8(buf[..n].to_vec()).unwrap()
+}
+
+/// The changing calls that `body` makes.
+pub(super) fn calls(body: impl FnOnce()) -> Vec<&'static str> {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let log = seen.clone();
+    gate::with_hook(
+        move |call| {
+            log.borrow_mut().push(call.name);
+            None
+        },
+        body,
+    );
+    seen.take()
 }

@@ -13,7 +13,6 @@ use super::Result;
 use super::Union;
 use super::error::Error;
 use super::error::refused;
-use super::node::Io;
 use super::node::Node;
 use super::work::Upper;
 use crate::env;
@@ -158,8 +157,9 @@ impl Union {
             return Ok(());
         }
         // A file that was closed and opened again still tells of a loss that nobody heard of.
-        let Io::Upper(fd, _) = self.backing(node)? else { return Ok(()) };
-        sys::writeback::failures(&*fd).map_err(|e| {
+        let io = self.backing(node)?;
+        let Some((fd, _)) = io.upper() else { return Ok(()) };
+        sys::writeback::failures(fd).map_err(|e| {
             log::error!("data in the upper directory is lost: {e}");
             upper.lost.store(true, Ordering::Relaxed);
             Error::Refused(Errno::IO)

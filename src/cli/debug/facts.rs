@@ -11,6 +11,7 @@ use crate::explain::layers::Folder;
 use crate::explain::layers::Has;
 use crate::explain::layers::State;
 use crate::explain::layers::Version;
+use crate::explain::layers::next_content;
 use crate::explain::text;
 use crate::explain::unified;
 use crate::explain::versions::entry_at;
@@ -297,16 +298,12 @@ impl Stacks {
             Kind::File => {}
             _ => return attributes(obj),
         }
-        let file = |version: &Version| match &version.has {
-            Has::Object { obj, stat, marks } if stat.kind() == Kind::File && !marks.metacopy => Some(obj.clone()),
-            _ => None,
-        };
-        let mut contents = entry.versions.iter().skip(at).filter_map(file);
-        let Some(content) = contents.next() else { return attributes(obj) };
+        let mut versions = entry.versions.iter().skip(at);
+        let Some(content) = next_content(&mut versions) else { return attributes(obj) };
         match how {
             How::Text => preview_text(&content),
             How::Hex => Ok(hexdump(&content::head(&content, PREVIEW_MAX)?)),
-            How::Diff => match contents.next() {
+            How::Diff => match next_content(&mut versions) {
                 Some(older) => compared(&older, &content),
                 None => Ok(vec!["no layer below has another version".to_owned()]),
             },

@@ -9,22 +9,9 @@ use crate::union::attr::SetAttr;
 use crate::union::manners::Manners;
 use crate::union::stack::Stack;
 use crate::union::testing::Area;
+use crate::union::testing::calls;
 use crate::union::testing::find;
 use crate::union::testing::text;
-
-/// The changing calls that `body` makes.
-fn calls(body: impl FnOnce()) -> Vec<&'static str> {
-    let seen = Rc::new(RefCell::new(Vec::new()));
-    let log = seen.clone();
-    gate::with_hook(
-        move |call| {
-            log.borrow_mut().push(call.name);
-            None
-        },
-        body,
-    );
-    seen.take()
-}
 
 fn union(area: &Area, metacopy: bool) -> Union {
     let mut union = area.union_over(area.upper(false).unwrap(), Manners::default());

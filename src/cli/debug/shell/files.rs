@@ -102,7 +102,7 @@ impl Shell {
         let Some(entry) = entry_at(self.here(), &at).map_err(engine::Error::from)? else { return Ok(()) };
         let failed = |e| CliError::from(engine::Error::from(explain::Error::from(e)));
         if let Some(object) = entry.content()
-            && let Some(digest) = content::digest(object).map_err(engine::Error::from)?
+            && let Some(digest) = content::digest(&object).map_err(engine::Error::from)?
         {
             writeln!(out, "content   {digest}")?;
         }
