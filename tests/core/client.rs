@@ -67,6 +67,16 @@ impl Client {
         done.map(drop).map_err(|e| e.errno())
     }
 
+    /// Writes over what is there, or behind it.
+    pub fn write_at(&mut self, path: &str, at: u64, text: &str) -> Outcome {
+        let node = self.find(path)?;
+        self.union.write(&node, text.as_bytes(), at).map(drop).map_err(|e| e.errno())
+    }
+
+    pub fn settle(&mut self) -> Outcome {
+        self.union.settle().map_err(|e| e.errno())
+    }
+
     pub fn read(&mut self, path: &str) -> Outcome<String> {
         let node = self.find(path)?;
         let mut buf = vec![0; 10_000];

@@ -111,6 +111,38 @@ const SCENARIOS: &[(&str, Act, Act)] = &[
     ("link over a whiteout", |c| c.unlink("file"), |c| c.link("d/f", "file")),
 ];
 
+/// What is done with a file that is copied up block by block.
+const IN_BLOCKS: &[(&str, Act, Act)] = &[
+    ("write into a large file", |_| Ok(()), |c| c.write_at("large", 5000, "NEW")),
+    ("write over the end of a block", |c| c.write_at("large", 1, "OLD"), |c| c.write_at("large", (256 << 10) - 2, "NEW")),
+    ("append to a large file", |_| Ok(()), |c| c.write_at("large", LARGE, "NEW")),
+    ("append behind a dressed file", |c| c.chmod("large"), |c| c.write_at("large", LARGE + 1_000_000, "NEW")),
+    (
+        "cut a file that has blocks",
+        |c| c.write_at("large", 5000, "OLD"),
+        |c| c.set("large", &SetAttr { size: Some(300_000), ..SetAttr::default() }),
+    ),
+    (
+        "settle",
+        |c| c.write_at("large", 5000, "OLD").and_then(|()| c.chmod("other")).and_then(|()| c.rename("d", "e", Flag::None)),
+        Client::settle,
+    ),
+    ("rename a file that has blocks", |c| c.write_at("large", 9, "OLD"), |c| c.rename("large", "d/new", Flag::None)),
+    ("link a file that has blocks", |c| c.write_at("large", 9, "OLD"), |c| c.link("large", "d/new")),
+    ("unlink a file that has blocks", |c| c.write_at("large", 9, "OLD"), |c| c.unlink("large")),
+];
+
+/// Its size in bytes; not a whole number of blocks.
+const LARGE: u64 = (4 << 20) + 1000;
+
+fn setup_of_blocks() -> Setup {
+    let large = Shape::File(LARGE, vec![(0, vec![1; 10_000]), (250_000, vec![2; 50_000]), (LARGE - 500, vec![3; 500])]);
+    let layer = vec![dir("d"), file("d/f", "lower f"), entry("large", large), file("other", &"other".repeat(5000))];
+    let mut setup = Setup::of_dirs(vec![layer]);
+    setup.redirect = true;
+    setup
+}
+
 fn setup(limits: Limits) -> Setup {
     let sparse = Shape::File(100_000, vec![(0, vec![1; 10]), (50_000, vec![2; 5000])]);
     let mut setup = Setup::of_dirs(vec![vec![
@@ -232,6 +264,11 @@ fn for_each_scenario(mut body: impl FnMut(&str, (&Setup, &Scratch), Act, Act)) {
         for (name, before, act) in SCENARIOS {
             body(&format!("{name} {limits:?}"), (&setup, &scratch), *before, *act);
         }
+    }
+    let (setup, scratch) = (setup_of_blocks(), Scratch::new());
+    setup.write_layers(&scratch);
+    for (name, before, act) in IN_BLOCKS {
+        body(name, (&setup, &scratch), *before, *act);
     }
 }
 
