@@ -9,6 +9,7 @@ use super::containers;
 use super::diff;
 use crate::env;
 use crate::fuse;
+use crate::image;
 use crate::image::Digest;
 use crate::image::change;
 use crate::image::config::History;
@@ -64,8 +65,7 @@ pub fn commit(store: &Store, request: &Request) -> Result<Digest> {
     let mut run = containers::config_of(&record).or_else(|| base.config.take()).unwrap_or_default();
     change::apply(&mut run, &request.changes)?;
     base.config = Some(run);
-    settle(store, &record)?;
-    let diff_id = store_changes(store, &record)?;
+    let diff_id = store_settled(store, &record)?;
     let config = new_config(base, &record, request, diff_id)?;
     let id = store.put_blob(&config)?;
     let index = store.index()?;
@@ -78,21 +78,63 @@ pub fn commit(store: &Store, request: &Request) -> Result<Digest> {
     Ok(id)
 }
 
+/// How often a layer is written again because the container moved something below it meanwhile.
+const TRIES: usize = 3;
+
+/// Brings the upper directory into plain overlay form and stores it as a layer. Of a running container: its server keeps it in this form
+/// meanwhile, and what it had begun before that is found by the marks that it leaves.
+fn store_settled(store: &Store, record: &ContainerRecord) -> Result<Digest> {
+    let mut settled = settle(store, record)?;
+    for _ in 1..TRIES {
+        if let Some(diff_id) = store_changes(store, record)? {
+            return Ok(diff_id);
+        }
+        drop(settled);
+        settled = settle(store, record)?;
+    }
+    let diff_id = store_changes(store, record)?;
+    drop(settled);
+    diff_id.ok_or_else(|| Error::Commit("the container changes what lies below too fast: stop it first".to_owned()))
+}
+
+/// A container whose mount, if it has one, writes plain overlay form only, until this is dropped. It is asked anew each time: what holds
+/// a mount open keeps the container from ending.
+struct Settled<'a>(&'a Store, &'a ContainerRecord);
+
+impl Settled<'_> {
+    /// Whether there is a mount.
+    fn tell(&self, what: &[u8]) -> Result<bool> {
+        let Some(target) = containers::mount_of(self.0, self.1)? else { return Ok(false) };
+        sys::xattr::set(sys::open::dir_path(&target)?, fuse::SETTLE, what, SetMode::Any)?;
+        Ok(true)
+    }
+}
+
+impl Drop for Settled<'_> {
+    fn drop(&mut self) {
+        if let Err(e) = self.tell(fuse::SETTLE_OVER) {
+            // It may be gone; one that is not copies more than it must.
+            log::debug!("the mount stays in plain overlay form: {e}");
+        }
+    }
+}
+
 /// Brings the upper directory into plain overlay form: by the server of its mount if it is mounted, else here.
-fn settle(store: &Store, record: &ContainerRecord) -> Result<()> {
-    if let Some(target) = containers::mount_of(store, record)? {
-        let fd = sys::open::dir_path(&target)?;
-        return Ok(sys::xattr::set(&fd, fuse::SETTLE, b"1", SetMode::Any)?);
+fn settle<'a>(store: &'a Store, record: &'a ContainerRecord) -> Result<Settled<'a>> {
+    let settled = Settled(store, record);
+    if settled.tell(b"1")? {
+        return Ok(settled);
     }
     let dir = containers::dir(store, &record.id);
     let upper = Upper::open(&dir.join("upper"), &dir.join("work"), FdCache::new(SETTLE_FDS), false)?;
     let stack = Stack::new(Some(upper), diff::layers(store, record)?)?;
     sys::process::clear_umask();
-    Ok(Union::new(stack, union::Options::default())?.settle()?)
+    Union::new(stack, union::Options::default())?.settle()?;
+    Ok(settled)
 }
 
-/// Streams the upper directory as a tar through the importer; the tar is never on disk.
-fn store_changes(store: &Store, record: &ContainerRecord) -> Result<Digest> {
+/// Streams the upper directory as a tar through the importer; the tar is never on disk. `None` when it is not settled any more.
+fn store_changes(store: &Store, record: &ContainerRecord) -> Result<Option<Digest>> {
     let upper = store.container_dir(&record.id)?.upper()?;
     let skip = diff::runtime_paths(store, record)?;
     let (reader, writer) = std::io::pipe().map_err(|e| Error::Commit(e.to_string()))?;
@@ -101,8 +143,14 @@ fn store_changes(store: &Store, record: &ContainerRecord) -> Result<Digest> {
         let write = scope.spawn(|| {
             let mut out = BufWriter::with_capacity(256 * 1024, writer);
             let options = DiffOptions { skip: &skip, ..DiffOptions::default() };
-            write_diff(&upper, &mut out, options).map_err(|e| fail(&e))?;
-            out.flush().map_err(|e| fail(&e))
+            match write_diff(&upper, &mut out, options) {
+                Err(image::diff::Error::Unsettled(path)) => {
+                    log::info!("{path} was changed while the layer was written");
+                    Ok(false)
+                }
+                Err(e) => Err(fail(&e)),
+                Ok(_) => out.flush().map(|()| true).map_err(|e| fail(&e)),
+            }
         });
         let options = unpack::ImportOptions::default();
         let imported = unpack::import_layer(reader, store.layers().packs(), &options).map_err(|e| fail(&e));
@@ -111,10 +159,13 @@ fn store_changes(store: &Store, record: &ContainerRecord) -> Result<Digest> {
             imported,
         )
     });
+    if matches!(written, Ok(false)) {
+        return Ok(None);
+    }
     // A reader that gave up breaks the pipe: its reason is the one to tell.
     let imported = imported?;
     written?;
-    Ok(imported.diff_id)
+    Ok(Some(imported.diff_id))
 }
 
 fn new_config(mut config: ImageConfig, record: &ContainerRecord, request: &Request, layer: Digest) -> Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! Requests about attributes, extended ones, and the filesystem as a whole.
 
 use super::SETTLE;
+use super::SETTLE_OVER;
 use super::reply::Answer;
 use super::request::Header;
 use super::request::Setattr;
@@ -63,7 +64,11 @@ impl Server {
     ) -> Result<Answer<'static>> {
         self.has_xattrs()?;
         if name == SETTLE && nodeid == ROOT {
-            self.union.settle()?;
+            let plain = value != SETTLE_OVER;
+            self.union.stay_plain(plain);
+            if plain {
+                self.union.settle()?;
+            }
             return Ok(Answer::Done);
         }
         let mode = match flags {

@@ -76,6 +76,9 @@ pub enum Error {
         /// The failed call.
         source: sys::Error,
     },
+    /// A part of it lies in a layer below, by a mark that no image layer can have: the directory must be settled first.
+    #[error("'{0}' was changed while the layer was written: a part of it lies below")]
+    Unsettled(RelPath),
     /// A file became shorter while it was read.
     #[error("'{0}' was changed while it was read")]
     Changed(RelPath),
@@ -322,6 +325,10 @@ impl Diff<'_> {
 /// The xattrs that belong to the file: not a union's own marks, and not the host's label.
 fn xattrs(fd: &OwnedFd, path: &RelPath) -> Result<Vec<Xattr>, Error> {
     let mut names = read(path, sys::xattr::list(fd))?;
+    let leads_below = |name: &Vec<u8>| name.ends_with(b".overlay.metacopy") || name.ends_with(b".overlay.redirect");
+    if names.iter().any(|name| is_private_xattr(name) && leads_below(name)) {
+        return Err(Error::Unsettled(path.clone()));
+    }
     names.retain(|name| !is_private_xattr(name) && name != b"security.selinux");
     names.sort();
     let mut out = Vec::new();

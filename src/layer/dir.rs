@@ -29,6 +29,7 @@ use super::marks::AufsName;
 use super::marks::Opaque;
 use super::marks::Redirect;
 use super::override_stat;
+use super::parts;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::path::RelPath;
@@ -264,12 +265,17 @@ pub fn file_marks(dir: &Arc<DirHandle>, name: Name<'_>, stat: &Stat) -> Result<M
     FileObject::new(dir, name, stat).marks()
 }
 
-/// Which blocks of its content a copy of attributes has itself, by its mark; `None` when the mark cannot be read.
+/// Which blocks of its content a copy of attributes has itself, by its marks; `Some(None)` when they cannot be read.
 fn blocks_said(xattrs: &Xattrs<'_>) -> Result<Option<Option<Parts>>> {
-    for name in [&b"trusted.overlay.metacopy"[..], b"user.overlay.metacopy"] {
-        if let Some(value) = xattrs.get(name)? {
-            return Ok(Some(Parts::parse(&value)));
-        }
+    for family in [marks::Family::Trusted, marks::Family::User] {
+        return Ok(Some(match xattrs.get(&family.name("metacopy"))? {
+            None => continue,
+            Some(value) if value == parts::IN_PARTS => {
+                xattrs.get(&family.name(parts::MARK))?.and_then(|list| Parts::parse(&list))
+            }
+            // The kernel's: nothing, or a digest for fs-verity.
+            Some(value) => matches!(value.len(), 0 | 4..).then(Parts::default),
+        }));
     }
     Ok(None)
 }

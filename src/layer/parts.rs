@@ -1,9 +1,9 @@
 //! Which blocks of a file lie in one layer while the rest of its content lies below: what a block-wise copy-up has copied so far.
 //!
-//! A copy of the attributes alone says so by an xattr without a value (the kernel's `metacopy`). One of which some blocks were copied has a
-//! value there: four bytes of head, then the numbers of its blocks, 32 bits each, little end first, ascending. The head is that of the
-//! kernel's `struct ovl_metacopy` (version, length, flags, algorithm) with a version that no kernel has given out: kernels that read
-//! the value (6.6) refuse the file with `EIO` instead of showing the content of below as if it were all.
+//! A copy of the attributes alone says so by an xattr without a value (the kernel's `metacopy`). Of one of which some blocks were copied
+//! its value is [`IN_PARTS`], and the list of blocks stands in an xattr beside ([`MARK`]): four bytes of head (a version, and the size of a
+//! block as a power of two), then the numbers of the blocks, 32 bits each, little end first, ascending. Kernels from 6.6 on refuse a
+//! `metacopy` of one to three bytes (`EIO`), so none of these shows the content of below as if it were all.
 //!
 //! Blocks count only as far as the content below reaches (the *base*). Behind it the file is the upper part's own: what is appended, and
 //! what lies between as a hole.
@@ -20,31 +20,29 @@ pub const BLOCK: u64 = 128 << 10;
 /// syncs would; and the list fits into an xattr of any filesystem (1 KiB).
 pub const MOST: usize = 256;
 
-/// Version 0 is the kernel's.
-const HEAD: [u8; 4] = [b'm', 0, 0, 0];
+/// The value of the `metacopy` xattr of a file that has some blocks.
+pub const IN_PARTS: &[u8] = b"m";
+/// The name of the xattr with the list, behind the prefix of its family.
+pub const MARK: &str = "mica.blocks";
+
+const HEAD: [u8; 4] = [1, 17, 0, 0];
+const _: () = assert!(BLOCK == 1 << HEAD[1]);
 
 /// The blocks that lie here, by number, ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parts(Vec<u32>);
 
 impl Parts {
-    /// Reads the value of a `metacopy` xattr; `None` for one that nobody has defined. The kernel's own (a digest for fs-verity) means that
-    /// no content lies here.
-    pub fn parse(value: &[u8]) -> Option<Self> {
-        if value.first().is_none_or(|version| *version == 0) {
-            return Some(Self::default());
-        }
-        let (numbers, rest) = value.strip_prefix(&HEAD)?.as_chunks::<4>();
+    /// Reads a list; `None` for one that this version does not write.
+    pub fn parse(list: &[u8]) -> Option<Self> {
+        let (numbers, rest) = list.strip_prefix(&HEAD)?.as_chunks::<4>();
         let numbers: Vec<u32> = numbers.iter().map(|n| u32::from_le_bytes(*n)).collect();
         let sound = rest.is_empty() && numbers.len() <= MOST && numbers.is_sorted_by(|a, b| a < b);
         sound.then_some(Self(numbers))
     }
 
-    /// The value of the xattr; that of no blocks is empty, as the kernel has it.
+    /// The list as it is stored.
     pub fn print(&self) -> Vec<u8> {
-        if self.is_empty() {
-            return Vec::new();
-        }
         HEAD.into_iter().chain(self.0.iter().flat_map(|n| n.to_le_bytes())).collect()
     }
 

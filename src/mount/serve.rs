@@ -111,20 +111,26 @@ pub fn make_union(
     let upper = changes
         .map(|c| open_upper(&c, options, fds).map_err(|e| format!("upper directory {}: {e}", c.upper.display())))
         .transpose()?;
+    if options.blocks == Some(true) && options.metacopy == Some(false) {
+        return Err(
+            "copy_up=blocks leaves content below, which metacopy=off forbids: leave out one of the two".to_owned()
+        );
+    }
     let stack = Stack::new(upper, layers).map_err(|e| e.to_string())?;
     let union = Union::new(stack, union_options(request)).map_err(|e| e.to_string())?;
     Ok(Arc::new(union.with_manners(manners(options)).with_fd_cache(kept)))
 }
 
 /// Redirects and copies of attributes alone are written where the options ask for them, since who reads the upper directory must
-/// know them; and into containers, whose upper directories only mica reads (a commit settles them first).
+/// know them; and into containers, whose upper directories only mica reads (a commit settles them first). Where files are lent to the
+/// kernel, large ones are copied up as a whole, unless asked otherwise: one that is in blocks cannot be lent.
 fn union_options(request: &Request) -> union::Options {
     let own = matches!(request.source, Source::Container { .. });
     let options = &request.options;
     union::Options {
         redirect_dir: options.redirect_dir.map_or(own, |said| said == RedirectDir::On),
-        metacopy: options.metacopy.unwrap_or(own),
-        blocks: false,
+        metacopy: options.metacopy.unwrap_or(own || options.blocks == Some(true)),
+        blocks: options.blocks.unwrap_or(own && options.io != Io::Passthrough),
     }
 }
 

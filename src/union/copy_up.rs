@@ -34,6 +34,7 @@ use crate::layer::dir;
 use crate::layer::handle::DirHandle;
 use crate::layer::handle::Probe;
 use crate::layer::marks::Family;
+use crate::layer::parts;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::sys;
@@ -64,8 +65,9 @@ pub fn origin_record(object: &OwnedFd) -> Result<Option<Vec<u8>>> {
 pub(super) const IMPURE: &str = "impure";
 /// The mark of a file that has only attributes in upper; the kernel's overlayfs uses the same.
 pub(super) const METACOPY: &str = "metacopy";
-/// Files up to this size, in bytes, are copied whole: reading the mark at every later lookup costs more than their data.
-const METACOPY_MIN: u64 = 16 * 1024;
+/// On a mount that syncs nothing, files up to this size, in bytes, are copied whole: reading the mark at every later lookup costs more
+/// than their data. Elsewhere their sync costs most, so only what is empty is.
+const METACOPY_MIN_VOLATILE: u64 = 16 * 1024;
 
 /// The xattr that holds a file's capabilities.
 const CAPABILITY: &[u8] = b"security.capability";
@@ -210,41 +212,57 @@ impl Union {
 
     /// Returns how many bytes were copied.
     fn copy_content(&self, node: &Arc<Node>, lower: &Lower, copy: Copy) -> Result<u64> {
-        let upper = self.upper()?;
+        let most = if let Copy::Prefix(len) = copy { len } else { u64::MAX };
+        let (fd, bytes) = self.copy_unsynced(node, lower, most)?;
+        if !self.upper()?.volatile {
+            sys::data::sync(&fd, true)?;
+        }
+        self.say_whole(node, &fd)?;
+        Ok(bytes)
+    }
+
+    /// Copies what is left below, its first `most` bytes at most, so that the file can be said to be whole once that is on disk. Returns the
+    /// file, and how many bytes that were.
+    pub(super) fn copy_unsynced(&self, node: &Arc<Node>, lower: &Lower, most: u64) -> Result<(OwnedFd, u64)> {
         let held = self.hold(node)?;
         let fd = sys::open::reopen(&*held, sys::open::Access::ReadWrite)?;
         let before = sys::attr::fstat(&fd)?;
         // A write takes the capabilities away.
         let caps = sys::xattr::get(&fd, CAPABILITY)?;
-        let most = if let Copy::Prefix(len) = copy { len } else { u64::MAX };
         let bytes = self.copy_rest(node, lower, (&fd, before.size), most)?;
         if let Some(caps) = caps {
             sys::xattr::set(&fd, CAPABILITY, &caps, SetMode::Any)?;
         }
         sys::attr::set_times(&fd, SetTime::At(before.atime), SetTime::At(before.mtime))?;
-        if !upper.volatile {
-            sys::data::sync(&fd, true)?;
-        }
+        Ok((fd, bytes))
+    }
+
+    /// Takes the mark away that says that content lies below: all of it is in upper, and on disk.
+    pub(super) fn say_whole(&self, node: &Node, file: &OwnedFd) -> Result<()> {
+        let upper = self.upper()?;
         if let Some(mark) = upper.mark_name(METACOPY) {
-            sys::xattr::remove(&fd, &mark)?;
+            sys::xattr::remove(file, &mark)?;
+        }
+        // Without that mark the list of blocks means nothing: what fails here only leaves a name behind.
+        match upper.mark_name(parts::MARK).map(|list| sys::xattr::remove(file, &list)) {
+            Some(Err(e)) if e.errno() != Errno::NODATA => log::warn!("a list of blocks is left: {e}"),
+            _ => {}
         }
         let closed = node.body.write().change(Rare::all_copied);
         drop(closed);
-        Ok(bytes)
+        Ok(())
     }
 
     /// Whether a copy-up of a file may leave its content below.
     fn may_leave_data(&self, stat: &Stat, copy: Copy, origin: Option<&Vec<u8>>) -> bool {
         let upper = self.stack().upper.as_ref();
+        let small = if upper.is_some_and(|u| u.volatile) { METACOPY_MIN_VOLATILE } else { 0 };
         let allowed = match copy {
-            Copy::Attributes => self.options().metacopy && stat.size > METACOPY_MIN,
+            Copy::Attributes => self.options().metacopy && stat.size > small,
             Copy::Blocks => self.goes_in_parts(stat.size),
             Copy::All | Copy::Prefix(_) => false,
         };
-        allowed
-            && stat.kind() == Kind::File
-            && origin.is_some()
-            && upper.is_some_and(|u| u.abilities.marks.is_some())
+        allowed && stat.kind() == Kind::File && origin.is_some() && upper.is_some_and(|u| u.abilities.marks.is_some())
     }
 
     fn copy_up_one(&self, node: &Arc<Node>, copy: Copy) -> Result<()> {

@@ -222,7 +222,8 @@ impl<O: Observer> Walk<'_, O> {
                     marks: marks.clone(),
                     location: location(),
                 });
-                self.found = Some(Target { stat, upper: Some(InUpper::Other(marks.metacopy.is_some())), lowers: Vec::new() });
+                self.found =
+                    Some(Target { stat, upper: Some(InUpper::Other(marks.metacopy.is_some())), lowers: Vec::new() });
                 return Ok(marks.redirect);
             }
             dir::Found::Dir(handle, stat, beside_whiteout) => {

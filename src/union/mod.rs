@@ -96,6 +96,7 @@ pub struct Union {
     stack: Stack,
     table: Table,
     options: Options,
+    plain: settle::Plain,
     moving: parking_lot::Mutex<()>,
     aside: aside::Aside,
     manners: manners::Manners,
@@ -126,6 +127,7 @@ impl Union {
             stack,
             table,
             options,
+            plain: settle::Plain::default(),
             moving: parking_lot::Mutex::new(()),
             aside: aside::Aside::default(),
             manners: manners::Manners::default(),
@@ -140,9 +142,9 @@ impl Union {
         &self.stack
     }
 
-    /// The options it was made with.
+    /// The options it was made with; none of them while it stays in plain overlay form ([`Union::stay_plain`]).
     pub fn options(&self) -> Options {
-        self.options
+        if self.plain.holds() { Options::default() } else { self.options }
     }
 
     /// The nodes that are known now.

@@ -1,9 +1,9 @@
 //! Block-wise copy-up: a large file that is changed in a few places is copied in these places only.
 //!
 //! The copy in upper begins as one of the attributes alone. Before a write, the blocks that it touches are copied, synced, and then noted in
-//! the copy's mark ([`Parts`]); only then the write itself is done, in place. So the list is never ahead of the data, at no instant of
+//! an xattr of the copy ([`parts`]); only then the write itself is done, in place. So the list is never ahead of the data, at no instant of
 //! the process and of the disk: a block that is not noted shows what lies below, which is what it was. A file of which more than
-//! [`MOST`](crate::layer::parts::MOST) blocks are changed is copied as a whole, and so is one that is cut, linked, renamed or committed.
+//! [`parts::MOST`] blocks are changed is copied as a whole, and so is one that is cut, linked, renamed or committed.
 //!
 //! Noting in upper's holes instead what was copied was looked at and left: filesystems fill small holes and punch zeros (the kernel's
 //! own cachefiles gave that up), and a backup that makes files sparse would lose what was written.
@@ -28,6 +28,7 @@ use super::work::Upper;
 use crate::layer::Content;
 use crate::layer::Parts;
 use crate::layer::dir;
+use crate::layer::parts;
 use crate::layer::parts::BLOCK;
 use crate::layer::parts::Patched;
 use crate::sys;
@@ -157,7 +158,7 @@ impl Union {
         if before.has_room_for(&missing) {
             self.copies.counted(node, Some(lower.layer), || copy_blocks(file, &missing, upper))?;
             let noted = before.with(&missing);
-            match note(&file.own, &noted, upper) {
+            match note(&file.own, &noted, before.is_empty(), upper) {
                 // No room for the list beside the file's other attributes: then all of it.
                 Err(e) if matches!(e.errno(), Errno::TOOBIG | Errno::RANGE | Errno::NOSPC) => {}
                 other => {
@@ -221,9 +222,14 @@ fn copy_blocks(file: &Partly, blocks: &[u32], upper: &Upper) -> Result<u64> {
     Ok(copied)
 }
 
-fn note(file: &OwnedFd, parts: &Parts, upper: &Upper) -> Result<()> {
-    let mark = upper.mark_name(METACOPY).ok_or(Error::Refused(Errno::OPNOTSUPP))?;
-    Ok(sys::xattr::set(file, &mark, &parts.print(), SetMode::Any)?)
+/// Writes the list, and says that there is one: the first time after it, so that there is.
+fn note(file: &OwnedFd, noted: &Parts, is_first: bool, upper: &Upper) -> Result<()> {
+    let name = |mark| upper.mark_name(mark).ok_or(Error::Refused(Errno::OPNOTSUPP));
+    sys::xattr::set(file, &name(parts::MARK)?, &noted.print(), SetMode::Any)?;
+    if is_first {
+        sys::xattr::set(file, &name(METACOPY)?, parts::IN_PARTS, SetMode::Any)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! the content of such files is copied up, and a redirected directory gets everything it shows and an opaque mark.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use super::Result;
 use super::Union;
@@ -21,19 +23,49 @@ use crate::path::NameBuf;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
+use crate::sys::open::Access;
 use crate::sys::xattr::SetMode;
 
+/// Whether only what every overlay can read may be written.
+#[derive(Debug, Default)]
+pub(super) struct Plain(AtomicBool);
+
+impl Plain {
+    pub(super) fn holds(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// So many files at most wait, copied, for their sync.
+const BATCH: usize = 1024;
+/// Up to so many files are synced one by one, more with all of their filesystem.
+const FEW: usize = 16;
+
+/// Files whose content was copied and is not on disk yet.
+type Copied<'a> = Vec<Held<'a>>;
+
 impl Union {
+    /// From now on, until it is told otherwise, no redirects are written and no content is left below: who reads the upper directory as it
+    /// is, while the mount is in use, finds all in it. What was there before is for [`Union::settle`].
+    pub fn stay_plain(&self, plain: bool) {
+        self.plain.0.store(plain, Ordering::Relaxed);
+    }
+
     /// Settles the whole upper directory. What shows is the same at every moment, so the mount may be in use.
     ///
     /// # Errors
     /// `EROFS` without an upper; those of copying up. What was settled stays settled.
+    ///
+    /// # Durability
+    /// The content of a file is on disk before the file says that it is whole.
     pub fn settle(&self) -> Result<()> {
         self.upper()?;
-        self.settle_dir(&self.node(node::ROOT)?)
+        let mut copied = Vec::new();
+        self.settle_dir(&self.node(node::ROOT)?, &mut copied)?;
+        self.say_whole_all(&mut copied)
     }
 
-    fn settle_dir(&self, node: &Arc<Node>) -> Result<()> {
+    fn settle_dir<'a>(&'a self, node: &Arc<Node>, copied: &mut Copied<'a>) -> Result<()> {
         let Some(handle) = self.dirs_of(node)?.upper else { return Ok(()) };
         let impure = dir::is_impure(&handle)?;
         for (name, kind) in upper_names(&handle)? {
@@ -44,15 +76,56 @@ impl Union {
             let held = Held::new(self, entry);
             let child = held.node()?;
             if kind == Kind::File {
-                self.copy_up(child, Copy::All)?;
+                self.copy_up(child, Copy::Attributes)?;
+                if self.copy_for_later(child)? {
+                    copied.push(held);
+                }
+                if copied.len() >= BATCH {
+                    self.say_whole_all(copied)?;
+                }
                 continue;
             }
             match self.dirs_of(child)?.upper {
                 Some(handle) if dir::dir_marks(&handle, false)?.redirect.is_some() => {
                     self.gather_below(child, &handle)?;
                 }
-                _ => self.settle_dir(child)?,
+                _ => self.settle_dir(child, copied)?,
             }
+        }
+        Ok(())
+    }
+
+    /// Copies the content of a file that lies below. The file does not say so yet: what is copied must be on disk first, which for many files
+    /// together costs little more than for one. Whether there was anything to copy.
+    fn copy_for_later(&self, node: &Arc<Node>) -> Result<bool> {
+        let _copying = node.copy.lock();
+        let Some(lower) = node.body.read().rare().data.clone() else { return Ok(false) };
+        self.copies.counted(node, Some(lower.layer), || Ok(self.copy_unsynced(node, &lower, u64::MAX)?.1))?;
+        Ok(true)
+    }
+
+    /// Syncs what was copied, and says that these files are whole. What was written to them meanwhile is in upper, too, and what became whole
+    /// meanwhile is left.
+    fn say_whole_all(&self, copied: &mut Copied<'_>) -> Result<()> {
+        let upper = self.upper()?;
+        let together = copied.len() > FEW;
+        if together && !upper.volatile {
+            sys::data::sync_fs(&*upper.root.fd()?)?;
+        }
+        for held in copied.drain(..) {
+            let node = held.node()?;
+            let _copying = node.copy.lock();
+            if node.body.read().rare().data.is_none() {
+                continue;
+            }
+            let fd = sys::open::reopen(&*self.hold(node)?, Access::ReadWrite)?;
+            match together {
+                _ if upper.volatile => {}
+                false => sys::data::sync(&fd, true)?,
+                // Before Linux 5.8 a sync of a filesystem does not tell of data that was lost.
+                true => sys::writeback::failures(&fd)?,
+            }
+            self.say_whole(node, &fd)?;
         }
         Ok(())
     }

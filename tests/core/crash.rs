@@ -114,7 +114,11 @@ const SCENARIOS: &[(&str, Act, Act)] = &[
 /// What is done with a file that is copied up block by block.
 const IN_BLOCKS: &[(&str, Act, Act)] = &[
     ("write into a large file", |_| Ok(()), |c| c.write_at("large", 5000, "NEW")),
-    ("write over the end of a block", |c| c.write_at("large", 1, "OLD"), |c| c.write_at("large", (256 << 10) - 2, "NEW")),
+    (
+        "write over the end of a block",
+        |c| c.write_at("large", 1, "OLD"),
+        |c| c.write_at("large", (256 << 10) - 2, "NEW"),
+    ),
     ("append to a large file", |_| Ok(()), |c| c.write_at("large", LARGE, "NEW")),
     ("append behind a dressed file", |c| c.chmod("large"), |c| c.write_at("large", LARGE + 1_000_000, "NEW")),
     (
@@ -124,7 +128,11 @@ const IN_BLOCKS: &[(&str, Act, Act)] = &[
     ),
     (
         "settle",
-        |c| c.write_at("large", 5000, "OLD").and_then(|()| c.chmod("other")).and_then(|()| c.rename("d", "e", Flag::None)),
+        |c| {
+            c.write_at("large", 5000, "OLD")
+                .and_then(|()| c.chmod("other"))
+                .and_then(|()| c.rename("d", "e", Flag::None))
+        },
         Client::settle,
     ),
     ("rename a file that has blocks", |c| c.write_at("large", 9, "OLD"), |c| c.rename("large", "d/new", Flag::None)),

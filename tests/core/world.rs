@@ -143,7 +143,8 @@ impl Setup {
         let mut upper = Upper::open(&scratch.dir("upper"), &scratch.dir("work"), fds.clone(), volatile).expect("upper");
         self.limits.apply(&mut upper.abilities);
         let stack = Stack::new(Some(upper), self.lowers(scratch, &fds)).expect("stack");
-        Union::new(stack, Options { redirect_dir: self.redirect, metacopy: self.redirect, blocks: self.redirect }).expect("union")
+        Union::new(stack, Options { redirect_dir: self.redirect, metacopy: self.redirect, blocks: self.redirect })
+            .expect("union")
     }
 
     /// A union for reading, with what was the upper as its top layer.

@@ -12,6 +12,7 @@ mod place;
 
 mod acl;
 mod attr;
+mod blocks;
 mod cache;
 mod copy_up;
 mod create;

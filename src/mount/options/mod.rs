@@ -39,6 +39,8 @@ pub struct MountOptions {
     pub redirect_dir: Option<RedirectDir>,
     /// Changes of attributes alone do not copy data up.
     pub metacopy: Option<bool>,
+    /// Of a large file, only the blocks that are written to are copied up.
+    pub blocks: Option<bool>,
     /// Hard links stay linked over copy-up, on disk.
     pub index: Option<bool>,
     /// Changes are synchronised to disk when a program asks for it.
@@ -133,6 +135,7 @@ impl Default for MountOptions {
             root: None,
             redirect_dir: None,
             metacopy: None,
+            blocks: None,
             index: None,
             fsync: true,
             volatile: false,

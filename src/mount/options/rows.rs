@@ -39,6 +39,7 @@ pub static OPTIONS: &[Spec] = &[
 
     row(&["redirect_dir"], Value("on|off|follow|nofollow"), Union, "renames of directories of lower layers", Set(redirect_dir)),
     row(&["metacopy"], Boolean, Union, "chmod and chown do not copy data", Set(|o, v| keep(&mut o.metacopy, value::boolean(v)))),
+    row(&["copy_up"], Value("whole|blocks"), Union, "how a large file is copied up: as a whole, or where it is written to", Set(copy_up)),
     row(&["index"], Boolean, Union, "hard links stay linked when copied up", Set(|o, v| keep(&mut o.index, value::boolean(v)))),
     row(&["xino"], Value("off|auto|on"), Union, "inode numbers unique over several filesystems", Set(xino)),
     row(&["fsync"], Boolean, Union, "synchronise to disk when asked (default 1)", Set(|o, v| put(&mut o.fsync, value::boolean(v)))),
@@ -141,6 +142,15 @@ fn redirect_dir(options: &mut MountOptions, value: Option<&[u8]>) -> Result<(), 
         Some(b"follow") => RedirectDir::Follow,
         Some(b"nofollow") => RedirectDir::NoFollow,
         _ => return Err("on, off, follow or nofollow"),
+    });
+    Ok(())
+}
+
+fn copy_up(options: &mut MountOptions, value: Option<&[u8]>) -> Result<(), Expected> {
+    options.blocks = Some(match value {
+        Some(b"whole") => false,
+        Some(b"blocks") => true,
+        _ => return Err("whole or blocks"),
     });
     Ok(())
 }

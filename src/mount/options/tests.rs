@@ -63,11 +63,12 @@ fn quotes_keep_commas() {
 #[test]
 fn values() {
     let o = read(
-        "timeout=0.5,threads=3,max_write=1048576,xino=on,io=cache,io_uring=0,redirect_dir=on,metacopy=on,index=off",
+        "timeout=0.5,threads=3,max_write=1048576,xino=on,io=cache,io_uring=0,redirect_dir=on,metacopy=on,copy_up=blocks,index=off",
     );
     assert_eq!((o.timeout, o.threads, o.max_write), (0.5, Some(3), Some(1_048_576)));
     assert!(!o.io_uring && MountOptions::default().io_uring);
     assert_eq!((o.xino, o.io, o.redirect_dir), (Xino::On, Io::Cache, Some(RedirectDir::On)));
+    assert_eq!(o.blocks, Some(true));
     assert_eq!((o.metacopy, o.index), (Some(true), Some(false)));
     let o = read(
         "fsync=0,writeback=0,threaded=1,noxattrs=1,fast_ino,static_nlink,volatile,squash_to_uid=7,xattr_permissions=2",
@@ -100,6 +101,7 @@ fn wrong_values_name_the_option() {
         "squash_to_uid=-1",
         "squash_to_gid=4294967296",
         "redirect_dir=maybe",
+        "copy_up=parts",
         "redirect_dir",
         "xino=2",
         "threads=0",

@@ -42,12 +42,11 @@ fn the_calls_of_a_small_copy_up() {
 fn only_data_is_synced() {
     let area = Area::new();
     area.put("low/d/large", &"text".repeat(10_000));
-    area.put("low/d/cut", "text");
-    area.put("low/d/small", "text");
-    let union = union(&area, true);
+    ["cut", "small", "little"].iter().for_each(|name| area.put(&format!("low/d/{name}"), "text"));
+    let mut union = union(&area, true);
     let mode = SetAttr { mode: Some(0o600), ..SetAttr::default() };
-    let syncs = |path: &str, change: &SetAttr| {
-        let node = find(&union, path).unwrap();
+    let syncs = |union: &Union, path: &str, change: &SetAttr| {
+        let node = find(union, path).unwrap();
         calls(|| {
             union.setattr(&node, change).unwrap();
         })
@@ -56,11 +55,14 @@ fn only_data_is_synced() {
         .count()
     };
     if union.upper().unwrap().abilities.marks.is_some() {
-        assert_eq!(syncs("d/large", &mode), 0, "only its attributes were copied");
+        assert_eq!(syncs(&union, "d/large", &mode), 0, "only its attributes were copied");
+        assert_eq!(syncs(&union, "d/little", &mode), 0, "and so of a small one: its sync would cost most");
     }
-    assert_eq!(syncs("d/cut", &SetAttr { size: Some(0), ..SetAttr::default() }), 0, "nothing was copied");
-    assert_eq!(syncs("d/small", &mode), 1, "its data was copied");
-    assert_eq!((text(&union, "d/cut"), text(&union, "d/small")), (String::new(), "text".to_owned()));
+    assert_eq!(syncs(&union, "d/cut", &SetAttr { size: Some(0), ..SetAttr::default() }), 0, "nothing was copied");
+    union.options.metacopy = false;
+    assert_eq!(syncs(&union, "d/small", &mode), 1, "its data was copied");
+    let texts = ["d/cut", "d/small", "d/little"].map(|name| text(&union, name));
+    assert_eq!(texts, ["", "text", "text"].map(str::to_owned));
 }
 
 /// Runs `first` and, before its first call of this name, `meanwhile`: what another thread may do at that moment.

@@ -17,7 +17,11 @@ use crate::union::Whence;
 
 /// A pattern in which no two blocks are alike, and none is a run of one byte.
 fn content(len: u64) -> Vec<u8> {
-    (0..len).map(|i| u8::try_from((i + i / BLOCK * 31) % 251).unwrap()).collect()
+    let numbers: Vec<u8> = (0..=250u8).cycle().take(usize::try_from(BLOCK).unwrap() + 251).collect();
+    let block = |n: u64| &numbers[usize::try_from(n * 31 % 251).unwrap()..][..usize::try_from(BLOCK).unwrap()];
+    let mut all = (0..len.div_ceil(BLOCK)).map(block).collect::<Vec<_>>().concat();
+    all.truncate(usize::try_from(len).unwrap());
+    all
 }
 
 const SIZE: u64 = MIN + 5 * BLOCK + 777;
@@ -76,8 +80,11 @@ impl Scene {
     #[track_caller]
     fn check(&self) {
         let read = self.read();
+        if read == self.model {
+            return;
+        }
         let first = read.iter().zip(&self.model).position(|(a, b)| a != b);
-        assert!(read == self.model, "{} and {} bytes, the first other one at {first:?}", read.len(), self.model.len());
+        panic!("{} and {} bytes, the first other one at {first:?}", read.len(), self.model.len());
     }
 
     /// Bytes that the copy takes on the disk.
@@ -85,11 +92,17 @@ impl Scene {
         fs::metadata(self.own()).unwrap().blocks() * 512
     }
 
+    /// The blocks that are noted; `None` for a whole file, which has no list either.
     fn noted(&self) -> Option<Parts> {
         let upper = self.union.upper().unwrap();
         let fd = fs::File::open(self.own()).unwrap();
-        let value = sys::xattr::get(&fd, &upper.mark_name(METACOPY).unwrap()).unwrap();
-        value.map(|value| Parts::parse(&value).unwrap())
+        let get = |mark| sys::xattr::get(&fd, &upper.mark_name(mark).unwrap()).unwrap();
+        match (get(METACOPY), get(parts::MARK)) {
+            (None, None) => None,
+            (Some(said), None) if said.is_empty() => Some(Parts::default()),
+            (Some(said), Some(list)) if said == parts::IN_PARTS => Some(Parts::parse(&list).unwrap()),
+            marks => panic!("{marks:?}"),
+        }
     }
 
     /// Another server over the same directories, as after a kill: nothing was told to the first.
@@ -172,6 +185,13 @@ fn a_settled_file_is_whole() {
     scene.write(2 * BLOCK, b"and after that");
     assert_eq!(fs::read(scene.own()).unwrap(), scene.model);
     scene.again().check();
+    // By a server that never opened it.
+    let Some(mut scene) = Scene::new() else { return };
+    scene.write(BLOCK, b"one");
+    let scene = scene.again();
+    scene.union.settle().unwrap();
+    assert_eq!(scene.noted(), None);
+    assert_eq!(fs::read(scene.own()).unwrap(), scene.model);
 }
 
 #[test]
@@ -317,9 +337,8 @@ fn as_a_layer_it_shows_the_same() {
     let [second, work] = ["second", "work2"].map(|name| area.at(name));
     [&second, &work].iter().for_each(|dir| fs::create_dir(dir).unwrap());
     let fds = crate::layer::handle::FdCache::new(64);
-    let layers: Vec<Arc<dyn crate::layer::Layer>> = ["upper", "low"]
-        .map(|name| Arc::new(dir::DirLayer::open(&area.at(name), fds.clone()).unwrap()) as _)
-        .into();
+    let layers: Vec<Arc<dyn crate::layer::Layer>> =
+        ["upper", "low"].map(|name| Arc::new(dir::DirLayer::open(&area.at(name), fds.clone()).unwrap()) as _).into();
     let upper = Upper::open(&second, &work, fds, false).unwrap();
     let stack = crate::union::stack::Stack::new(Some(upper), layers).unwrap();
     let mut union = Union::new(stack, Options::default()).unwrap();
@@ -338,9 +357,9 @@ fn as_a_layer_it_shows_the_same() {
 fn a_damaged_list_is_told() {
     let Some(mut scene) = Scene::new() else { return };
     scene.write(BLOCK, b"one");
-    let name = scene.union.upper().unwrap().mark_name(METACOPY).unwrap();
+    let name = scene.union.upper().unwrap().mark_name(parts::MARK).unwrap();
     let fd = fs::File::open(scene.own()).unwrap();
-    sys::xattr::set(&fd, &name, b"m\0\0\0\x01", SetMode::Any).unwrap();
+    sys::xattr::set(&fd, &name, b"\x01\0\0\0\x01", SetMode::Any).unwrap();
     let scene = scene.again();
     let root = scene.union.node(super::super::node::ROOT).unwrap();
     let dir = scene.union.lookup(&root, crate::path::Name::new(b"d").unwrap()).unwrap().unwrap().node;
