@@ -314,6 +314,7 @@ impl Union {
         let others = if stat.nlink > 1 { lower.obj.names()? } else { Some(Vec::new()) };
         let origin = others.as_ref().and_then(|_| self.stack().origin_record(lower.layer, lower.obj.id()));
         let attributes = self.may_leave_data(&stat, copy, origin.as_ref());
+        let asked = copy;
         let copy = match copy {
             Copy::Attributes | Copy::Blocks if attributes => Copy::Attributes,
             Copy::Attributes | Copy::Blocks => Copy::All,
@@ -352,7 +353,11 @@ impl Union {
             // Every name that shows is one of the copy now, and the filesystem counts them.
             node.body.write().change(|rare| rare.nlink_shift = 0);
         }
-        [parent.ino, node.ino].into_iter().for_each(|ino| self.tell_aside(ino));
+        // Who changes attributes is answered with all of them. That of the directory only a change time is another: told, it would be asked
+        // for again before the next name in it, and a plain directory's would have stayed.
+        if asked != Copy::Attributes {
+            self.tell_aside(node.ino);
+        }
         Ok(bytes)
     }
 
