@@ -1,11 +1,20 @@
-//! What a copy-up changes beside what was asked for: the change time of the copy, and of the directory that it came into.
+//! What a copy-up changes beside what was asked for: the change time of the copy, and the times of the directory that it came into.
 //!
 //! The kernel keeps attributes as long as it was allowed to, and does not know of these. A program that looks twice would see a change
-//! time move under its eyes (`tar: file changed as we read it`).
+//! time move under its eyes (`tar: file changed as we read it`). Of a file the kernel is told. Of a directory it would have to ask again
+//! before the next name in it, and in a plain directory nothing would have changed: so the time that showed before goes on showing, as
+//! long as the directory is known and nothing else changes it.
 
 use std::sync::OnceLock;
 
 use super::Union;
+use super::copy_up;
+use super::error::Error;
+use super::exec::Site;
+use super::node::Node;
+use super::node::Unmoved;
+use crate::sys;
+use crate::sys::attr::Stat;
 
 type Hook = Box<dyn Fn(u64) + Send + Sync>;
 
@@ -25,6 +34,23 @@ impl Union {
     pub fn on_aside(&self, hook: impl Fn(u64) + Send + Sync + 'static) {
         if self.aside.0.set(Box::new(hook)).is_err() {
             log::debug!("a second listener for changed attributes is ignored");
+        }
+    }
+
+    /// A copy came into the directory `parent`, which looked like `before`: it goes on looking so. With its names locked.
+    pub(super) fn hide_change(&self, parent: &Node, site: &Site, before: &Stat) {
+        copy_up::restore_times(site, before);
+        let after = site.dir.fd().map_err(Error::from).and_then(|fd| Ok(sys::attr::fstat(&*fd)?));
+        match after {
+            Ok(Stat { ctime: real, .. }) => parent.body.write().change(|rare| {
+                let known = rare.unmoved.take().filter(|known| known.real == before.ctime);
+                let shown = known.map_or(before.ctime, |known| known.shown);
+                rare.unmoved = Some(Box::new(Unmoved { real, shown }));
+            }),
+            Err(e) => {
+                log::debug!("the change time of {} moves with a copy-up: {e}", site.dir.path());
+                self.tell_aside(parent.ino);
+            }
         }
     }
 

@@ -97,6 +97,7 @@ impl Union {
             let (atime, mtime) = (change.atime.unwrap_or(SetTime::Keep), change.mtime.unwrap_or(SetTime::Keep));
             sys::attr::set_times(&fd, atime, mtime)?;
         }
+        node.is_changed();
         Ok(self.show(node, self.upper()?.stat(&fd)?))
     }
 
@@ -141,7 +142,9 @@ impl Union {
             _ => u32::try_from((i64::from(stat.nlink) + body.rare().nlink_shift).max(0)).unwrap_or(u32::MAX),
         };
         let blksize = if node.kind == Kind::Dir { listing_buffer(&stat) } else { stat.blksize };
-        self.owned(Stat { ino: node.ino, dev: 0, nlink, blocks, blksize, ..stat })
+        let unmoved = body.rare().unmoved.as_ref().filter(|unmoved| unmoved.real == stat.ctime);
+        let ctime = unmoved.map_or(stat.ctime, |unmoved| unmoved.shown);
+        self.owned(Stat { ino: node.ino, dev: 0, nlink, blocks, blksize, ctime, ..stat })
     }
 
     fn real_stat(&self, node: &Node) -> Result<Stat> {

@@ -291,14 +291,14 @@ impl Union {
         let (parent, name) = node.body.read().place.clone().ok_or(Error::Refused(Errno::NOENT))?;
         let _names = parent.names()?.write();
         let site = self.site_of(node)?.ok_or(Error::Refused(Errno::NOENT))?;
-        let id = self.publish(&source, What::Dir, &site)?;
+        let id = self.publish(&source, What::Dir, &parent, &site)?;
         let handle = site.dir.child(name.as_name(), id);
         {
             let mut body = node.body.write();
             body.real = Real::Dir(Dirs { upper: Some(handle), ..dirs });
         }
         node.mark_fresh();
-        [parent.ino, node.ino].into_iter().for_each(|ino| self.tell_aside(ino));
+        self.tell_aside(node.ino);
         Ok(())
     }
 
@@ -338,12 +338,12 @@ impl Union {
             drop(locked);
             return self.adopt_orphan(node, &mut built, stat, data).map(|()| bytes);
         };
+        let before = sys::attr::fstat(&*site.dir.fd()?)?;
         if built.recorded {
             set_impure(&site.dir, upper)?;
         }
-        let times = sys::attr::fstat(&*site.dir.fd()?)?;
         built.publish(&site)?;
-        restore_times(&site, &times);
+        self.hide_change(&parent, &site, &before);
         self.take_over(node, built.id, None, stat, data);
         if let (What::File, false, true) = (what, attributes, upper.form().is_none()) {
             // Who copies up is about to write, or to change attributes: the copy is open for both.
@@ -353,8 +353,7 @@ impl Union {
             // Every name that shows is one of the copy now, and the filesystem counts them.
             node.body.write().change(|rare| rare.nlink_shift = 0);
         }
-        // Who changes attributes is answered with all of them. That of the directory only a change time is another: told, it would be asked
-        // for again before the next name in it, and a plain directory's would have stayed.
+        // Who changes attributes is answered with all of them.
         if asked != Copy::Attributes {
             self.tell_aside(node.ino);
         }
@@ -370,13 +369,13 @@ impl Union {
     }
 
     /// Builds and publishes a directory under the locked names of its parent.
-    fn publish(&self, source: &Source<'_>, what: What, site: &Site) -> Result<ObjectId> {
+    fn publish(&self, source: &Source<'_>, what: What, parent: &Node, site: &Site) -> Result<ObjectId> {
         let upper = self.upper()?;
-        let times = sys::attr::fstat(&*site.dir.fd()?)?;
+        let before = sys::attr::fstat(&*site.dir.fd()?)?;
         let mut exec = Exec::new(upper, None, Some(site.clone()));
         exec.source = Some(source);
         let made = exec.run(&plan::copy_up(what))?.ok_or(Error::Refused(Errno::IO))?;
-        restore_times(site, &times);
+        self.hide_change(parent, site, &before);
         // Known since before the commit: behind it nothing may fail.
         made.id.ok_or(Error::Refused(Errno::IO))
     }

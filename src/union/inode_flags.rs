@@ -117,6 +117,7 @@ impl Union {
         }
         self.copy_up(node, Copy::All)?;
         inode_flags::set(&*self.flagged(node)?, flags)?;
+        node.is_changed();
         self.reopen_unless_counted(node);
         Ok(())
     }
@@ -137,6 +138,7 @@ impl Union {
         self.upper()?;
         self.copy_up(node, Copy::All)?;
         inode_flags::set_fsxattr(&*self.flagged(node)?, value)?;
+        node.is_changed();
         self.reopen_unless_counted(node);
         Ok(())
     }

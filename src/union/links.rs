@@ -110,13 +110,12 @@ impl Union {
             return Ok(());
         }
         let spot = self.spot(parent, name.as_name())?;
-        let times = sys::attr::fstat(&*spot.site.dir.fd()?)?;
+        let before = sys::attr::fstat(&*spot.site.dir.fd()?)?;
         self.link_to(&fd, &spot)?;
-        copy_up::restore_times(&spot.site, &times);
+        changed(parent);
+        self.hide_change(parent, &spot.site, &before);
         node.body.write().change(|rare| rare.nlink_shift -= 1);
         node.mark_fresh();
-        changed(parent);
-        self.tell_aside(parent.ino);
         drop(names);
         // A sync of the file writes the way to one name only.
         self.fsync(parent, false)
@@ -126,15 +125,14 @@ impl Union {
         let (Some(handle), Some(temp)) = (self.dirs_of(parent)?.upper, &built.name) else { return Ok(()) };
         let upper = self.upper()?;
         let site = Site::new(&handle, name);
+        let dir = handle.fd()?;
+        let before = sys::attr::fstat(&*dir)?;
         if built.recorded {
             copy_up::set_impure(&handle, upper)?;
         }
-        let dir = handle.fd()?;
-        let times = sys::attr::fstat(&*dir)?;
         sys::name::link(&*upper.work, temp.as_name(), &*dir, name)?;
-        copy_up::restore_times(&site, &times);
         changed(parent);
-        self.tell_aside(parent.ino);
+        self.hide_change(parent, &site, &before);
         Ok(())
     }
 

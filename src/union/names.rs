@@ -377,6 +377,7 @@ pub(super) fn changed(dir: &Node) {
     {
         listing.outdate();
     }
+    dir.is_changed();
 }
 
 /// Refuses names that an image layer cannot hold: there they are whiteouts.

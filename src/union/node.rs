@@ -34,6 +34,7 @@ use crate::path::Name;
 use crate::path::NameBuf;
 use crate::sys::Errno;
 use crate::sys::attr::Kind;
+use crate::sys::attr::Time;
 
 /// The number of the root, fixed by the FUSE protocol.
 pub const ROOT: u64 = 1;
@@ -99,8 +100,19 @@ pub(super) struct Rare {
     /// What the union's link count is more, or less, than the object's own: names of a hard-linked lower file that still
     /// show, or were deleted.
     pub nlink_shift: i64,
+    /// Of a directory: the change time that a copy-up left, in place of the one that shows.
+    pub unmoved: Option<Box<Unmoved>>,
     /// Other names of a hard-linked lower file under which it was seen; its copy takes them over before its next change.
     pub seen: Vec<SeenName>,
+}
+
+/// A change time that stands for another one, as long as nothing else changes the directory.
+#[derive(Debug)]
+pub(super) struct Unmoved {
+    /// That of the directory in upper.
+    pub real: Time,
+    /// The one that shows.
+    pub shown: Time,
 }
 
 /// A name under which a lower file was seen, and what lay there.
@@ -119,12 +131,13 @@ static NOTHING_RARE: Rare = Rare::new();
 
 impl Rare {
     const fn new() -> Self {
-        Self { io: None, data: None, here: None, opens: 0, nlink_shift: 0, seen: Vec::new() }
+        Self { io: None, data: None, here: None, opens: 0, nlink_shift: 0, unmoved: None, seen: Vec::new() }
     }
 
     fn is_nothing(&self) -> bool {
-        let Self { io, data, here, opens, nlink_shift, seen } = self;
-        io.is_none() && data.is_none() && here.is_none() && *opens == 0 && *nlink_shift == 0 && seen.is_empty()
+        let Self { io, data, here, opens, nlink_shift, unmoved, seen } = self;
+        let (no_file, no_copy) = (io.is_none() && *opens == 0, data.is_none() && here.is_none());
+        no_file && no_copy && unmoved.is_none() && *nlink_shift == 0 && seen.is_empty()
     }
 
     /// The one list of what lies in upper: `here`, unless there is one already. `None` where all of it does.
@@ -286,6 +299,14 @@ impl Node {
     /// Whether its names may not be durable; they will be made so now.
     pub(super) fn take_fresh(&self) -> bool {
         self.fresh.swap(false, Ordering::AcqRel)
+    }
+
+    /// It was changed by what somebody asked for: its change time is its own again, also where that is no later one.
+    pub(super) fn is_changed(&self) {
+        let has_other = self.kind == Kind::Dir && self.body.read().rare().unmoved.is_some();
+        if has_other {
+            self.body.write().change(|rare| rare.unmoved = None);
+        }
     }
 
     /// The directories this one is merged of; `None` for anything else.

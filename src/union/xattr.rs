@@ -129,6 +129,7 @@ impl Union {
         let stored = self.upper()?.stored_xattr(&stored(name));
         sys::xattr::set(&*self.hold(node)?, &stored, &self.xattr_stored(name, value), mode)?;
         node.no_caps.forget();
+        node.is_changed();
         self.note_acl(node, name, true);
         Ok(())
     }
@@ -144,6 +145,7 @@ impl Union {
         }
         self.copy_up(node, Copy::Attributes)?;
         sys::xattr::remove(&*self.hold(node)?, &self.upper()?.stored_xattr(&stored(name)))?;
+        node.is_changed();
         self.note_acl(node, name, false);
         Ok(())
     }

@@ -151,3 +151,29 @@ fn a_lookup_that_fails_behind_a_copy_up_keeps_no_reference() {
     assert_eq!(union.lookup(&other, Name::new(b"b").unwrap()).unwrap_err().errno(), Errno::STALE);
     assert_eq!(node.lookups(), before);
 }
+
+/// A directory's change time is that of before a copy-up came into it, and moves with what somebody does to it, also where the clock does
+/// not: the kernel keeps what it knows of a directory, and a program that looks twice must not see it move.
+#[test]
+fn a_copy_up_leaves_the_change_time_of_its_directory() {
+    let area = Area::new();
+    ["low/d/a", "low/d/b", "low/d/c", "low/none"].iter().for_each(|name| area.put(name, "text"));
+    area.put("upper/d/mine", "text");
+    let union = area.union(Manners::default());
+    let (root, dir) = (find(&union, "").unwrap(), find(&union, "d").unwrap());
+    let ctime = || union.getattr(&dir).unwrap().ctime;
+    let before = ctime();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    union.write(&find(&union, "d/a").unwrap(), b"T", 0).unwrap();
+    let mode = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    union.setattr(&find(&union, "d/b").unwrap(), &mode).unwrap();
+    assert_eq!(ctime(), before);
+    assert_eq!(union.lookup(&root, Name::new(b"d").unwrap()).unwrap().unwrap().attr.ctime, before, "looked up");
+    union.unlink(&dir, Name::new(b"mine").unwrap()).unwrap();
+    let removed = ctime();
+    assert!(removed > before);
+    union.setattr(&find(&union, "d/c").unwrap(), &mode).unwrap();
+    assert_eq!(ctime(), removed);
+    union.setattr(&dir, &mode).unwrap();
+    assert!(ctime() > before, "its own change shows");
+}
