@@ -421,11 +421,12 @@ pub(super) fn restore_times(site: &Site, times: &Stat) {
     }
 }
 
-/// A complete copy in the work directory, removed again unless it is published.
+/// A complete copy in the work directory, removed again unless it is published. A file has no name there where that is possible: to give it
+/// its first one takes less than to move it, and nothing is left behind when the process dies.
 pub(super) struct Built<'a> {
     upper: &'a Upper,
-    /// Its name in work, until it is published.
-    pub(super) name: Option<NameBuf>,
+    /// Its name in work, if it has one, until it is published.
+    name: Option<NameBuf>,
     made: Arc<OwnedFd>,
     id: ObjectId,
     /// The copy carries a record of its origin.
@@ -434,16 +435,32 @@ pub(super) struct Built<'a> {
 
 impl<'a> Built<'a> {
     fn make(upper: &'a Upper, source: &Source<'_>, what: What) -> Result<Self> {
-        let name = upper.fresh_name()?;
-        let (made, stat) = Self::begin(upper, source, what, name.as_name()).inspect_err(|_| {
-            if let Err(e) = sys::name::remove_all(&*upper.work, name.as_name()) {
-                log::warn!("left {name} in the work directory: {e}");
+        let (made, stat, name) = match Self::begin_nameless(upper, what)? {
+            Some((made, stat)) => (made, stat, None),
+            None => {
+                let name = upper.fresh_name()?;
+                let (made, stat) = Self::begin(upper, source, what, name.as_name()).inspect_err(|_| {
+                    if let Err(e) = sys::name::remove_all(&*upper.work, name.as_name()) {
+                        log::warn!("left {name} in the work directory: {e}");
+                    }
+                })?;
+                (made, stat, Some(name))
             }
-        })?;
+        };
         let id = ObjectId { dev: stat.dev, ino: stat.ino };
-        let mut built = Self { upper, name: Some(name), made: Arc::new(made), id, recorded: false };
+        let mut built = Self { upper, name, made: Arc::new(made), id, recorded: false };
         built.recorded = source.fill(&built.made, &stat, upper)?;
         Ok(built)
+    }
+
+    /// A file without a name; `None` for anything else, and where there are none.
+    fn begin_nameless(upper: &Upper, what: What) -> Result<Option<(OwnedFd, Stat)>> {
+        if !matches!(what, What::File) || !upper.abilities.tmpfile {
+            return Ok(None);
+        }
+        let Some(made) = sys::open::tmpfile(&*upper.work, 0o600)? else { return Ok(None) };
+        let stat = sys::attr::fstat(&made)?;
+        Ok(Some((made, stat)))
     }
 
     /// Makes the object in work, with nothing in it yet; of a failure it may be left there.
@@ -466,12 +483,24 @@ impl<'a> Built<'a> {
     }
 
     fn publish(&mut self, site: &Site) -> Result<()> {
-        let Some(name) = &self.name else { return refused(Errno::IO) };
-        let (work, dir) = (&*self.upper.work, site.dir.fd()?);
-        let (from, to) = (name.as_name(), site.name.as_name());
-        exec::rename((work, from), (&*dir, to), RenameMode::NoReplace)?;
-        self.name = None;
+        let dir = site.dir.fd()?;
+        let to = site.name.as_name();
+        match &self.name {
+            Some(name) => {
+                exec::rename((&*self.upper.work, name.as_name()), (&*dir, to), RenameMode::NoReplace)?;
+                self.name = None;
+            }
+            None => sys::name::link_fd(&*self.made, &*dir, to)?,
+        }
         Ok(())
+    }
+
+    /// Gives it one more name, before it is published.
+    pub(super) fn link(&self, dir: &OwnedFd, name: Name<'_>) -> Result<()> {
+        match &self.name {
+            Some(temp) => Ok(sys::name::link(&*self.upper.work, temp.as_name(), dir, name)?),
+            None => Ok(sys::name::link_fd(&*self.made, dir, name)?),
+        }
     }
 
     fn keep_without_name(&mut self) -> Arc<OwnedFd> {

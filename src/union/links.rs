@@ -122,7 +122,7 @@ impl Union {
     }
 
     fn link_one(&self, built: &Built<'_>, parent: &Arc<Node>, name: Name<'_>) -> Result<()> {
-        let (Some(handle), Some(temp)) = (self.dirs_of(parent)?.upper, &built.name) else { return Ok(()) };
+        let Some(handle) = self.dirs_of(parent)?.upper else { return Ok(()) };
         let upper = self.upper()?;
         let site = Site::new(&handle, name);
         let dir = handle.fd()?;
@@ -130,7 +130,7 @@ impl Union {
         if built.recorded {
             copy_up::set_impure(&handle, upper)?;
         }
-        sys::name::link(&*upper.work, temp.as_name(), &*dir, name)?;
+        built.link(&dir, name)?;
         changed(parent);
         self.hide_change(parent, &site, &before);
         Ok(())

@@ -31,8 +31,7 @@ fn the_calls_of_a_small_copy_up() {
     let write = calls(|| assert_eq!(union.write(&node, b"x", 4).unwrap(), 1));
     let marks = union.upper().unwrap().abilities.marks.is_some();
     let record = if marks { &["setxattr"][..] } else { &[] };
-    let copy =
-        [&["openat", "pwrite", "fchmod"][..], record, &["utimensat", "fsync", "renameat2", "utimensat"]].concat();
+    let copy = [&["openat", "pwrite", "fchmod"][..], record, &["utimensat", "fsync", "linkat", "utimensat"]].concat();
     assert_eq!(write, [&copy[..], &["pwrite"]].concat());
     assert_eq!(text(&union, "d/small"), "textx");
 }
@@ -67,11 +66,18 @@ fn only_data_is_synced() {
 
 /// Runs `first` and, before its first call of this name, `meanwhile`: what another thread may do at that moment.
 fn interrupted<T>(call: &'static str, meanwhile: impl FnOnce() + 'static, first: impl FnOnce() -> T) -> T {
+    interrupted_at(call, 1, meanwhile, first)
+}
+
+/// The same before the `nth` call of this name.
+fn interrupted_at<T>(call: &'static str, nth: u32, meanwhile: impl FnOnce() + 'static, first: impl FnOnce() -> T) -> T {
     let mut meanwhile = Some(meanwhile);
+    let mut calls = 0;
     let came = Rc::new(RefCell::new(false));
     let seen = came.clone();
     let hook = move |made: &gate::Call<'_>| {
-        if made.name == call
+        calls += u32::from(made.name == call);
+        if calls == nth
             && let Some(meanwhile) = meanwhile.take()
         {
             *seen.borrow_mut() = true;
@@ -99,7 +105,7 @@ fn another_name_that_is_looked_up_during_a_copy_up_leaves_the_node_at_the_name_o
     let node = find(&union, "d/a").unwrap();
     let (other, same) = (union.clone(), node.clone());
     let look = move || assert!(Arc::ptr_eq(&find(&other, "e/b").unwrap(), &same));
-    interrupted("renameat2", look, || union.write(&node, b"T", 0)).unwrap();
+    interrupted("linkat", look, || union.write(&node, b"T", 0)).unwrap();
     assert_eq!(union.getattr(&node).unwrap().nlink, 2);
     ["d/a", "e/b"].iter().for_each(|name| assert_eq!(text(&union, name), "Text", "{name}"));
     assert_eq!(std::fs::read_to_string(area.at("upper/e/b")).unwrap(), "Text");
@@ -115,7 +121,8 @@ fn a_name_that_a_copy_already_has_while_its_others_are_made_is_the_same_node() {
     let node = find(&union, "d/a").unwrap();
     let (other, same) = (union.clone(), node.clone());
     let look = move || assert!(Arc::ptr_eq(&find(&other, "e/b").unwrap(), &same));
-    interrupted("renameat2", look, || union.write(&node, b"T", 0)).unwrap();
+    // The first gives the other name.
+    interrupted_at("linkat", 2, look, || union.write(&node, b"T", 0)).unwrap();
     ["d/a", "e/b"].iter().for_each(|name| assert_eq!(text(&union, name), "Text", "{name}"));
 }
 
