@@ -102,6 +102,8 @@ jobs_place() {
 # jobs_mount SUBJECT: shows the layers at $work/m with an upper of its own.
 jobs_mount() {
   local options="lowerdir=$work/tools:$work/base,upperdir=$work/u/up,workdir=$work/u/wk"
+  # As mica mounts its own containers.
+  local own=redirect_dir=on,metacopy=on,copy_up=blocks
   rm -rf "$work/u" && mkdir -p "$work"/u/{up,wk}
   case $1 in
   plain)
@@ -113,9 +115,9 @@ jobs_mount() {
   overlayfs) mount -t overlay overlay -o "$options" "$work/m" ;;
   fuse-overlayfs-1) fuse-overlayfs -o "$options" "$work/m" ;;
   fuse-overlayfs-2) "$newest" -o "$options" "$work/m" ;;
-  mica) "$work/fuse-overlayfs" -o "$options,io_uring=0" "$work/m" ;;
-  mica-passthrough) "$work/fuse-overlayfs" -o "$options,io_uring=0,io=passthrough" "$work/m" ;;
-  mica-io-uring) "$work/fuse-overlayfs" -o "$options,io_uring=1" "$work/m" ;;
+  mica) "$work/fuse-overlayfs" -o "$options,$own,io_uring=0" "$work/m" ;;
+  mica-passthrough) "$work/fuse-overlayfs" -o "$options,$own,io_uring=0,io=passthrough" "$work/m" ;;
+  mica-io-uring) "$work/fuse-overlayfs" -o "$options,$own,io_uring=1" "$work/m" ;;
   esac
 }
 

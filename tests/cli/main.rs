@@ -20,6 +20,7 @@ mod fetch;
 mod huge;
 mod images;
 mod install;
+mod large;
 mod load;
 mod looking;
 mod mounted;
