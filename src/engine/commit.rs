@@ -19,6 +19,7 @@ use crate::image::diff::write_diff;
 use crate::image::reference::Reference;
 use crate::image::unpack;
 use crate::layer::handle::FdCache;
+use crate::path::RelPath;
 use crate::store::Store;
 use crate::store::containers::ContainerRecord;
 use crate::sys;
@@ -81,23 +82,28 @@ pub fn commit(store: &Store, request: &Request) -> Result<Digest> {
 /// How often a layer is written again because the container moved something below it meanwhile.
 const TRIES: usize = 3;
 
-/// Brings the upper directory into plain overlay form and stores it as a layer. Of a running container: its server keeps it in this form
-/// meanwhile, and what it had begun before that is found by the marks that it leaves.
+/// Brings the upper directory into plain overlay form and stores it as a layer. Of a running container: its server leaves no content below
+/// meanwhile, and what it had begun before that, or renamed, is found by the marks that it leaves.
 fn store_settled(store: &Store, record: &ContainerRecord) -> Result<Digest> {
     let mut settled = settle(store, record)?;
-    for _ in 1..TRIES {
-        if let Some(diff_id) = store_changes(store, record)? {
-            return Ok(diff_id);
+    let mut tries = 1;
+    loop {
+        match store_changes(store, record)? {
+            Stored::Layer(diff_id) => return Ok(diff_id),
+            Stored::Unsettled(path) if tries == TRIES => {
+                let why = format!("'/{path}' is moved to and from the layers below faster than it can be read");
+                return Err(Error::Commit(format!("{why}: stop the container, or what does that in it")));
+            }
+            Stored::Unsettled(path) => log::info!("{path} was changed while the layer was written"),
         }
-        drop(settled);
-        settled = settle(store, record)?;
+        tries += 1;
+        // The one of before ends behind it, so that nothing comes in between.
+        let again = settle(store, record)?;
+        drop(std::mem::replace(&mut settled, again));
     }
-    let diff_id = store_changes(store, record)?;
-    drop(settled);
-    diff_id.ok_or_else(|| Error::Commit("the container changes what lies below too fast: stop it first".to_owned()))
 }
 
-/// A container whose mount, if it has one, writes plain overlay form only, until this is dropped. It is asked anew each time: what holds
+/// A container whose mount, if it has one, leaves no content below, until this is dropped. It is asked anew each time: what holds
 /// a mount open keeps the container from ending.
 struct Settled<'a>(&'a Store, &'a ContainerRecord);
 
@@ -114,7 +120,7 @@ impl Drop for Settled<'_> {
     fn drop(&mut self) {
         if let Err(e) = self.tell(fuse::SETTLE_OVER) {
             // It may be gone; one that is not copies more than it must.
-            log::debug!("the mount stays in plain overlay form: {e}");
+            log::debug!("the mount goes on copying whole files: {e}");
         }
     }
 }
@@ -133,39 +139,46 @@ fn settle<'a>(store: &'a Store, record: &'a ContainerRecord) -> Result<Settled<'
     Ok(settled)
 }
 
-/// Streams the upper directory as a tar through the importer; the tar is never on disk. `None` when it is not settled any more.
-fn store_changes(store: &Store, record: &ContainerRecord) -> Result<Option<Digest>> {
+/// What came of writing a layer.
+enum Stored {
+    /// It is in the store.
+    Layer(Digest),
+    /// A part of this lies in a layer below; nothing was stored.
+    Unsettled(RelPath),
+}
+
+/// Streams the upper directory as a tar through the importer; the tar is never on disk.
+fn store_changes(store: &Store, record: &ContainerRecord) -> Result<Stored> {
     let upper = store.container_dir(&record.id)?.upper()?;
     let skip = diff::runtime_paths(store, record)?;
     let (reader, writer) = std::io::pipe().map_err(|e| Error::Commit(e.to_string()))?;
     let fail = |e: &dyn std::fmt::Display| Error::Commit(e.to_string());
+    let packs = store.layers().packs();
     let (written, imported) = std::thread::scope(|scope| {
         let write = scope.spawn(|| {
             let mut out = BufWriter::with_capacity(256 * 1024, writer);
             let options = DiffOptions { skip: &skip, ..DiffOptions::default() };
             match write_diff(&upper, &mut out, options) {
-                Err(image::diff::Error::Unsettled(path)) => {
-                    log::info!("{path} was changed while the layer was written");
-                    Ok(false)
-                }
+                Err(image::diff::Error::Unsettled(path)) => Ok(Some(path)),
                 Err(e) => Err(fail(&e)),
-                Ok(_) => out.flush().map(|()| true).map_err(|e| fail(&e)),
+                Ok(_) => out.flush().map(|()| None).map_err(|e| fail(&e)),
             }
         });
         let options = unpack::ImportOptions::default();
-        let imported = unpack::import_layer(reader, store.layers().packs(), &options).map_err(|e| fail(&e));
+        let imported = unpack::prepare_layer(reader, packs, &options).map_err(|e| fail(&e));
         (
             write.join().unwrap_or_else(|_| Err(Error::Commit("the writer of the layer hit a defect".to_owned()))),
             imported,
         )
     });
-    if matches!(written, Ok(false)) {
-        return Ok(None);
+    if let Ok(Some(path)) = written {
+        return Ok(Stored::Unsettled(path));
     }
     // A reader that gave up breaks the pipe: its reason is the one to tell.
-    let imported = imported?;
+    let (imported, prepared) = imported?;
     written?;
-    Ok(Some(imported.diff_id))
+    packs.publish(prepared.into_iter().collect()).map_err(|e| fail(&e))?;
+    Ok(Stored::Layer(imported.diff_id))
 }
 
 fn new_config(mut config: ImageConfig, record: &ContainerRecord, request: &Request, layer: Digest) -> Result<Vec<u8>> {

@@ -58,7 +58,10 @@ pub struct Exported {
 /// A layer that cannot be read; [`Error::Export`] when `out` fails. What was written is no whole tar then.
 pub fn export(store: &Store, record: &ContainerRecord, out: &mut dyn Write) -> Result<Exported> {
     let upper = containers::dir(store, &record.id).join("upper");
-    let upper = DirLayer::open(&upper, FdCache::new(FDS)).map_err(union::Error::from)?;
+    // A container that runs makes its directories hold copies at any moment, which their marks say.
+    let fds = FdCache::new(FDS);
+    fds.remember_nothing();
+    let upper = DirLayer::open(&upper, fds).map_err(union::Error::from)?;
     let mut layers: Vec<Arc<dyn Layer>> = vec![Arc::new(upper)];
     layers.extend(diff::layers(store, record)?);
     let union = Union::new(Stack::new(None, layers)?, union::Options::default())?;

@@ -319,6 +319,8 @@ pub(super) fn of_record(target: &Path, record: &Record, (root, damage): (Option<
         return Err(Error::NoRecord(target.to_owned()));
     }
     let fds = fd_cache();
+    // It is in use: what its directories say of themselves may change.
+    fds.remember_nothing();
     let packs = record.layers.iter().any(|layer| matches!(layer, LayerPlace::Pack(_)));
     let open = || match &record.root {
         Some(root) => Ok(Store::look(&root.0)?),

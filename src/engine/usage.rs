@@ -162,7 +162,10 @@ pub fn upper_size(store: &Store, record: &ContainerRecord) -> Result<u64> {
                 Some(Found::Other(stat))
                     if stat.kind() == Kind::File && (stat.nlink < 2 || linked.insert((stat.dev, stat.ino))) =>
                 {
-                    size = size.saturating_add(stat.size);
+                    // Of what has its content in a layer, only what is here.
+                    let below =
+                        there(dir::file_marks(&at, name.as_name(), &stat))?.is_some_and(|m| m.metacopy.is_some());
+                    size = size.saturating_add(if below { stat.size.min(stat.blocks * 512) } else { stat.size });
                 }
                 _ => {}
             }

@@ -17,7 +17,6 @@ use super::trace::into_dirs;
 use crate::layer::Marks;
 use crate::layer::Obj;
 use crate::layer::Seen;
-use crate::layer::parts::BLOCK;
 use crate::layer::patched;
 use crate::path::Name;
 use crate::path::NameBuf;
@@ -120,7 +119,12 @@ impl Version {
     pub fn content_size(&self) -> u64 {
         match &self.has {
             Has::Object { stat, marks, .. } if stat.kind() == Kind::File => {
-                marks.metacopy.as_ref().map_or(stat.size, |parts| stat.size.min(parts.len() as u64 * BLOCK))
+                match &marks.metacopy {
+                    None => stat.size,
+                    Some(parts) if parts.is_empty() => 0,
+                    // Its blocks, and what was written behind the end of the content below.
+                    Some(_) => stat.size.min(stat.blocks * 512),
+                }
             }
             _ => 0,
         }

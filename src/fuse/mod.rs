@@ -80,10 +80,10 @@ pub enum Data {
     Lent,
 }
 
-/// Setting this extended attribute on the root of a mount settles its upper directory ([`Union::settle`]), which stays in plain overlay form
-/// until it is set to [`SETTLE_OVER`]. Nothing is stored.
+/// Setting this extended attribute on the root of a mount settles its upper directory ([`Union::settle`]), and content is copied whole
+/// ([`Union::stay_plain`]) until it is set to [`SETTLE_OVER`]. Nothing is stored.
 pub const SETTLE: &[u8] = b"user.mica.settle";
-/// The value of [`SETTLE`] with which redirects and copies of attributes alone are allowed again.
+/// The value of [`SETTLE`] with which copies of attributes alone, and of blocks, are allowed again.
 pub const SETTLE_OVER: &[u8] = b"0";
 
 /// The default of [`Config::timeout`]: for ever, as far as a mount lives (fuse-overlayfs uses the same number).

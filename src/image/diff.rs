@@ -22,6 +22,7 @@ use crate::image::tar_header::sparse_map;
 use crate::layer::marks::AUFS_OPAQUE;
 use crate::layer::marks::AUFS_OPAQUE_OLD;
 use crate::layer::marks::AufsName;
+use crate::layer::marks::Family;
 use crate::layer::marks::OPAQUE_NAMES;
 use crate::layer::marks::Opaque;
 use crate::layer::marks::is_private_xattr;
@@ -325,8 +326,10 @@ impl Diff<'_> {
 /// The xattrs that belong to the file: not a union's own marks, and not the host's label.
 fn xattrs(fd: &OwnedFd, path: &RelPath) -> Result<Vec<Xattr>, Error> {
     let mut names = read(path, sys::xattr::list(fd))?;
-    let leads_below = |name: &Vec<u8>| name.ends_with(b".overlay.metacopy") || name.ends_with(b".overlay.redirect");
-    if names.iter().any(|name| is_private_xattr(name) && leads_below(name)) {
+    let has = |mark: &str| [Family::Trusted, Family::User].iter().any(|f| names.contains(&f.name(mark)));
+    // The redirect of an opaque directory is never followed.
+    let is_opaque = names.iter().any(|name| OPAQUE_NAMES.contains(&name.as_slice()));
+    if has("metacopy") || (has("redirect") && !is_opaque) {
         return Err(Error::Unsettled(path.clone()));
     }
     names.retain(|name| !is_private_xattr(name) && name != b"security.selinux");

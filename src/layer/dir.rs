@@ -265,27 +265,51 @@ pub fn file_marks(dir: &Arc<DirHandle>, name: Name<'_>, stat: &Stat) -> Result<M
     FileObject::new(dir, name, stat).marks()
 }
 
-/// Which blocks of its content a copy of attributes has itself, by its marks; `Some(None)` when they cannot be read.
-fn blocks_said(xattrs: &Xattrs<'_>) -> Result<Option<Option<Parts>>> {
-    for family in [marks::Family::Trusted, marks::Family::User] {
-        return Ok(Some(match xattrs.get(&family.name("metacopy"))? {
-            None => continue,
-            Some(value) if value == parts::IN_PARTS => {
-                xattrs.get(&family.name(parts::MARK))?.and_then(|list| Parts::parse(&list))
-            }
-            // The kernel's: nothing, or a digest for fs-verity.
-            Some(value) => matches!(value.len(), 0 | 4..).then(Parts::default),
-        }));
-    }
-    Ok(None)
+/// What a file says of content that lies below.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// Nothing: it is whole.
+    Whole,
+    /// All but these blocks lies below; the marks are of this family.
+    Below(marks::Family, Parts),
+    /// Marks that nobody has defined.
+    Unread,
 }
 
-/// Which blocks of its content an open file of upper has itself, if it is a copy of attributes.
+fn blocks_said(xattrs: &Xattrs<'_>) -> Result<Said> {
+    for family in [marks::Family::Trusted, marks::Family::User] {
+        return Ok(match xattrs.get(&family.name("metacopy"))? {
+            None => continue,
+            Some(value) if value == parts::IN_PARTS => {
+                let list = xattrs.get(&family.name(parts::MARK))?.and_then(|list| Parts::parse(&list));
+                list.map_or(Said::Unread, |parts| Said::Below(family, parts))
+            }
+            // The kernel's: nothing, or a digest for fs-verity.
+            Some(value) if matches!(value.len(), 0 | 4..) => Said::Below(family, Parts::default()),
+            Some(_) => Said::Unread,
+        });
+    }
+    Ok(Said::Whole)
+}
+
+/// [`blocks_said`] of marks that may change meanwhile: a list that is not there is looked for once more.
+fn blocks_now(xattrs: &Xattrs<'_>) -> Result<Said> {
+    match blocks_said(xattrs)? {
+        Said::Unread => blocks_said(&Xattrs { fd: xattrs.fd, names: None }),
+        said => Ok(said),
+    }
+}
+
+/// Which blocks of its content an open file of upper has itself, and in which family it says so; `None` for a file that is whole.
 ///
 /// # Errors
 /// The kernel's; [`Error::Damaged`] for a mark that nobody has defined.
-pub fn blocks_of(fd: &OwnedFd) -> Result<Parts> {
-    blocks_said(&Xattrs { fd, names: None })?.unwrap_or_default().ok_or_else(|| unread("a file in upper"))
+pub fn blocks_of(fd: &OwnedFd) -> Result<Option<(marks::Family, Parts)>> {
+    match blocks_now(&Xattrs { fd, names: None })? {
+        Said::Whole => Ok(None),
+        Said::Below(family, parts) => Ok(Some((family, parts))),
+        Said::Unread => Err(unread("a file in upper")),
+    }
 }
 
 fn unread(what: &str) -> Error {
@@ -471,13 +495,13 @@ impl Object for FileObject {
         }
         let fd = self.hold()?;
         let xattrs = Xattrs::of(&fd);
-        Ok(match blocks_said(&xattrs)? {
-            Some(parts) => {
-                let parts = parts.ok_or_else(|| unread(&self.location()))?;
-                Marks { opaque: false, redirect: redirect_value(&xattrs)?, metacopy: Some(parts) }
+        match blocks_now(&xattrs)? {
+            Said::Below(_, parts) => {
+                Ok(Marks { opaque: false, redirect: redirect_value(&xattrs)?, metacopy: Some(parts) })
             }
-            None => Marks::default(),
-        })
+            Said::Whole => Ok(Marks::default()),
+            Said::Unread => Err(unread(&self.location())),
+        }
     }
 
     fn list(&self, _: &mut dyn FnMut(Item<'_>) -> Result<()>) -> Result<()> {

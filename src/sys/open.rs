@@ -138,6 +138,18 @@ pub fn tmpfile(dir: impl AsFd, mode: u32) -> Result<Option<OwnedFd>> {
     }
 }
 
+/// Whether the filesystem of `dir` has files without a name whose content, once synced, is on the disk also when they get their first
+/// name: ext2 to ext4, XFS, tmpfs. Btrfs leaves them out of its log.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn syncs_nameless(dir: impl AsFd) -> Result<bool> {
+    const KNOWN: [u32; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
+    // Linux 3.10 tells nothing through a descriptor that is open as `O_PATH`.
+    let Ok(fs) = rustix::fs::fstatfs(list_dir(dir)?) else { return Ok(false) };
+    Ok(u32::try_from(fs.f_type & 0xffff_ffff).is_ok_and(|kind| KNOWN.contains(&kind)))
+}
+
 /// An empty file in memory, without a name (`memfd_create`, Linux 3.17); what tests build on, no mount needs it.
 ///
 /// # Errors

@@ -7,6 +7,7 @@
 
 use std::sync::OnceLock;
 
+use super::Result;
 use super::Union;
 use super::copy_up;
 use super::error::Error;
@@ -21,6 +22,14 @@ type Hook = Box<dyn Fn(u64) + Send + Sync>;
 /// Who wants to know of nodes whose attributes changed aside.
 #[derive(Default)]
 pub(super) struct Aside(OnceLock<Hook>);
+
+/// A directory before a copy comes into it.
+#[derive(Debug)]
+pub(super) struct Before {
+    stat: Stat,
+    /// [`Node::changes`].
+    changes: u32,
+}
 
 impl std::fmt::Debug for Aside {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -37,15 +46,22 @@ impl Union {
         }
     }
 
+    /// What the directory `parent` looks like before a copy comes into it. With its names locked.
+    pub(super) fn before_change(parent: &Node, site: &Site) -> Result<Before> {
+        let changes = parent.changes();
+        Ok(Before { stat: sys::attr::fstat(&*site.dir.fd()?)?, changes })
+    }
+
     /// A copy came into the directory `parent`, which looked like `before`: it goes on looking so. With its names locked.
-    pub(super) fn hide_change(&self, parent: &Node, site: &Site, before: &Stat) {
+    pub(super) fn hide_change(&self, parent: &Node, site: &Site, Before { stat: before, changes }: &Before) {
         copy_up::restore_times(site, before);
         let after = site.dir.fd().map_err(Error::from).and_then(|fd| Ok(sys::attr::fstat(&*fd)?));
         match after {
             Ok(Stat { ctime: real, .. }) => parent.body.write().change(|rare| {
                 let known = rare.unmoved.take().filter(|known| known.real == before.ctime);
                 let shown = known.map_or(before.ctime, |known| known.shown);
-                rare.unmoved = Some(Box::new(Unmoved { real, shown }));
+                // Somebody who changed its attributes meanwhile shall see that.
+                rare.unmoved = (parent.changes() == *changes).then(|| Box::new(Unmoved { real, shown }));
             }),
             Err(e) => {
                 log::debug!("the change time of {} moves with a copy-up: {e}", site.dir.path());

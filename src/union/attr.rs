@@ -95,6 +95,9 @@ impl Union {
         }
         if change.atime.is_some() || change.mtime.is_some() {
             let (atime, mtime) = (change.atime.unwrap_or(SetTime::Keep), change.mtime.unwrap_or(SetTime::Keep));
+            // Not while content is copied, which sets the times of before again.
+            let partly = node.body.read().rare().data.is_some();
+            let _copying = partly.then(|| node.copy.lock());
             sys::attr::set_times(&fd, atime, mtime)?;
         }
         node.is_changed();

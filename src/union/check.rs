@@ -16,11 +16,14 @@ use super::error::Error;
 use super::error::Result;
 use super::volatile;
 use super::work;
+use crate::layer;
+use crate::layer::dir;
 use crate::layer::marks::AufsName;
 use crate::layer::marks::Family;
 use crate::layer::marks::OPAQUE_NAMES;
 use crate::layer::marks::Opaque;
 use crate::layer::marks::Redirect;
+use crate::layer::parts;
 use crate::path::Name;
 use crate::path::NameBuf;
 use crate::path::RelPath;
@@ -53,6 +56,10 @@ pub enum Problem {
     BadRedirect,
     /// Attributes of a file whose content can lie nowhere: no layer below shows in its directory.
     NoContent,
+    /// A copy of some blocks of a file whose list of blocks is missing or cannot be read.
+    BadBlocks,
+    /// A list of blocks on a file that is whole: a crash left it when the last block was copied.
+    IdleBlocks,
     /// Attributes of a file in a directory that does not say that it holds such: a file of zeros would show.
     UnnoticedMetacopy,
     /// A whiteout in a directory below which nothing shows anyway.
@@ -73,7 +80,7 @@ impl Problem {
     /// Whether nothing wrong shows because of it.
     pub fn is_harmless(self) -> bool {
         use Problem::*;
-        matches!(self, IdleWhiteout | IdleImpure | TempName | StrayWhiteout | LostOrigin)
+        matches!(self, IdleWhiteout | IdleImpure | IdleBlocks | TempName | StrayWhiteout | LostOrigin)
     }
 
     /// A short name for programs.
@@ -87,6 +94,8 @@ impl Problem {
             Problem::OpaqueRedirect => "opaque-redirect",
             Problem::BadRedirect => "bad-redirect",
             Problem::NoContent => "no-content",
+            Problem::BadBlocks => "bad-blocks",
+            Problem::IdleBlocks => "idle-blocks",
             Problem::UnnoticedMetacopy => "unnoticed-metacopy",
             Problem::IdleWhiteout => "idle-whiteout",
             Problem::IdleImpure => "idle-impure",
@@ -108,6 +117,8 @@ impl Problem {
             Problem::OpaqueRedirect => "opaque, and redirected: the redirect is never followed",
             Problem::BadRedirect => "a redirect that cannot be followed",
             Problem::NoContent => "only the attributes of a file, and nothing below that could hold its content",
+            Problem::BadBlocks => "a part of a file, and the list that says which cannot be read",
+            Problem::IdleBlocks => "a list of copied blocks on a file that is whole",
             Problem::UnnoticedMetacopy => "only the attributes of a file, in a directory that is not marked for it",
             Problem::IdleWhiteout => "a whiteout with nothing below it",
             Problem::IdleImpure => "marked to hold copies, and holds none",
@@ -129,6 +140,8 @@ impl Problem {
             Problem::OpaqueRedirect => "remove the redirect",
             Problem::BadRedirect => "by hand: set it to the directory's name in the layer below, or remove it",
             Problem::NoContent => "by hand: copy the file here again",
+            Problem::BadBlocks => "by hand: copy the file here again; what was changed in it is lost",
+            Problem::IdleBlocks => "remove the list",
             Problem::UnnoticedMetacopy => "mark the directory",
             Problem::IdleImpure => "remove the mark",
             Problem::TempName => "by hand: remove it, if it is not yours",
@@ -141,7 +154,10 @@ impl Problem {
     /// Whether [`Problem::remedy`] is carried out by a repair.
     pub fn can_be_repaired(self) -> bool {
         use Problem::*;
-        !matches!(self, Volatile | BadRedirect | NoContent | TempName | StrayWhiteout | LostRedirect | LostOrigin)
+        !matches!(
+            self,
+            Volatile | BadRedirect | NoContent | BadBlocks | TempName | StrayWhiteout | LostRedirect | LostOrigin
+        )
     }
 }
 
@@ -204,6 +220,8 @@ struct Tags {
     redirect: Option<Vec<u8>>,
     impure: bool,
     metacopy: bool,
+    /// A list of blocks.
+    list: bool,
     origin: bool,
 }
 
@@ -221,6 +239,7 @@ impl Tags {
                 _ if mark == copy_up::ORIGIN.as_bytes() => tags.origin = true,
                 _ if mark == copy_up::IMPURE.as_bytes() => tags.impure = true,
                 _ if mark == copy_up::METACOPY.as_bytes() => tags.metacopy = true,
+                _ if mark == parts::MARK.as_bytes() => tags.list = true,
                 _ => {}
             }
         }
@@ -300,7 +319,9 @@ impl Check {
             if is_temp_name(name.as_bytes()) {
                 self.found(at.clone(), Problem::TempName, || Ok(()));
             }
-            let tags = Tags::of(&sys::open::path_at(&dir, name.as_name())?)?;
+            let object = sys::open::path_at(&dir, name.as_name())?;
+            let tags = Tags::of(&object)?;
+            self.blocks(&at, &object, &tags)?;
             copies |= tags.is_copy();
             if tags.metacopy {
                 self.kernel_form = true;
@@ -315,6 +336,26 @@ impl Check {
             }
         }
         self.impurity(path, &dir, &tags, copies, unnoticed);
+        Ok(())
+    }
+
+    /// The list of blocks of a file, and whether the file says that it has one.
+    fn blocks(&mut self, path: &RelPath, object: &OwnedFd, tags: &Tags) -> Result<()> {
+        if !tags.metacopy && !tags.list {
+            return Ok(());
+        }
+        match dir::blocks_of(object) {
+            Err(layer::Error::Damaged { .. }) => self.found(path.clone(), Problem::BadBlocks, || Ok(())),
+            Err(e) => return Err(e.into()),
+            Ok(said) if tags.list && said.as_ref().is_none_or(|(_, parts)| parts.is_empty()) => {
+                let unlisted = || {
+                    remove_mark(object, parts::MARK)?;
+                    Ok(sys::data::sync(sys::open::reopen(object, sys::open::Access::Read)?, true)?)
+                };
+                self.found(path.clone(), Problem::IdleBlocks, unlisted);
+            }
+            Ok(_) => {}
+        }
         Ok(())
     }
 
@@ -403,13 +444,18 @@ fn unlinked(dir: &OwnedFd, name: Name<'_>) -> Result<()> {
 
 /// Removes a mark in both families.
 fn without(dir: &OwnedFd, mark: &str) -> Result<()> {
+    remove_mark(dir, mark)?;
+    Ok(sys::data::sync_dir(dir)?)
+}
+
+fn remove_mark(object: &OwnedFd, mark: &str) -> Result<()> {
     for family in [Family::Trusted, Family::User] {
-        match sys::xattr::remove(dir, &family.name(mark)) {
+        match sys::xattr::remove(object, &family.name(mark)) {
             Err(e) if !matches!(e.errno(), Errno::NODATA | Errno::OPNOTSUPP) => return Err(e.into()),
             _ => {}
         }
     }
-    Ok(sys::data::sync_dir(dir)?)
+    Ok(())
 }
 
 /// Sets a mark in the first family that can be set here.

@@ -226,10 +226,18 @@ impl Union {
     pub(super) fn copy_unsynced(&self, node: &Arc<Node>, lower: &Lower, most: u64) -> Result<(OwnedFd, u64)> {
         let held = self.hold(node)?;
         let fd = sys::open::reopen(&*held, sys::open::Access::ReadWrite)?;
+        let here = || node.body.read().rare().here.clone();
+        if let Some(here) = here() {
+            here.watch_writes();
+        }
         let before = sys::attr::fstat(&fd)?;
         // A write takes the capabilities away.
         let caps = sys::xattr::get(&fd, CAPABILITY)?;
         let bytes = self.copy_rest(node, lower, (&fd, before.size), most)?;
+        // Somebody else's write, to a block that is here, does so, too, and changes the time.
+        if here().is_some_and(|here| here.was_written()) {
+            return Ok((fd, bytes));
+        }
         if let Some(caps) = caps {
             sys::xattr::set(&fd, CAPABILITY, &caps, SetMode::Any)?;
         }
@@ -237,16 +245,23 @@ impl Union {
         Ok((fd, bytes))
     }
 
-    /// Takes the mark away that says that content lies below: all of it is in upper, and on disk.
+    /// Takes the marks away that say that content lies below: all of it is in upper, and on disk. The next sync of the file writes that, too.
     pub(super) fn say_whole(&self, node: &Node, file: &OwnedFd) -> Result<()> {
-        let upper = self.upper()?;
-        if let Some(mark) = upper.mark_name(METACOPY) {
-            sys::xattr::remove(file, &mark)?;
+        let mut lists = Vec::new();
+        for family in [Family::Trusted, Family::User] {
+            let (mark, list) = (family.name(METACOPY), family.name(parts::MARK));
+            if sys::xattr::get(file, &mark)?.is_some() {
+                sys::xattr::remove(file, &mark)?;
+            }
+            lists.push(list);
         }
+        node.mark_fresh();
         // Without that mark the list of blocks means nothing: what fails here only leaves a name behind.
-        match upper.mark_name(parts::MARK).map(|list| sys::xattr::remove(file, &list)) {
-            Some(Err(e)) if e.errno() != Errno::NODATA => log::warn!("a list of blocks is left: {e}"),
-            _ => {}
+        for list in lists {
+            let there = sys::xattr::get(file, &list).is_ok_and(|list| list.is_some());
+            if let Err(e) = if there { sys::xattr::remove(file, &list) } else { Ok(()) } {
+                log::warn!("a list of blocks is left: {e}");
+            }
         }
         let closed = node.body.write().change(Rare::all_copied);
         drop(closed);
@@ -338,7 +353,7 @@ impl Union {
             drop(locked);
             return self.adopt_orphan(node, &mut built, stat, data).map(|()| bytes);
         };
-        let before = sys::attr::fstat(&*site.dir.fd()?)?;
+        let before = Self::before_change(&parent, &site)?;
         if built.recorded {
             set_impure(&site.dir, upper)?;
         }
@@ -371,7 +386,7 @@ impl Union {
     /// Builds and publishes a directory under the locked names of its parent.
     fn publish(&self, source: &Source<'_>, what: What, parent: &Node, site: &Site) -> Result<ObjectId> {
         let upper = self.upper()?;
-        let before = sys::attr::fstat(&*site.dir.fd()?)?;
+        let before = Self::before_change(parent, site)?;
         let mut exec = Exec::new(upper, None, Some(site.clone()));
         exec.source = Some(source);
         let made = exec.run(&plan::copy_up(what))?.ok_or(Error::Refused(Errno::IO))?;
@@ -455,7 +470,7 @@ impl<'a> Built<'a> {
 
     /// A file without a name; `None` for anything else, and where there are none.
     fn begin_nameless(upper: &Upper, what: What) -> Result<Option<(OwnedFd, Stat)>> {
-        if !matches!(what, What::File) || !upper.abilities.tmpfile {
+        if !matches!(what, What::File) || !upper.abilities.nameless {
             return Ok(None);
         }
         let Some(made) = sys::open::tmpfile(&*upper.work, 0o600)? else { return Ok(None) };

@@ -148,7 +148,8 @@ impl Union {
     /// # Errors
     /// Those of the copy-up and of the upper filesystem.
     pub fn write(&self, node: &Arc<Node>, data: &[u8], at: u64) -> Result<usize> {
-        Ok(sys::data::write_at(&*self.opened_at(node, at, data.len() as u64)?.0, data, at)?)
+        let io = self.opened_at(node, at, data.len() as u64)?;
+        io.write(|fd| Ok(sys::data::write_at(fd, data, at)?))
     }
 
     /// The same through a handle that was opened without telling ([`Union::stop_counting_handles`]): what its opening would have
@@ -157,11 +158,11 @@ impl Union {
     /// # Errors
     /// As [`Union::write`]; `EPERM` for a file that takes writes at its end only, unless the handle writes there.
     pub fn write_unopened(&self, node: &Arc<Node>, data: &[u8], at: u64, appends: bool) -> Result<usize> {
-        let (fd, how) = self.opened_at(node, at, data.len() as u64)?;
-        if how == OpenFor::Appending && !appends {
+        let io = self.opened_at(node, at, data.len() as u64)?;
+        if io.upper().is_some_and(|(_, how)| how == OpenFor::Appending) && !appends {
             return refused(Errno::PERM);
         }
-        Ok(sys::data::write_at(&*fd, data, at)?)
+        io.write(|fd| Ok(sys::data::write_at(fd, data, at)?))
     }
 
     /// Makes the file durable, and with it the names under which it was made or copied up.
@@ -177,8 +178,10 @@ impl Union {
             let handle = node.dirs().and_then(|d| d.upper).ok_or(Error::Refused(Errno::ROFS))?;
             sys::data::sync_dir(&*handle.fd()?)?;
         } else {
+            // Of the first one nobody knows what else is to be written: that it became whole, for one, is said in an attribute.
+            let all = !data_only || node.is_fresh();
             match self.backing(node)? {
-                Io::Upper(fd, _) => sys::data::sync(&*fd, !data_only)?,
+                Io::Upper(fd, _) => sys::data::sync(&*fd, all)?,
                 // What was copied is said in an attribute.
                 Io::Partly(file) => sys::data::sync(&*file.own, true)?,
                 // Only attributes were changed.
@@ -239,7 +242,7 @@ impl Union {
     /// Those of the layer read and of the upper filesystem.
     pub fn copy_range(&self, from: &Arc<Node>, from_at: u64, to: &Arc<Node>, to_at: u64, len: u64) -> Result<usize> {
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30);
-        let (out, _) = self.opened_at(to, to_at, len as u64)?;
+        let out = self.opened_at(to, to_at, len as u64)?;
         let io = self.backing(from)?;
         let whole = match &io {
             Io::Upper(fd, _) => Some(fd),
@@ -247,21 +250,21 @@ impl Union {
             Io::Partly(_) => None,
         };
         if let Some(fd) = whole {
-            return Ok(sys::data::copy_range(&**fd, from_at, &*out, to_at, len)?);
+            return out.write(|out| Ok(sys::data::copy_range(&**fd, from_at, out, to_at, len)?));
         }
         let mut buf = vec![0; len.min(1 << 20)];
         let n = self.read(from, &mut buf, from_at)?;
-        sys::data::write_all_at(&*out, buf.get(..n).unwrap_or_default(), to_at)?;
+        out.write(|out| Ok(sys::data::write_all_at(out, buf.get(..n).unwrap_or_default(), to_at)?))?;
         Ok(n)
     }
 
-    /// The file's backing in upper, open for writing `len` bytes at `at`, and what it is open for. As much is copied up as that needs.
-    fn opened_at(&self, node: &Arc<Node>, at: u64, len: u64) -> Result<(Arc<OwnedFd>, OpenFor)> {
+    /// The file's backing, open for writing `len` bytes at `at`. As much is copied up as that needs.
+    fn opened_at(&self, node: &Arc<Node>, at: u64, len: u64) -> Result<Io> {
         let io = self.open_writable(node, Copy::Blocks)?;
         if let Io::Partly(file) = &io {
             self.bring(node, file, at, len)?;
         }
-        io.upper().map_or_else(|| refused(Errno::IO), |(fd, how)| Ok((fd.clone(), how)))
+        Ok(io)
     }
 
     /// The file's backing in upper, open for writing; all of it is copied up if it is not there yet.

@@ -20,7 +20,7 @@ use super::exec::Site;
 use super::lookup;
 use super::lookup::Lower;
 use super::names::Held;
-use super::names::changed;
+use super::names::outdate_listing;
 use super::node;
 use super::node::Node;
 use super::node::SeenName;
@@ -110,9 +110,11 @@ impl Union {
             return Ok(());
         }
         let spot = self.spot(parent, name.as_name())?;
-        let before = sys::attr::fstat(&*spot.site.dir.fd()?)?;
+        let before = Self::before_change(parent, &spot.site)?;
+        // What keeps its content below is looked at only where the directory says that it may hold such.
+        copy_up::set_impure(&spot.site.dir, self.upper()?)?;
         self.link_to(&fd, &spot)?;
-        changed(parent);
+        outdate_listing(parent);
         self.hide_change(parent, &spot.site, &before);
         node.body.write().change(|rare| rare.nlink_shift -= 1);
         node.mark_fresh();
@@ -126,12 +128,12 @@ impl Union {
         let upper = self.upper()?;
         let site = Site::new(&handle, name);
         let dir = handle.fd()?;
-        let before = sys::attr::fstat(&*dir)?;
+        let before = Self::before_change(parent, &site)?;
         if built.recorded {
             copy_up::set_impure(&handle, upper)?;
         }
         built.link(&dir, name)?;
-        changed(parent);
+        outdate_listing(parent);
         self.hide_change(parent, &site, &before);
         Ok(())
     }

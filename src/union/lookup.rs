@@ -260,10 +260,11 @@ impl<O: Observer> Walk<'_, O> {
         }
         let marks = obj.marks()?;
         (self.decided, self.wants_data) = (marks.metacopy.is_none(), marks.metacopy.is_some());
+        let said = Marks { metacopy: marks.metacopy.clone(), ..Marks::default() };
         let location = || place::<O>(|| obj.location());
         self.observer.verdict(sheet, self.name.as_name(), || Verdict::Merged {
             stat,
-            marks: Marks::default(),
+            marks: said,
             location: location(),
         });
         if let Some(target) = &mut self.found {

@@ -142,9 +142,9 @@ impl Union {
         &self.stack
     }
 
-    /// The options it was made with; none of them while it stays in plain overlay form ([`Union::stay_plain`]).
+    /// The options it was made with; while it stays in plain overlay form ([`Union::stay_plain`]), all content is copied.
     pub fn options(&self) -> Options {
-        if self.plain.holds() { Options::default() } else { self.options }
+        if self.plain.holds() { Options { metacopy: false, blocks: false, ..self.options } } else { self.options }
     }
 
     /// The nodes that are known now.

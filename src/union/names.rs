@@ -370,14 +370,19 @@ fn removable(target: Option<Target>, want_dir: bool) -> Result<Target> {
     }
 }
 
-/// The names of a directory changed: a listing that was cached is out of date.
+/// The names of a directory changed.
 pub(super) fn changed(dir: &Node) {
+    outdate_listing(dir);
+    dir.is_changed();
+}
+
+/// What a directory's names stand for changed: a listing that was cached is out of date.
+pub(super) fn outdate_listing(dir: &Node) {
     if let Ok(listing) = dir.listing()
         && let Some(listing) = &*listing.lock()
     {
         listing.outdate();
     }
-    dir.is_changed();
 }
 
 /// Refuses names that an image layer cannot hold: there they are whiteouts.

@@ -75,6 +75,8 @@ struct Inside {
     names: RwLock<()>,
     /// The merged listing, while it is being read.
     listing: Mutex<Option<Arc<Listing>>>,
+    /// How often somebody changed it, other than by a copy-up.
+    changes: AtomicU32,
 }
 
 /// The parts of a node that change.
@@ -224,6 +226,21 @@ impl Io {
         }
     }
 
+    /// Runs `write` with the file in upper.
+    pub fn write<T>(&self, write: impl FnOnce(&OwnedFd) -> Result<T>) -> Result<T> {
+        match self {
+            Self::Lower(_) => Err(Error::Refused(Errno::IO)),
+            Self::Upper(fd, _) => write(fd),
+            Self::Partly(file) => {
+                // Before, for who looks meanwhile; and after, for who began to look meanwhile.
+                file.here.is_written();
+                let done = write(&file.own);
+                file.here.is_written();
+                done
+            }
+        }
+    }
+
     /// Whether it can be written to.
     pub fn writes(&self) -> bool {
         self.upper().is_some_and(|(_, how)| how.writing())
@@ -296,6 +313,11 @@ impl Node {
         self.fresh.store(true, Ordering::Release);
     }
 
+    /// Whether its names, or attributes that no change of data brings to the disk, may not be durable.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh.load(Ordering::Acquire)
+    }
+
     /// Whether its names may not be durable; they will be made so now.
     pub(super) fn take_fresh(&self) -> bool {
         self.fresh.swap(false, Ordering::AcqRel)
@@ -303,10 +325,17 @@ impl Node {
 
     /// It was changed by what somebody asked for: its change time is its own again, also where that is no later one.
     pub(super) fn is_changed(&self) {
-        let has_other = self.kind == Kind::Dir && self.body.read().rare().unmoved.is_some();
+        let Ok(inside) = self.inside() else { return };
+        inside.changes.fetch_add(1, Ordering::AcqRel);
+        let has_other = self.body.read().rare().unmoved.is_some();
         if has_other {
             self.body.write().change(|rare| rare.unmoved = None);
         }
+    }
+
+    /// How often somebody changed this directory, other than by a copy-up.
+    pub(super) fn changes(&self) -> u32 {
+        self.inside().map_or(0, |inside| inside.changes.load(Ordering::Acquire))
     }
 
     /// The directories this one is merged of; `None` for anything else.

@@ -10,6 +10,8 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use parking_lot::RwLock;
 
@@ -23,11 +25,13 @@ use super::lookup::Lower;
 use super::node::Io;
 use super::node::Node;
 use super::node::OpenFor;
+use super::node::Rare;
 use super::node::Real;
 use super::work::Upper;
 use crate::layer::Content;
 use crate::layer::Parts;
 use crate::layer::dir;
+use crate::layer::marks::Family;
 use crate::layer::parts;
 use crate::layer::parts::BLOCK;
 use crate::layer::parts::Patched;
@@ -43,7 +47,11 @@ pub(super) const MIN: u64 = 4 << 20;
 pub(super) struct Here {
     /// How far the content below counts, in bytes. The file never gets shorter than that without being copied as a whole.
     base: u64,
+    /// The family of the marks on the file: another union may have made it.
+    family: Family,
     parts: RwLock<Arc<Parts>>,
+    /// Somebody wrote to the file since the copying of the rest began.
+    written: AtomicBool,
 }
 
 /// An open file that is copied up in parts.
@@ -52,10 +60,25 @@ pub(super) struct Partly {
     pub own: Arc<OwnedFd>,
     pub how: OpenFor,
     below: Content,
-    here: Arc<Here>,
+    pub here: Arc<Here>,
 }
 
 impl Here {
+    /// Notes that somebody writes: before and after he does.
+    pub(super) fn is_written(&self) {
+        self.written.store(true, Ordering::Release);
+    }
+
+    /// From now on it is noted whether somebody writes.
+    pub(super) fn watch_writes(&self) {
+        self.written.store(false, Ordering::Release);
+    }
+
+    /// Whether somebody wrote since.
+    pub(super) fn was_written(&self) -> bool {
+        self.written.load(Ordering::Acquire)
+    }
+
     fn missing(&self, at: u64, len: u64) -> Vec<u32> {
         self.parts.read().missing(at, len, self.base)
     }
@@ -112,12 +135,18 @@ impl Union {
         let here = match known {
             Some(here) => here,
             None => {
-                let parts = dir::blocks_of(&own)?;
-                if parts.is_empty() && !how.writing() {
+                let Some((family, parts)) = dir::blocks_of(&own)? else {
+                    // It became whole after it was looked up, and before there was a node that could be told.
+                    let closed = node.body.write().change(Rare::all_copied);
+                    drop(closed);
+                    return Ok(Io::Upper(own, how));
+                };
+                let size = sys::attr::fstat(&own)?.size;
+                if parts.is_empty() && !how.writing() && size == below.len() {
                     return Ok(Io::Lower(below));
                 }
-                let base = below.len().min(sys::attr::fstat(&own)?.size);
-                let here = Arc::new(Here { base, parts: RwLock::new(Arc::new(parts)) });
+                let (base, parts) = (below.len().min(size), RwLock::new(Arc::new(parts)));
+                let here = Arc::new(Here { base, family, parts, written: AtomicBool::new(false) });
                 match node.body.write().change(|rare| rare.share_here(here)) {
                     Some(here) => here,
                     // Copied as a whole meanwhile.
@@ -158,7 +187,7 @@ impl Union {
         if before.has_room_for(&missing) {
             self.copies.counted(node, Some(lower.layer), || copy_blocks(file, &missing, upper))?;
             let noted = before.with(&missing);
-            match note(&file.own, &noted, before.is_empty(), upper) {
+            match note(&file.own, &noted, (file.here.family, before.is_empty())) {
                 // No room for the list beside the file's other attributes: then all of it.
                 Err(e) if matches!(e.errno(), Errno::TOOBIG | Errno::RANGE | Errno::NOSPC) => {}
                 other => {
@@ -183,18 +212,31 @@ impl Union {
         let back = self.upper()?.write_back();
         let below = lower.obj.open()?;
         let known = node.body.read().rare().here.as_ref().map(|here| here.parts.read().clone());
-        let parts = known.map_or_else(|| dir::blocks_of(own).map(Arc::new), Ok)?;
+        let parts = match known {
+            Some(parts) => parts,
+            None => match dir::blocks_of(own)? {
+                Some((_, parts)) => Arc::new(parts),
+                None => return Ok(0),
+            },
+        };
         let (len, base) = (size.min(most), size.min(below.len()));
-        // Where nothing is here and nothing behind it, blocks can be shared as a whole.
-        if parts.is_empty() && size <= below.len() {
-            below.copy_to(own, len, back)?;
-            return Ok(len);
-        }
+        // What a crash cut off may have left data where nothing is noted: then holes are written, too.
+        let is_clean =
+            |at: u64, end: u64| Ok::<_, Error>(sys::data::seek_data(own, at)?.is_none_or(|data| data >= end));
         let mut copied = 0;
-        let patched = Patched { parts: &parts, own, below: &below, base };
-        for (_, start, end) in patched.runs(0, len.min(base)).filter(|(here, ..)| !here) {
-            below.copy_part(own, start, end - start, back)?;
-            copied += end - start;
+        if parts.is_empty() && size <= below.len() && is_clean(0, size)? {
+            // Blocks can be shared as a whole.
+            below.copy_to(own, len, back)?;
+            copied = len;
+        } else {
+            let patched = Patched { parts: &parts, own, below: &below, base };
+            for (_, start, end) in patched.runs(0, len.min(base)).filter(|(here, ..)| !here) {
+                match is_clean(start, end)? {
+                    true => below.copy_part(own, start, end - start, back)?,
+                    false => copy_with_holes(&below, own, start, end)?,
+                }
+                copied += end - start;
+            }
         }
         if len < size {
             sys::data::set_len(own, len)?;
@@ -203,18 +245,31 @@ impl Union {
     }
 }
 
+/// Copies a range to the same place, holes as zeros.
+fn copy_with_holes(below: &Content, own: &OwnedFd, start: u64, end: u64) -> Result<()> {
+    let mut buf = vec![0; usize::try_from(BLOCK).unwrap_or(0)];
+    let mut at = start;
+    while at < end {
+        let want = usize::try_from(BLOCK.min(end - at)).unwrap_or(0);
+        let part = buf.get_mut(..want).unwrap_or_default();
+        let n = below.read_at(part, at)?;
+        if n == 0 {
+            return refused(Errno::IO);
+        }
+        sys::data::write_all_at(own, part.get(..n).unwrap_or_default(), at)?;
+        at += n as u64;
+    }
+    Ok(())
+}
+
 /// Copies these blocks, so that they can be noted. Returns how many bytes that were.
 fn copy_blocks(file: &Partly, blocks: &[u32], upper: &Upper) -> Result<u64> {
-    let mut buf = vec![0; usize::try_from(BLOCK).unwrap_or(0)];
     let mut copied = 0;
     for block in blocks {
-        let at = u64::from(*block) * BLOCK;
-        let want = usize::try_from(BLOCK.min(file.here.base.saturating_sub(at))).unwrap_or(0);
-        let part = buf.get_mut(..want).unwrap_or_default();
-        // With its zeros: what a copy left here that was cut off by a crash is overwritten.
-        let n = file.below.read_at(part, at)?;
-        sys::data::write_all_at(&*file.own, part.get(..n).unwrap_or_default(), at)?;
-        copied += n as u64;
+        let start = u64::from(*block) * BLOCK;
+        let end = file.here.base.min(start + BLOCK);
+        copy_with_holes(&file.below, &file.own, start, end)?;
+        copied += end - start;
     }
     if !upper.volatile {
         sys::data::sync(&*file.own, false)?;
@@ -222,12 +277,11 @@ fn copy_blocks(file: &Partly, blocks: &[u32], upper: &Upper) -> Result<u64> {
     Ok(copied)
 }
 
-/// Writes the list, and says that there is one: the first time after it, so that there is.
-fn note(file: &OwnedFd, noted: &Parts, is_first: bool, upper: &Upper) -> Result<()> {
-    let name = |mark| upper.mark_name(mark).ok_or(Error::Refused(Errno::OPNOTSUPP));
-    sys::xattr::set(file, &name(parts::MARK)?, &noted.print(), SetMode::Any)?;
+/// Writes the list, in the family of the file's mark, and says that there is one: the first time after it, so that there is.
+fn note(file: &OwnedFd, noted: &Parts, (family, is_first): (Family, bool)) -> Result<()> {
+    sys::xattr::set(file, &family.name(parts::MARK), &noted.print(), SetMode::Any)?;
     if is_first {
-        sys::xattr::set(file, &name(METACOPY)?, parts::IN_PARTS, SetMode::Any)?;
+        sys::xattr::set(file, &family.name(METACOPY), parts::IN_PARTS, SetMode::Any)?;
     }
     Ok(())
 }

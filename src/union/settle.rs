@@ -4,7 +4,7 @@
 //! the content of such files is copied up, and a redirected directory gets everything it shows and an opaque mark.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 use super::Result;
@@ -26,13 +26,13 @@ use crate::sys::attr::Kind;
 use crate::sys::open::Access;
 use crate::sys::xattr::SetMode;
 
-/// Whether only what every overlay can read may be written.
+/// How many want that no content is left below.
 #[derive(Debug, Default)]
-pub(super) struct Plain(AtomicBool);
+pub(super) struct Plain(AtomicU32);
 
 impl Plain {
     pub(super) fn holds(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -45,10 +45,13 @@ const FEW: usize = 16;
 type Copied<'a> = Vec<Held<'a>>;
 
 impl Union {
-    /// From now on, until it is told otherwise, no redirects are written and no content is left below: who reads the upper directory as it
-    /// is, while the mount is in use, finds all in it. What was there before is for [`Union::settle`].
+    /// From now on, until as many tell it otherwise, no content is left below: who reads the upper directory as it is, while the mount is in
+    /// use, finds all in it. What was there before is for [`Union::settle`]; directories that are renamed still get redirects, since a
+    /// program may not expect that they cannot be.
     pub fn stay_plain(&self, plain: bool) {
-        self.plain.0.store(plain, Ordering::Relaxed);
+        let next = |n: u32| Some(if plain { n.saturating_add(1) } else { n.saturating_sub(1) });
+        // Never fails: the closure always gives a number.
+        let _ = self.plain.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
     /// Settles the whole upper directory. What shows is the same at every moment, so the mount may be in use.
@@ -89,8 +92,10 @@ impl Union {
                 Some(handle) if dir::dir_marks(&handle, false)?.redirect.is_some() => {
                     self.gather_below(child, &handle)?;
                 }
-                _ => self.settle_dir(child, copied)?,
+                _ => {}
             }
+            // Also below what was gathered: there are directories that were renamed in it.
+            self.settle_dir(child, copied)?;
         }
         Ok(())
     }

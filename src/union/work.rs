@@ -44,6 +44,8 @@ pub struct Abilities {
     pub marks: Option<Family>,
     /// Files without a name (`O_TMPFILE`) work.
     pub tmpfile: bool,
+    /// Copies can be built as such, and are on disk before their first name is.
+    pub nameless: bool,
 }
 
 /// The writable top of a stack.
@@ -118,6 +120,7 @@ impl Upper {
                 rename_whiteout: false,
                 marks: None,
                 tmpfile: false,
+                nameless: false,
             },
             volatile,
             owners_may_fail: false,
@@ -231,7 +234,8 @@ impl Upper {
             sys::name::remove_all(work, name)?;
         }
         let tmpfile = sys::open::tmpfile(work, 0o600)?.is_some();
-        Ok(Abilities { device_whiteouts: device, exchange, rename_whiteout, marks, tmpfile })
+        let nameless = tmpfile && sys::open::syncs_nameless(work)?;
+        Ok(Abilities { device_whiteouts: device, exchange, rename_whiteout, marks, tmpfile, nameless })
     }
 }
 

@@ -127,6 +127,11 @@ const IN_BLOCKS: &[(&str, Act, Act)] = &[
         |c| c.set("large", &SetAttr { size: Some(300_000), ..SetAttr::default() }),
     ),
     (
+        "cut a dressed file to a few bytes",
+        |c| c.chmod("large"),
+        |c| c.set("large", &SetAttr { size: Some(100), ..SetAttr::default() }),
+    ),
+    (
         "settle",
         |c| {
             c.write_at("large", 5000, "OLD")

@@ -40,10 +40,6 @@ fn a_long_copy_up_delays_nobody_else() {
             done.store(true, Ordering::SeqCst);
             wrote
         });
-        // The copy is being made when its unfinished form lies in work.
-        while fs::read_dir(p.beside("w/work")).unwrap().count() == 0 && !done.load(Ordering::SeqCst) {
-            std::hint::spin_loop();
-        }
         let mut rounds = 0;
         for i in 0.. {
             put(&p.top, &format!("n{i}"), "new");
@@ -58,7 +54,8 @@ fn a_long_copy_up_delays_nobody_else() {
         copy.join().unwrap().unwrap();
         rounds
     });
-    assert!(meanwhile > 0, "no other operation came through before the copy was done");
+    // One or two may come before it begins; where it stops everybody, no more.
+    assert!(meanwhile >= 5, "only {meanwhile} rounds of other operations came through before the copy was done");
     eprintln!("{meanwhile} rounds of create, remove, stat and list while 1 GiB was copied up");
 }
 

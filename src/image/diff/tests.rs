@@ -151,3 +151,21 @@ fn gnu_tar_reads_what_is_written() {
     let time = std::os::unix::fs::MetadataExt::mtime_nsec(&std::fs::metadata(out.join("sparse")).unwrap());
     assert_eq!(time, 500_000_000);
 }
+
+/// What a user may set himself, and what a nested union sets, is stored under other names.
+#[test]
+fn what_leads_below_is_refused_and_a_users_own_attribute_of_such_a_name_is_not() {
+    let upper = Scratch::new();
+    std::fs::write(upper.0.join("file"), b"text").unwrap();
+    let fd = std::fs::File::open(upper.0.join("file")).unwrap();
+    for name in ["user.overlay.overlay.metacopy", "user.overlay.overlay.redirect", "user.overlay.metacopying"] {
+        sys::xattr::set(&fd, name.as_bytes(), b"x", SetMode::Any).unwrap();
+    }
+    assert!(diff(&upper, DiffOptions::default()).1.entries > 0);
+    for name in [&b"user.overlay.metacopy"[..], b"user.overlay.redirect"] {
+        sys::xattr::set(&fd, name, b"", SetMode::Any).unwrap();
+        let said = write_diff(&upper.fd(), &mut Vec::new(), DiffOptions::default());
+        assert!(matches!(said, Err(Error::Unsettled(path)) if path.to_string().ends_with("file")));
+        sys::xattr::remove(&fd, name).unwrap();
+    }
+}

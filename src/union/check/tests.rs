@@ -166,7 +166,7 @@ fn a_mark_that_is_no_longer_needed_is_harmless() {
 #[test]
 fn an_upper_in_use_is_refused() {
     let place = Place::new("used");
-    let fds = crate::layer::handle::FdCache::new(8);
+    let fds = layer::handle::FdCache::new(8);
     let mounted = work::Upper::open(&place.0.join("u"), &place.0.join("w"), fds, true).unwrap();
     assert!(matches!(check(&place.0.join("u"), None, &[], false), Err(Error::Setup(_))));
     drop(mounted);
@@ -237,4 +237,30 @@ fn a_mount_that_is_about_to_end_is_waited_for() {
     assert!(sys::lock::try_lock(&held, sys::lock::LockKind::Exclusive).unwrap());
     let refused = check(&place.0.join("u"), None, &[], false).unwrap_err();
     assert!(refused.to_string().contains("in use"), "{refused}");
+}
+
+#[test]
+fn lists_of_blocks_are_looked_at() {
+    let place = Place::new("blocks");
+    let set = |name: &str, mark: &str, value: &[u8]| {
+        sys::xattr::set(place.file(&format!("u/d/{name}")), &Family::User.name(mark), value, SetMode::Any).is_ok()
+    };
+    if !set("lost", copy_up::METACOPY, parts::IN_PARTS) {
+        eprintln!("SKIP lists of blocks: no xattrs on this filesystem");
+        return;
+    }
+    set("odd", copy_up::METACOPY, parts::IN_PARTS);
+    set("odd", parts::MARK, b"odd");
+    set("left", parts::MARK, &layer::Parts::default().with(&[1]).print());
+    let found = |repair| -> Vec<(String, Problem)> {
+        let blocks = |f: &Finding| matches!(f.problem, Problem::BadBlocks | Problem::IdleBlocks);
+        let all = place.check(repair).into_iter().filter(blocks);
+        let mut all: Vec<_> =
+            all.map(|f| (f.path.to_string().rsplit('/').next().unwrap().to_owned(), f.problem)).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    };
+    let bad = [("lost".to_owned(), Problem::BadBlocks), ("odd".to_owned(), Problem::BadBlocks)];
+    assert_eq!(found(true), [&[("left".to_owned(), Problem::IdleBlocks)], &bad[..]].concat());
+    assert_eq!(found(false), bad, "the list that means nothing is gone");
 }

@@ -184,3 +184,64 @@ fn a_copy_up_leaves_the_change_time_of_its_directory() {
     union.setattr(&dir, &mode).unwrap();
     assert!(ctime() > before, "its own change shows");
 }
+
+fn renamed(union: &Union, from: &str, to: &str) {
+    let split = |path: &str| {
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        (find(union, dir).unwrap(), NameBuf::new(name.as_bytes()).unwrap())
+    };
+    let ((old, old_name), (new, new_name)) = (split(from), split(to));
+    let flags = crate::union::RenameFlags { no_replace: false, exchange: false };
+    union.rename(&old, old_name.as_name(), &new, new_name.as_name(), flags).unwrap();
+}
+
+/// A union that writes redirects and copies of attributes, over a layer that knows its links; `None`, with a word, without marks.
+fn with_redirects(area: &Area) -> Option<Union> {
+    let low = dir::DirLayer::open(&area.at("low"), FdCache::new(64)).unwrap().with_link_index();
+    let stack = Stack::new(Some(area.upper(false).unwrap()), vec![Arc::new(low)]).unwrap();
+    let mut union = Union::new(stack, Options::default()).unwrap();
+    union.options = Options { metacopy: true, redirect_dir: true, blocks: true };
+    if union.upper().unwrap().abilities.marks.is_none() {
+        eprintln!("SKIP redirects: no marks on this filesystem");
+        return None;
+    }
+    Some(union)
+}
+
+/// It has attributes alone, in a directory that held no copy before.
+#[test]
+fn another_name_that_joins_a_copy_of_attributes_is_looked_at_as_one() {
+    let area = Area::new();
+    area.put("low/d/f", "text");
+    area.put("low/e/none", "");
+    std::fs::hard_link(area.at("low/d/f"), area.at("low/e/f")).unwrap();
+    let Some(union) = with_redirects(&area) else { return };
+    renamed(&union, "d", "d2");
+    let (one, other) = (find(&union, "e/f").unwrap(), find(&union, "d2/f").unwrap());
+    assert_eq!(one.ino, other.ino);
+    union.setattr(&one, &SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
+    drop((one, other, union));
+    let union = with_redirects(&area).unwrap();
+    ["e/f", "d2/f"].iter().for_each(|name| assert_eq!(text(&union, name), "text", "{name}"));
+    union.settle().unwrap();
+    for name in ["upper/e/f", "upper/d2/f"] {
+        assert_eq!(std::fs::read_to_string(area.at(name)).unwrap(), "text", "{name}");
+    }
+}
+
+#[test]
+fn directories_that_were_renamed_inside_one_another_are_settled_at_once() {
+    let area = Area::new();
+    ["low/a/c/e/y", "low/a/x"].iter().for_each(|name| area.put(name, "text"));
+    let Some(union) = with_redirects(&area) else { return };
+    renamed(&union, "a", "b");
+    renamed(&union, "b/c", "b/d");
+    renamed(&union, "b/d/e", "b/f");
+    union.settle().unwrap();
+    let redirect = union.upper().unwrap().mark_name("redirect").unwrap();
+    for name in ["upper/b", "upper/b/d", "upper/b/f"] {
+        let fd = std::fs::File::open(area.at(name)).unwrap();
+        assert_eq!(sys::xattr::get(&fd, &redirect).unwrap(), None, "{name}");
+    }
+    ["b/x", "b/f/y"].iter().for_each(|name| assert_eq!(text(&union, name), "text", "{name}"));
+}

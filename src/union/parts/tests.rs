@@ -477,3 +477,123 @@ proptest! {
         }
     }
 }
+
+/// What another thread does between a lookup and the node that comes of it: the file became whole, and its old node is forgotten.
+#[test]
+fn what_became_whole_after_it_was_looked_up_stays_whole() {
+    let Some(mut scene) = Scene::new() else { return };
+    scene.write(BLOCK, b"one");
+    scene.write(4 * BLOCK, b"two");
+    for opened_before in [false, true] {
+        let mut again = scene.again();
+        let node = again.node();
+        again.model[9 * usize::try_from(BLOCK).unwrap()] = b'w';
+        fs::OpenOptions::new().write(true).open(again.own()).unwrap().write_all_at(&again.model, 0).unwrap();
+        let fd = fs::File::open(again.own()).unwrap();
+        let upper = again.union.upper().unwrap();
+        for mark in [METACOPY, parts::MARK] {
+            drop(sys::xattr::remove(&fd, &upper.mark_name(mark).unwrap()));
+        }
+        if opened_before {
+            again.union.copy_up(&node, Copy::All).unwrap();
+        }
+        again.check();
+        again.write(6 * BLOCK, b"three");
+        assert_eq!(again.noted(), None);
+        assert_eq!(fs::read(again.own()).unwrap(), again.model);
+        drop(node);
+        scene = again;
+    }
+}
+
+/// A crash may leave data of a block on the disk and not that the block is here; where the layer has a hole, that must not come back.
+#[test]
+fn what_a_crash_left_in_a_hole_is_gone_when_the_file_is_whole() {
+    for noted in [false, true] {
+        let Some(mut scene) = Scene::with(&vec![0; usize::try_from(SIZE).unwrap()]) else { return };
+        let file = fs::OpenOptions::new().write(true).open(scene.area.at("low/d/file")).unwrap();
+        file.set_len(0).unwrap();
+        file.set_len(SIZE).unwrap();
+        scene.union.setattr(&scene.node(), &SetAttr { mode: Some(0o600), ..SetAttr::default() }).unwrap();
+        if noted {
+            scene.write(BLOCK, b"mine");
+        }
+        let own = fs::OpenOptions::new().write(true).open(scene.own()).unwrap();
+        own.write_all_at(b"left", 7 * BLOCK + 100).unwrap();
+        scene.check();
+        scene.union.settle().unwrap();
+        scene.check();
+        assert_eq!(fs::read(scene.own()).unwrap(), scene.model);
+    }
+}
+
+/// Marks that a union without root made stay marks of its family, also when root goes on.
+#[test]
+fn the_marks_of_another_family_are_kept_up() {
+    let Some(mut scene) = Scene::new() else { return };
+    scene.write(BLOCK, b"one");
+    let fd = fs::File::open(scene.own()).unwrap();
+    let families = [Family::Trusted, Family::User].map(|family| [METACOPY, parts::MARK].map(|mark| family.name(mark)));
+    for (from, to) in families[0].iter().zip(&families[1]) {
+        if let Some(value) = sys::xattr::get(&fd, from).unwrap() {
+            sys::xattr::remove(&fd, from).unwrap();
+            sys::xattr::set(&fd, to, &value, SetMode::Any).unwrap();
+        }
+    }
+    let mut scene = scene.again();
+    scene.check();
+    scene.write(3 * BLOCK, b"two");
+    let scene = scene.again();
+    scene.check();
+    scene.union.settle().unwrap();
+    assert_eq!(scene.noted(), None);
+    let scene = scene.again();
+    scene.check();
+    assert_eq!(fs::read(scene.own()).unwrap(), scene.model);
+}
+
+/// That a file is whole is said in an attribute: a sync of data alone would leave it out.
+#[test]
+fn the_first_sync_of_a_file_that_became_whole_writes_its_attributes() {
+    let Some(mut scene) = Scene::new() else { return };
+    scene.write(BLOCK, b"one");
+    let node = scene.node();
+    scene.union.fsync(&node, true).unwrap();
+    scene.union.settle().unwrap();
+    scene.union.write(&node, b"x", 0).unwrap();
+    let made = calls(|| scene.union.fsync(&node, true).unwrap());
+    assert_eq!(made.first(), Some(&"fsync"), "{made:?}");
+    let made = calls(|| scene.union.fsync(&node, true).unwrap());
+    assert_eq!(made, ["fdatasync"]);
+}
+
+/// Who writes while the rest is copied changes the time for good.
+#[test]
+fn a_write_while_the_rest_is_copied_keeps_its_time() {
+    let Some(mut scene) = Scene::new() else { return };
+    scene.write(BLOCK, b"one");
+    let old =
+        SetAttr { mtime: Some(sys::attr::SetTime::At(sys::attr::Time { secs: 1000, nanos: 0 })), ..SetAttr::default() };
+    scene.union.setattr(&scene.node(), &old).unwrap();
+    let (node, mut wrote) = (scene.node(), false);
+    let union = Arc::new(scene.union);
+    let writer = (union.clone(), node.clone());
+    let hook = move |call: &sys::gate::Call<'_>| {
+        if call.name == "copy_file_range" && !wrote {
+            wrote = true;
+            writer.0.write(&writer.1, b"two", BLOCK).unwrap();
+        }
+        None
+    };
+    sys::gate::with_hook(hook, || union.settle().unwrap());
+    assert!(union.getattr(&node).unwrap().mtime.secs > 1000);
+    let mut buf = [0; 3];
+    union.read(&node, &mut buf, BLOCK).unwrap();
+    assert_eq!(&buf, b"two");
+    // And where nobody writes, it stays.
+    let Some(mut scene) = Scene::new() else { return };
+    scene.write(BLOCK, b"one");
+    scene.union.setattr(&scene.node(), &old).unwrap();
+    scene.union.settle().unwrap();
+    assert_eq!(scene.union.getattr(&scene.node()).unwrap().mtime.secs, 1000);
+}
