@@ -38,6 +38,7 @@ use super::trace::Explanation;
 use super::trace::Outcome;
 use super::trace::Step;
 use crate::layer::Marks;
+use crate::layer::Parts;
 use crate::path::Escaped;
 use crate::sys::attr;
 use crate::sys::attr::Kind;
@@ -176,8 +177,9 @@ pub(super) fn stat(stat: &Stat) -> Value {
 pub(super) fn marks(marks: &Marks) -> Value {
     let redirect = marks.redirect.as_ref().map(|redirect| text(&redirect.print()));
     let mut said = json!({ "opaque": marks.opaque, "redirect": redirect, "metacopy": marks.metacopy.is_some() });
-    if let Some(parts) = marks.metacopy.as_ref().filter(|parts| !parts.is_empty()) {
-        said["blocks"] = parts.len().into();
+    let blocks = marks.metacopy.as_ref().map_or(0, Parts::len);
+    if let Some(said) = said.as_object_mut().filter(|_| blocks > 0) {
+        said.insert("blocks".to_owned(), blocks.into());
     }
     said
 }

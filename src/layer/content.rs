@@ -62,8 +62,7 @@ impl Content {
     }
 
     /// The blocks `parts` of `own`, in their places, over `below`; as long as `own`.
-    pub fn patched(own: &Self, parts: Arc<Parts>, below: Self) -> Self {
-        let parts = Arc::unwrap_or_clone(parts);
+    pub fn patched(own: &Self, parts: Parts, below: Self) -> Self {
         Self { fd: own.fd.clone(), map: Map::Patched(Arc::new((parts, below))), len: own.len }
     }
 

@@ -9,6 +9,7 @@
 //! what lies between as a hole.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use super::Content;
 use super::Result;
@@ -30,7 +31,7 @@ const _: () = assert!(BLOCK == 1 << HEAD[1]);
 
 /// The blocks that lie here, by number, ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parts(Vec<u32>);
+pub struct Parts(Arc<[u32]>);
 
 impl Parts {
     /// Reads a list; `None` for one that this version does not write.
@@ -38,7 +39,7 @@ impl Parts {
         let (numbers, rest) = list.strip_prefix(&HEAD)?.as_chunks::<4>();
         let numbers: Vec<u32> = numbers.iter().map(|n| u32::from_le_bytes(*n)).collect();
         let sound = rest.is_empty() && numbers.len() <= MOST && numbers.is_sorted_by(|a, b| a < b);
-        sound.then_some(Self(numbers))
+        sound.then(|| Self(numbers.into()))
     }
 
     /// The list as it is stored.
@@ -92,7 +93,7 @@ impl Parts {
     pub fn with(&self, more: &[u32]) -> Self {
         let mut all = [&self.0[..], more].concat();
         all.sort_unstable();
-        Self(all)
+        Self(all.into())
     }
 }
 

@@ -21,7 +21,7 @@ use crate::sys::attr::Stat;
 #[derive(Debug)]
 struct Patched {
     own: Obj,
-    parts: Arc<Parts>,
+    parts: Parts,
     below: Obj,
 }
 
@@ -30,7 +30,7 @@ pub fn over(own: &Obj, parts: &Parts, below: Obj) -> Obj {
     if parts.is_empty() {
         return below;
     }
-    Obj::new(Patched { own: own.clone(), parts: Arc::new(parts.clone()), below })
+    Obj::new(Patched { own: own.clone(), parts: parts.clone(), below })
 }
 
 impl Object for Patched {

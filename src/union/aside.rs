@@ -13,7 +13,6 @@ use super::copy_up;
 use super::error::Error;
 use super::exec::Site;
 use super::node::Node;
-use super::node::Unmoved;
 use crate::sys;
 use crate::sys::attr::Stat;
 
@@ -57,12 +56,7 @@ impl Union {
         copy_up::restore_times(site, before);
         let after = site.dir.fd().map_err(Error::from).and_then(|fd| Ok(sys::attr::fstat(&*fd)?));
         match after {
-            Ok(Stat { ctime: real, .. }) => parent.body.write().change(|rare| {
-                let known = rare.unmoved.take().filter(|known| known.real == before.ctime);
-                let shown = known.map_or(before.ctime, |known| known.shown);
-                // Somebody who changed its attributes meanwhile shall see that.
-                rare.unmoved = (parent.changes() == *changes).then(|| Box::new(Unmoved { real, shown }));
-            }),
+            Ok(after) => parent.keep_ctime((before.ctime, after.ctime), *changes),
             Err(e) => {
                 log::debug!("the change time of {} moves with a copy-up: {e}", site.dir.path());
                 self.tell_aside(parent.ino);

@@ -145,8 +145,7 @@ impl Union {
             _ => u32::try_from((i64::from(stat.nlink) + body.rare().nlink_shift).max(0)).unwrap_or(u32::MAX),
         };
         let blksize = if node.kind == Kind::Dir { listing_buffer(&stat) } else { stat.blksize };
-        let unmoved = body.rare().unmoved.as_ref().filter(|unmoved| unmoved.real == stat.ctime);
-        let ctime = unmoved.map_or(stat.ctime, |unmoved| unmoved.shown);
+        let ctime = if node.kind == Kind::Dir { node.shown_ctime(stat.ctime) } else { stat.ctime };
         self.owned(Stat { ino: node.ino, dev: 0, nlink, blocks, blksize, ctime, ..stat })
     }
 

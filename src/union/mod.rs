@@ -8,7 +8,8 @@
 //! 2. `Union::moving`, for a rename between two directories: which is above which cannot change then;
 //! 3. `Node::names` of directories: an ancestor before what is below it, otherwise the one with the smaller number first;
 //! 4. `Node::listing`;
-//! 5. the locks of the [`node::Table`] in the order that it names, then `Node::body`: held for a few instructions.
+//! 5. the locks of the [`node::Table`] in the order that it names, then `Node::body`, then a directory's
+//!    change time: held for a few instructions.
 //!
 //! Over the copying of data and over `fsync` only the first kind is held, and only that node's: a copy-up of 10 GB does not delay a
 //! `touch` beside it.

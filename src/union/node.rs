@@ -77,6 +77,8 @@ struct Inside {
     listing: Mutex<Option<Arc<Listing>>>,
     /// How often somebody changed it, other than by a copy-up.
     changes: AtomicU32,
+    /// The change time that a copy-up left, in place of the one that shows.
+    unmoved: Mutex<Option<Unmoved>>,
 }
 
 /// The parts of a node that change.
@@ -102,14 +104,12 @@ pub(super) struct Rare {
     /// What the union's link count is more, or less, than the object's own: names of a hard-linked lower file that still
     /// show, or were deleted.
     pub nlink_shift: i64,
-    /// Of a directory: the change time that a copy-up left, in place of the one that shows.
-    pub unmoved: Option<Box<Unmoved>>,
     /// Other names of a hard-linked lower file under which it was seen; its copy takes them over before its next change.
     pub seen: Vec<SeenName>,
 }
 
 /// A change time that stands for another one, as long as nothing else changes the directory.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Unmoved {
     /// That of the directory in upper.
     pub real: Time,
@@ -133,13 +133,13 @@ static NOTHING_RARE: Rare = Rare::new();
 
 impl Rare {
     const fn new() -> Self {
-        Self { io: None, data: None, here: None, opens: 0, nlink_shift: 0, unmoved: None, seen: Vec::new() }
+        Self { io: None, data: None, here: None, opens: 0, nlink_shift: 0, seen: Vec::new() }
     }
 
     fn is_nothing(&self) -> bool {
-        let Self { io, data, here, opens, nlink_shift, unmoved, seen } = self;
+        let Self { io, data, here, opens, nlink_shift, seen } = self;
         let (no_file, no_copy) = (io.is_none() && *opens == 0, data.is_none() && here.is_none());
-        no_file && no_copy && unmoved.is_none() && *nlink_shift == 0 && seen.is_empty()
+        no_file && no_copy && *nlink_shift == 0 && seen.is_empty()
     }
 
     /// The one list of what lies in upper: `here`, unless there is one already. `None` where all of it does.
@@ -325,11 +325,25 @@ impl Node {
 
     /// It was changed by what somebody asked for: its change time is its own again, also where that is no later one.
     pub(super) fn is_changed(&self) {
-        let Ok(inside) = self.inside() else { return };
-        inside.changes.fetch_add(1, Ordering::AcqRel);
-        let has_other = self.body.read().rare().unmoved.is_some();
-        if has_other {
-            self.body.write().change(|rare| rare.unmoved = None);
+        if let Ok(inside) = self.inside() {
+            inside.changes.fetch_add(1, Ordering::AcqRel);
+            *inside.unmoved.lock() = None;
+        }
+    }
+
+    /// The change time that shows of a directory that has `real` in upper.
+    pub(super) fn shown_ctime(&self, real: Time) -> Time {
+        let unmoved = self.inside().ok().and_then(|inside| *inside.unmoved.lock());
+        unmoved.filter(|unmoved| unmoved.real == real).map_or(real, |unmoved| unmoved.shown)
+    }
+
+    /// Lets a directory that was changed by a copy-up alone, from the change time `from` to `real`, go on showing the one of before; unless
+    /// somebody changed it since it was counted that `changes` had.
+    pub(super) fn keep_ctime(&self, (from, real): (Time, Time), changes: u32) {
+        let shown = self.shown_ctime(from);
+        if let Ok(inside) = self.inside() {
+            let mut unmoved = inside.unmoved.lock();
+            *unmoved = (inside.changes.load(Ordering::Acquire) == changes).then_some(Unmoved { real, shown });
         }
     }
 

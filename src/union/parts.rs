@@ -49,7 +49,7 @@ pub(super) struct Here {
     base: u64,
     /// The family of the marks on the file: another union may have made it.
     family: Family,
-    parts: RwLock<Arc<Parts>>,
+    parts: RwLock<Parts>,
     /// Somebody wrote to the file since the copying of the rest began.
     written: AtomicBool,
 }
@@ -145,7 +145,7 @@ impl Union {
                 if parts.is_empty() && !how.writing() && size == below.len() {
                     return Ok(Io::Lower(below));
                 }
-                let (base, parts) = (below.len().min(size), RwLock::new(Arc::new(parts)));
+                let (base, parts) = (below.len().min(size), RwLock::new(parts));
                 let here = Arc::new(Here { base, family, parts, written: AtomicBool::new(false) });
                 match node.body.write().change(|rare| rare.share_here(here)) {
                     Some(here) => here,
@@ -192,7 +192,7 @@ impl Union {
                 Err(e) if matches!(e.errno(), Errno::TOOBIG | Errno::RANGE | Errno::NOSPC) => {}
                 other => {
                     other?;
-                    *file.here.parts.write() = Arc::new(noted);
+                    *file.here.parts.write() = noted;
                     return Ok(());
                 }
             }
@@ -215,7 +215,7 @@ impl Union {
         let parts = match known {
             Some(parts) => parts,
             None => match dir::blocks_of(own)? {
-                Some((_, parts)) => Arc::new(parts),
+                Some((_, parts)) => parts,
                 None => return Ok(0),
             },
         };
