@@ -173,7 +173,7 @@ impl Union {
         if file.here.missing(at, len).is_empty() {
             return Ok(());
         }
-        // At the end of the file is all that it would write.
+        // It would write at the end of the file, wherever it was told to.
         if file.how == OpenFor::Appending {
             return refused(Errno::PERM);
         }
@@ -200,9 +200,7 @@ impl Union {
         drop(copying);
         self.copy_up(node, Copy::All)
     }
-}
 
-impl Union {
     /// Copies what of a file's content is not in upper yet, its first `most` bytes at most, into the file `(own, size)` of upper; the size
     /// becomes `most` where it is larger. With the node's copy lock held. Returns how many bytes the runs had that were copied.
     ///
@@ -221,8 +219,12 @@ impl Union {
         };
         let (len, base) = (size.min(most), size.min(below.len()));
         // What a crash cut off may have left data where nothing is noted: then holes are written, too.
-        let is_clean =
-            |at: u64, end: u64| Ok::<_, Error>(sys::data::seek_data(own, at)?.is_none_or(|data| data >= end));
+        let is_clean = |at: u64, end: u64| match sys::data::seek_data(own, at) {
+            Ok(data) => Ok(data.is_none_or(|data| data >= end)),
+            // A filesystem that cannot tell.
+            Err(e) if e.errno() == Errno::INVAL => Ok(false),
+            Err(e) => Err(Error::from(e)),
+        };
         let mut copied = 0;
         if parts.is_empty() && size <= below.len() && is_clean(0, size)? {
             // Blocks can be shared as a whole.
