@@ -436,8 +436,8 @@ pub(super) fn restore_times(site: &Site, times: &Stat) {
     }
 }
 
-/// A complete copy in the work directory, removed again unless it is published. A file has no name there where that is possible: to give it
-/// its first one takes less than to move it, and nothing is left behind when the process dies.
+/// A complete copy in the work directory, removed again unless it is published. A file has no name there where that is possible: nothing is
+/// left behind when the process dies.
 pub(super) struct Built<'a> {
     upper: &'a Upper,
     /// Its name in work, if it has one, until it is published.
