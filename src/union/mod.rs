@@ -26,6 +26,7 @@ mod files;
 mod identify;
 pub mod ids;
 mod inode_flags;
+mod io;
 mod keeper;
 mod links;
 pub mod lookup;
