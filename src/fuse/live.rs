@@ -1,15 +1,19 @@
 //! What a mount answers to questions about itself.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
 use super::abi::init;
+use super::ahead;
 use super::handshake::Agreed;
+use super::server::Server;
 use crate::env;
 use crate::layer::marks::Family;
 use crate::live::Hub;
 use crate::live::stats::Ability;
+use crate::live::stats::Ahead;
 use crate::live::stats::Cache;
 use crate::live::stats::CopyUps;
 use crate::live::stats::Held;
@@ -29,12 +33,21 @@ pub struct Live {
     agreed: Agreed,
     timeout: Duration,
     lends: bool,
+    ahead: Option<Arc<ahead::Done>>,
     since: Instant,
 }
 
 impl Live {
-    pub(super) fn new(hub: Arc<Hub>, union: Arc<Union>, agreed: Agreed, timeout: Duration, lends: bool) -> Self {
-        Self { hub, union, agreed, timeout, lends, since: env::monotonic() }
+    pub(super) fn new(server: &Server, lends: bool) -> Self {
+        Self {
+            hub: server.hub.clone(),
+            union: server.union.clone(),
+            agreed: server.agreed,
+            timeout: server.config.timeout,
+            lends,
+            ahead: server.ahead.as_ref().map(ahead::Ahead::done),
+            since: env::monotonic(),
+        }
     }
 
     /// Where its operations are told.
@@ -65,6 +78,11 @@ impl Live {
                 bytes: copies.bytes,
                 micros: u64::try_from(copies.took.as_micros()).unwrap_or(u64::MAX),
             },
+            ahead: self.ahead.as_deref().map_or_else(Ahead::default, |done| Ahead {
+                requests: done.requests.load(Ordering::Relaxed),
+                names: done.names.load(Ordering::Relaxed),
+                files: done.files.load(Ordering::Relaxed),
+            }),
             listeners: self.hub.listeners() as u64,
             kernel: self.kernel(),
             upper: self.union.stack().upper.as_ref().map(|upper| {

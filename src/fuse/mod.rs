@@ -6,6 +6,7 @@
 //! mount itself is made elsewhere ([`crate::mount`]); this takes the open `/dev/fuse` descriptor.
 
 mod abi;
+mod ahead;
 mod attributes;
 mod bytes;
 mod convert;
@@ -34,6 +35,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ahead::Place;
 pub use live::Live;
 
 pub use crate::explain::subject::Made;
@@ -67,6 +69,8 @@ pub struct Config {
     pub lend: bool,
     /// Take requests over io_uring, where the kernel offers it ([`ring`]).
     pub rings: bool,
+    /// Where the mount is, for what is looked up ahead ([`ahead`]); `None`: nothing is.
+    pub ahead: Option<Place>,
 }
 
 /// How the data of a mount's files travels.
@@ -100,6 +104,7 @@ impl Default for Config {
             unopened: None,
             lend: false,
             rings: true,
+            ahead: None,
             title: "this mount".to_owned(),
             made: Vec::new(),
         }
@@ -159,8 +164,7 @@ impl Session {
             (None, false) => Data::Cached,
         };
         watch::tell_copy_ups(&server.union, &server.hub);
-        let live =
-            Live::new(server.hub.clone(), server.union.clone(), agreed, server.config.timeout, data == Data::Lent);
+        let live = Live::new(&server, data == Data::Lent);
         Ok(Self { pool: session::Pool::new(server, max, lanes), data, live })
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Config;
 use super::abi::init;
+use super::ahead::Ahead;
 use super::device::Device;
 use super::handshake::Agreed;
 use super::lending::Lending;
@@ -48,6 +49,8 @@ pub(super) struct Server {
     /// Where files are lent to the kernel.
     pub(super) lending: Option<Lending>,
     pub(super) hub: Arc<Hub>,
+    /// Where something is looked up ahead.
+    pub(super) ahead: Option<Ahead>,
     refresher: Arc<Refresher>,
     /// Nodes that were forgotten since memory was given back last.
     pub(super) forgotten: AtomicUsize,
@@ -65,6 +68,7 @@ impl Server {
         let nodeids = Arc::new(Nodeids::default());
         let notifier = Notifier::new(device.clone(), nodeids.clone());
         let refresher = Arc::new(Refresher::new(notifier.clone()));
+        let ahead = Self::look_ahead(&union, &config, agreed, &nodeids, lending.is_some());
         Self {
             device,
             union,
@@ -75,9 +79,24 @@ impl Server {
             nodeids,
             lending,
             hub,
+            ahead,
             refresher,
             forgotten: AtomicUsize::new(0),
         }
+    }
+
+    /// What the kernel must ask for each time, or does not ask for with listings, cannot be looked up ahead. Nor is content, where an
+    /// opening decides how a file is read.
+    fn look_ahead(
+        union: &Arc<Union>,
+        config: &Config,
+        agreed: Agreed,
+        nodeids: &Arc<Nodeids>,
+        lends: bool,
+    ) -> Option<Ahead> {
+        let keeps = config.timeout >= super::FOREVER && agreed.has(init::DO_READDIRPLUS);
+        let place = config.ahead.clone().filter(|_| keeps)?;
+        Ahead::start(place, union, nodeids, !lends)
     }
 
     /// Answers one message of the kernel's, which lies in two pieces (the second may be empty), on the way that is said. `buffer` is the
@@ -96,6 +115,7 @@ impl Server {
         };
         let header = &request.header;
         let reply = Reply::new(way, header.unique);
+        let ahead = self.ahead.as_ref().filter(|ahead| !ahead.is_own(header.pid));
         let (op, wanted) = self.note(&request);
         let answer = if wanted == Ops::NONE {
             caught(|| self.answer(&request, buffer))
@@ -107,7 +127,12 @@ impl Server {
         }
         match answer {
             Ok(Ok(Answer::Refresh(node))) => self.refresh(header, node, way, reply),
-            Ok(Ok(answer)) => reply.send(&answer, self.ttl()),
+            Ok(Ok(answer)) => {
+                reply.send(&answer, self.ttl());
+                if let Some(ahead) = ahead {
+                    ahead.answered(&request, &answer, |file| Some(self.node(file).ok()?.parent_ino()));
+                }
+            }
             Ok(Err(e)) => reply.error(errno(header, &e)),
             Err(_) => {
                 log::error!("{}: panicked; answered EIO", header.opcode.name());

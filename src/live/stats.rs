@@ -29,6 +29,9 @@ pub struct Stats {
     pub requests: Vec<OpCount>,
     /// Copies from lower layers to the upper directory.
     pub copy_ups: CopyUps,
+    /// What was looked up before somebody asked for it.
+    #[serde(default)]
+    pub ahead: Ahead,
     /// Who listens to operations now.
     pub listeners: u64,
     /// What was agreed on with the kernel.
@@ -95,6 +98,17 @@ pub struct CopyUps {
     pub bytes: u64,
     /// The time they took, in microseconds.
     pub micros: u64,
+}
+
+/// What the server asked of its own mount, so that programs need not wait for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// Requests that came of it; they are counted among all others, too.
+    pub requests: u64,
+    /// Names that were listed.
+    pub names: u64,
+    /// Files that were read.
+    pub files: u64,
 }
 
 /// What was agreed on with the kernel.

@@ -193,6 +193,10 @@ pub fn serve(union: Arc<Union>, made: Vec<Made>, options: &MountOptions, serving
         made,
         lend: options.io == Io::Passthrough,
         rings: options.io_uring,
+        ahead: serving.recorder.dev().filter(|_| options.ahead).map(|dev| fuse::Place {
+            target: serving.recorder.target().to_owned(),
+            dev,
+        }),
     };
     let (counted, stacked) = (union.clone(), union.clone());
     serving.statistics.on_signal(move || log::info!("{} nodes known", counted.table().len()));

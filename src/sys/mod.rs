@@ -9,6 +9,7 @@
 //!
 //! Calls newer than Linux 3.10 have a fallback, chosen by the error that the kernel gives.
 
+pub mod apart;
 pub mod attach;
 pub mod attr;
 pub mod capability;
@@ -26,6 +27,7 @@ pub mod gate;
 pub mod identity;
 pub mod inode_flags;
 pub mod lock;
+pub mod look;
 pub mod memory;
 pub mod mmap;
 pub mod mount;

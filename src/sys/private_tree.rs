@@ -18,6 +18,18 @@ use super::gate;
 /// # Errors
 /// The kernel's, but for those that mean "not supported" or "not allowed".
 pub fn open(path: &Path) -> Result<Option<OwnedFd>> {
+    copy(path, 0)
+}
+
+/// The same, through which nothing can be changed, and neither a device opened nor a program started.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_look(path: &Path) -> Result<Option<OwnedFd>> {
+    copy(path, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC)
+}
+
+fn copy(path: &Path, limits: u64) -> Result<Option<OwnedFd>> {
     let args = || format!("{}, OPEN_TREE_CLONE", path.display());
     gate::pass("open_tree", args)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -27,15 +39,15 @@ pub fn open(path: &Path) -> Result<Option<OwnedFd>> {
         Err(e) => return Err(Error::new("open_tree", args(), e)),
     };
     // The copy of a shared mount is told of new mounts, too, until it is cut off.
-    match make_private(&tree) {
+    match make_private(&tree, limits) {
         Ok(()) => Ok(Some(tree)),
         Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => Ok(None),
         Err(e) => Err(Error::new("mount_setattr", "MS_PRIVATE", e)),
     }
 }
 
-fn make_private(tree: &OwnedFd) -> std::result::Result<(), Errno> {
-    let attr = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+fn make_private(tree: &OwnedFd, limits: u64) -> std::result::Result<(), Errno> {
+    let attr = libc::mount_attr { attr_set: limits, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     // SAFETY: the empty path and `attr` live until the call returns, and the size is that of `attr`; the descriptor is open.
     #[allow(unsafe_code)]
     let result = unsafe {

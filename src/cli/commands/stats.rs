@@ -67,6 +67,10 @@ fn text(stats: &Stats, out: &mut impl Write) -> std::io::Result<()> {
                 crate::cli::trace_text::took(copies.micros.saturating_mul(1000))
             ),
         ),
+        (
+            "ahead",
+            format!("{} names and {} files, by {} requests", stats.ahead.names, stats.ahead.files, stats.ahead.requests),
+        ),
         ("listeners", stats.listeners.to_string()),
         (
             "kernel",
@@ -157,6 +161,10 @@ fn metrics(stats: &Stats, mountpoint: &str) -> String {
     let kinds = kinds.into_iter().map(|(kind, n)| (format!("kind=\"{kind}\""), n)).collect();
     family("copy_ups_total", "counter", "Copies from lower layers to the upper directory.", kinds);
     family("copy_up_bytes_total", "counter", "Bytes of content that were copied up.", one(copies.bytes));
+    let ahead = &stats.ahead;
+    let ahead = [("names", ahead.names), ("files", ahead.files), ("requests", ahead.requests)];
+    let ahead = ahead.into_iter().map(|(what, n)| (format!("what=\"{what}\""), n)).collect();
+    family("ahead_total", "counter", "What was looked up before somebody asked, and the requests of that.", ahead);
     family("listeners", "gauge", "Who listens to operations.", one(stats.listeners));
     out
 }

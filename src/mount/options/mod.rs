@@ -81,6 +81,8 @@ pub struct MountOptions {
     pub io: Io,
     /// Whether requests may come over io_uring.
     pub io_uring: bool,
+    /// Whether what a program will ask for next is looked up before it asks.
+    pub ahead: bool,
     /// Listings show the inode numbers of the layers.
     pub fast_ino: bool,
     /// The link count of a directory is always 1.
@@ -155,6 +157,7 @@ impl Default for MountOptions {
             max_read: None,
             io: Io::Auto,
             io_uring: true,
+            ahead: true,
             fast_ino: false,
             static_nlink: false,
             xino: Xino::Auto,

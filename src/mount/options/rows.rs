@@ -63,6 +63,7 @@ pub static OPTIONS: &[Spec] = &[
     row(&["threaded"], Boolean, Speed, "several requests at once", Set(|o, v| keep(&mut o.threaded, value::boolean(v)))),
     row(&["io"], Value("auto|cache|passthrough"), Speed, "how file data travels", Set(io)),
     row(&["io_uring"], Boolean, Speed, "take requests over io_uring where the kernel offers it (default 1)", Set(|o, v| put(&mut o.io_uring, value::boolean(v)))),
+    row(&["ahead"], Boolean, Speed, "look up what a program that goes through directories asks for next (default 1)", Set(|o, v| put(&mut o.ahead, value::boolean(v)))),
     row(&["max_write"], Value("BYTES"), Speed, "the largest write request", Set(|o, v| keep(&mut o.max_write, value::number(v, "a number of bytes")))),
     row(&["max_read"], Value("BYTES"), Speed, "the largest read request", Set(|o, v| keep(&mut o.max_read, value::number(v, "a number of bytes")))),
     row(&["fast_ino"], Boolean, Speed, "listings show the inode numbers of the layers", Set(|o, v| put(&mut o.fast_ino, value::boolean(v)))),

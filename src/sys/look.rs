@@ -1,0 +1,151 @@
+//! Looking at a mount through a copy of it that shows nowhere: what is found there comes into the kernel's caches, and the mount
+//! itself is not in use, so it can be unmounted meanwhile.
+//!
+//! The one place where paths of several names are walked by the kernel: it takes no symlink and no way out (`openat2`, Linux 5.6; a copy
+//! that can be limited needs 5.12), the copy has no mounts in it, and through it nothing can be changed, no device opened.
+
+use std::ffi::OsStr;
+use std::num::NonZeroU64;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::Advice;
+use rustix::fs::AtFlags;
+use rustix::fs::FileType;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::RawDir;
+use rustix::fs::ResolveFlags;
+use rustix::fs::StatxFlags;
+
+use super::Errno;
+use super::Result;
+use super::private_tree;
+use crate::path::Name;
+
+/// How much of a listing is asked for at once, in bytes: small enough that the first names are there while the next are listed.
+const PART: usize = 32 * 1024;
+
+/// A copy of a mount.
+#[derive(Debug)]
+pub struct Tree(OwnedFd);
+
+impl Tree {
+    /// The mount at `target`; `None` where there is another one than that of the device `dev`, or copies are not to be had.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn of(target: &Path, dev: (u32, u32)) -> Result<Option<Self>> {
+        let Some(fd) = private_tree::open_to_look(target)? else { return Ok(None) };
+        let is_it = stat_as_known(&fd, "").is_ok_and(|stat| (stat.stx_dev_major, stat.stx_dev_minor) == dev);
+        Ok(is_it.then_some(Self(fd)))
+    }
+
+    /// Asks the server something that the kernel never answers by itself.
+    ///
+    /// # Errors
+    /// The server's.
+    pub fn knock(&self) -> std::result::Result<(), Errno> {
+        rustix::fs::fstatfs(&self.0).map(drop)
+    }
+
+    fn open(&self, path: &[u8], flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
+        let path = path.strip_prefix(b"/").filter(|path| !path.is_empty()).unwrap_or(b".");
+        let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat2(&self.0, OsStr::from_bytes(path), flags, Mode::empty(), inside())
+    }
+
+    /// Lists the directory `path` (from the root of the mount), with attributes, until at least `most` names came; how many it were.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn list(&self, path: &[u8], most: usize) -> std::result::Result<usize, Errno> {
+        let dir = self.open(path, OFlags::RDONLY)?;
+        let mut buffer = Vec::<u8>::with_capacity(PART);
+        let mut lines = RawDir::new(&dir, buffer.spare_capacity_mut());
+        let mut names = 0;
+        while let Some(line) = lines.next() {
+            let name = line?.file_name().to_owned();
+            names += 1;
+            if lines.is_buffer_empty() {
+                if names >= most {
+                    break;
+                }
+                // The kernel asks for attributes with the next part, too, if somebody looked at what came with this one
+                // (`fuse_advise_use_readdirplus`).
+                let _ = stat_as_known(&dir, &*name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// The directory `path`, to name files in.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn dir(&self, path: &[u8]) -> std::result::Result<Dir, Errno> {
+        self.open(path, OFlags::PATH).map(Dir)
+    }
+}
+
+/// A directory of a [`Tree`].
+#[derive(Debug)]
+pub struct Dir(OwnedFd);
+
+impl Dir {
+    /// Opens a regular file of at least one and at most `most` bytes; `None` for all else.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open(&self, name: Name<'_>, most: u64) -> std::result::Result<Option<Small>, Errno> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat2(&self.0, OsStr::from_bytes(name.as_bytes()), flags, Mode::empty(), inside())?;
+        let stat = stat_as_known(&fd, "")?;
+        let is_file = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile;
+        let len = NonZeroU64::new(stat.stx_size).filter(|len| is_file && len.get() <= most);
+        Ok(len.map(|len| Small { fd, len }))
+    }
+}
+
+/// A small open file.
+#[derive(Debug)]
+pub struct Small {
+    fd: OwnedFd,
+    len: NonZeroU64,
+}
+
+impl Small {
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.len.get()
+    }
+
+    /// Has its content read into the kernel's cache; does not wait for it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn fetch(&self) -> std::result::Result<(), Errno> {
+        rustix::fs::fadvise(&self.fd, 0, Some(self.len), Advice::WillNeed)
+    }
+
+    /// Waits for the content, after which the kernel knows no attributes any more (`fuse_invalidate_atime`), and asks for these.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn settle(&self) -> std::result::Result<(), Errno> {
+        rustix::io::pread(&self.fd, &mut [0_u8; 1][..], 0)?;
+        rustix::fs::fstat(&self.fd).map(drop)
+    }
+}
+
+fn inside() -> ResolveFlags {
+    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV
+}
+
+/// What the kernel knows already.
+fn stat_as_known(fd: impl AsFd, name: impl rustix::path::Arg) -> std::result::Result<rustix::fs::Statx, Errno> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    rustix::fs::statx(fd, name, flags, StatxFlags::TYPE | StatxFlags::SIZE)
+}
