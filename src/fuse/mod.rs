@@ -35,7 +35,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ahead::Means;
 pub use ahead::Place;
+pub use ahead::Scout;
 pub use live::Live;
 
 pub use crate::explain::subject::Made;
@@ -69,8 +71,8 @@ pub struct Config {
     pub lend: bool,
     /// Take requests over io_uring, where the kernel offers it ([`ring`]).
     pub rings: bool,
-    /// Where the mount is, for what is looked up ahead ([`ahead`]); `None`: nothing is.
-    pub ahead: Option<Place>,
+    /// What it takes to look ahead ([`ahead`]); `None`: nothing is looked up before it is asked for.
+    pub ahead: Option<Means>,
 }
 
 /// How the data of a mount's files travels.

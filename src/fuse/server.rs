@@ -95,8 +95,8 @@ impl Server {
         lends: bool,
     ) -> Option<Ahead> {
         let keeps = config.timeout >= super::FOREVER && agreed.has(init::DO_READDIRPLUS);
-        let place = config.ahead.clone().filter(|_| keeps)?;
-        Ahead::start(place, union, nodeids, !lends)
+        let means = config.ahead.clone().filter(|_| keeps)?;
+        Ahead::start(means, union, nodeids, !lends)
     }
 
     /// Answers one message of the kernel's, which lies in two pieces (the second may be empty), on the way that is said. `buffer` is the
@@ -128,9 +128,11 @@ impl Server {
         match answer {
             Ok(Ok(Answer::Refresh(node))) => self.refresh(header, node, way, reply),
             Ok(Ok(answer)) => {
+                let parent = |file| Some(self.node(file).ok()?.parent_ino());
+                let noted = ahead.map(|ahead| (ahead, ahead.note(&request, &answer, parent)));
                 reply.send(&answer, self.ttl());
-                if let Some(ahead) = ahead {
-                    ahead.answered(&request, &answer, |file| Some(self.node(file).ok()?.parent_ino()));
+                if let Some((ahead, noted)) = noted {
+                    ahead.begin(noted);
                 }
             }
             Ok(Err(e)) => reply.error(errno(header, &e)),

@@ -27,6 +27,7 @@ use super::mounted::Mounted;
 use super::point;
 use super::record::Recorder;
 use super::request::Request;
+use crate::fuse::Scout;
 use crate::sys::daemon;
 use crate::sys::daemon::Ended;
 use crate::sys::daemon::Forked;
@@ -60,6 +61,8 @@ pub struct Serving<'a> {
     pub statistics: &'a Statistics,
     /// Tells others what the mount is made of, once the server knows.
     pub recorder: &'a Recorder,
+    /// Looks ahead for the server, where that is of use.
+    pub scout: Option<Scout>,
 }
 
 /// What SIGUSR1 calls.
@@ -215,6 +218,8 @@ fn carry<L>(
 ) -> Result<()> {
     let signals = Signals::block()?;
     prepare();
+    // Before anything is open that it should not have, and before there is a second thread.
+    let scout = if request.options.ahead { Scout::start() } else { None };
     let point = point::check(request)?;
     let layers = open(request).map_err(Error::Source)?;
     let mut recorder = Recorder::prepare(request);
@@ -223,7 +228,7 @@ fn carry<L>(
     let served = settle(report).and_then(|()| {
         let ready = Ready { report, mounted: &mounted };
         listening(&signals, &mounted, |statistics| {
-            serve(layers, Serving { fuse, ready, statistics, recorder: &recorder })
+            serve(layers, Serving { fuse, ready, statistics, recorder: &recorder, scout })
         })
     });
     // The session can end before the mount does: an error, or a panic. A mount that nobody serves must not stay.

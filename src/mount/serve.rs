@@ -193,9 +193,9 @@ pub fn serve(union: Arc<Union>, made: Vec<Made>, options: &MountOptions, serving
         made,
         lend: options.io == Io::Passthrough,
         rings: options.io_uring,
-        ahead: serving.recorder.dev().filter(|_| options.ahead).map(|dev| fuse::Place {
-            target: serving.recorder.target().to_owned(),
-            dev,
+        ahead: serving.scout.zip(serving.recorder.dev()).map(|(scout, dev)| fuse::Means {
+            scout: scout.into(),
+            place: fuse::Place { target: serving.recorder.target().to_owned(), dev },
         }),
     };
     let (counted, stacked) = (union.clone(), union.clone());

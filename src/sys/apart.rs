@@ -1,72 +1,81 @@
-//! A thread whose descriptors are its own.
+//! A process beside this one, that has nothing of it but one end of a channel.
 //!
 //! A server that asks its own mount must not die while it waits: the answer would be its own to give. The kernel ends such a wait when the
-//! connection is closed, and it is closed when nobody holds its descriptor any more; so the thread that asks must hold none.
-#![allow(unsafe_code)]
+//! connection is closed, and it is closed when nobody holds its descriptor, nor memory of a ring that waits at it, any more. So the one who
+//! asks is another process, and has neither.
 
-use rustix::thread::UnshareFlags;
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
 
 use super::Errno;
 use super::Error;
 use super::Result;
-use super::gate;
+use super::channel;
+use super::child;
+use super::child::Pid;
+use super::daemon;
 
-/// Starts a thread that shares no descriptor with the rest of the process: it has the standard ones and those that it opens itself.
-///
-/// `work` must neither use nor drop a descriptor of another thread: the number would mean another file here. It is called with what came
-/// of leaving the others, and the number of the thread.
+/// A process beside this one.
+#[derive(Debug)]
+pub struct Beside {
+    /// Its number.
+    pub pid: Pid,
+    /// The channel to it. It ends when this is closed, or with this process.
+    pub channel: OwnedFd,
+}
+
+/// Starts one that runs `body` with its end of the channel. It has no other descriptor but the standard ones, which lead nowhere, and no
+/// directory.
 ///
 /// # Errors
-/// Those of starting a thread.
-pub fn spawn(name: &str, work: impl FnOnce(Result<u32>) + Send + 'static) -> std::io::Result<()> {
-    let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || work(leave()));
-    started.map(drop)
-}
-
-fn leave() -> Result<u32> {
-    gate::pass("unshare", || "CLONE_FILES".to_owned())?;
-    // SAFETY: this thread was just started, and has opened nothing; what it was given uses no descriptor, as `spawn` demands.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FILES) }
-        .map_err(|e| Error::new("unshare", "CLONE_FILES", e))?;
-    close_all_but_standard()?;
-    Ok(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned())
-}
-
-fn close_all_but_standard() -> Result<()> {
-    // SAFETY: the table is this thread's own since a moment ago, and nothing that this thread owns is in it.
-    match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } {
-        0 => Ok(()),
-        _ => {
-            let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
-            Err(Error::new("close_range", "3, ~0", errno))
+/// `EBUSY` when this process has more than one thread; else the kernel's.
+pub fn start(name: &'static std::ffi::CStr, body: impl FnOnce(&OwnedFd)) -> Result<Beside> {
+    let (ours, its) = channel::pair()?;
+    let pid = child::fork(|| {
+        let ready = leave(&its).and_then(|()| child::die_with_parent());
+        if ready.is_err() {
+            return 1;
         }
-    }
+        // A name is for who looks at the processes; without it all goes well, too.
+        let _ = rustix::thread::set_name(name);
+        body(&its);
+        0
+    })?;
+    Ok(Beside { pid, channel: ours })
+}
+
+fn leave(keep: &OwnedFd) -> Result<()> {
+    let io = |e: std::io::Error| Error::new("read", "/proc/self/fd", Errno::from_io_error(&e).unwrap_or(Errno::IO));
+    let numbers: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
+        .map_err(io)?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&number| number > 2 && number != keep.as_raw_fd())
+        .collect();
+    numbers.into_iter().for_each(child::close_inherited);
+    daemon::silence()?;
+    daemon::leave_directory()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-    use std::sync::mpsc;
-
     use super::*;
+    use crate::sys::channel;
+
+    /// This process has many threads.
+    #[test]
+    fn a_process_with_threads_is_not_copied() {
+        assert_eq!(start(c"none", |_| ()).unwrap_err().errno(), Errno::BUSY);
+    }
 
     #[test]
-    fn the_thread_has_none_of_the_descriptors_of_the_others() {
-        let file = std::fs::File::open("/dev/null").unwrap();
-        let number = file.as_raw_fd();
-        assert!(number > 2);
-        let (tell, told) = mpsc::channel();
-        spawn("apart", move |left| {
-            let tid = left.unwrap();
-            // SAFETY: asks only whether the number means anything.
-            let open = unsafe { libc::fcntl(number, libc::F_GETFD) } != -1;
-            tell.send((open, tid)).unwrap();
-        })
-        .unwrap();
-        let (open, tid) = told.recv().unwrap();
-        assert!(!open, "it would keep the file open");
-        assert_ne!(tid, std::process::id(), "a thread's number, not the process's");
-        // SAFETY: as above; here it is open still.
-        assert_ne!(unsafe { libc::fcntl(number, libc::F_GETFD) }, -1);
+    fn messages_arrive_whole_and_the_end_is_told() {
+        let (ours, its) = channel::pair().unwrap();
+        let long = vec![b'x'; 40_000];
+        channel::send(&ours, &long, None).unwrap();
+        let mut room = vec![0; 50_000];
+        assert_eq!(channel::receive_into(&its, &mut room).unwrap(), 40_000);
+        drop(ours);
+        assert_eq!(channel::receive_into(&its, &mut room).unwrap(), 0);
     }
 }

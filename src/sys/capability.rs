@@ -38,6 +38,11 @@ impl Set {
     }
 }
 
+/// Whether this process may make mounts: it has `CAP_SYS_ADMIN` over the system or in a user namespace of its own.
+pub fn may_mount() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
 /// Whether this process has `CAP_SYS_ADMIN` over the system, not only in a user namespace of its own.
 pub fn administers_the_system() -> bool {
     let has = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));

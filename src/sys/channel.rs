@@ -7,6 +7,9 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::net::AddressFamily;
 use rustix::net::RecvAncillaryBuffer;
 use rustix::net::RecvAncillaryMessage;
@@ -59,6 +62,42 @@ pub fn send(end: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<
             other => return other.map(drop).map_err(|e| Error::bare("sendmsg", e)),
         }
     }
+}
+
+/// Waits for one message without a descriptor, of at most as many bytes as there is room for; how many came: none when the other end is
+/// closed.
+///
+/// # Errors
+/// The kernel's.
+pub fn receive_into(end: impl AsFd, room: &mut [u8]) -> Result<usize> {
+    loop {
+        match rustix::net::recv(&end, &mut *room, RecvFlags::empty()) {
+            Err(Errno::INTR) => {}
+            Err(Errno::CONNRESET) => return Ok(0),
+            other => return other.map(|(n, _)| n).map_err(|e| Error::bare("recv", e)),
+        }
+    }
+}
+
+/// Whether a message, or the end, came within `patience`.
+///
+/// # Errors
+/// The kernel's.
+pub fn comes_within(end: impl AsFd, patience: std::time::Duration) -> Result<bool> {
+    let mut fds = [PollFd::new(&end, PollFlags::IN)];
+    let patience = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
+    match rustix::event::poll(&mut fds, Some(&patience)) {
+        Err(Errno::INTR) => Ok(true),
+        other => other.map(|n| n > 0).map_err(|e| Error::bare("poll", e)),
+    }
+}
+
+/// Ends the channel for both sides, whoever holds their ends: who waits for a message hears of it.
+///
+/// # Errors
+/// The kernel's.
+pub fn end(end: impl AsFd) -> Result<()> {
+    rustix::net::shutdown(&end, rustix::net::Shutdown::Both).map_err(|e| Error::bare("shutdown", e))
 }
 
 /// Waits for one message; `None` when the other end is closed.

@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -118,8 +119,25 @@ pub struct Small {
 
 impl Small {
     /// Its length in bytes.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.len.get()
+    }
+
+    /// Whether its first page is in the kernel's cache already; `false` also where the kernel (before 6.5) does not tell.
+    pub fn is_known(&self) -> bool {
+        /// `struct cachestat_range`, `struct cachestat`.
+        #[repr(C)]
+        struct Range {
+            at: u64,
+            len: u64,
+        }
+        const CACHESTAT: libc::c_long = 451;
+        let range = Range { at: 0, len: 4096 };
+        let mut pages = [0_u64; 5];
+        // SAFETY: both live until the call returns and have the layout that it takes; the descriptor is open.
+        #[allow(unsafe_code)]
+        let told = unsafe { libc::syscall(CACHESTAT, self.fd.as_raw_fd(), &raw const range, &raw mut pages, 0) };
+        told == 0 && matches!(pages, [cached, ..] if cached > 0)
     }
 
     /// Has its content read into the kernel's cache; does not wait for it.

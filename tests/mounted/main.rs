@@ -11,6 +11,7 @@ mod support;
 mod place;
 
 mod acl;
+mod ahead;
 mod attr;
 mod blocks;
 mod cache;

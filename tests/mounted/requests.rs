@@ -24,7 +24,7 @@ fn mounted(label: &str, fill: impl FnOnce(&Path, &Path)) -> Option<Place> {
     let mut place = Place::prepared(label)?;
     fill(&place.in_layer(0, ""), &place.in_layer(1, ""));
     if On::chosen() == On::Mica {
-        place.set_options("io_uring=0");
+        place.set_options("io_uring=0,ahead=0");
     }
     place.mount(On::chosen());
     Some(place)

@@ -69,7 +69,10 @@ fn text(stats: &Stats, out: &mut impl Write) -> std::io::Result<()> {
         ),
         (
             "ahead",
-            format!("{} names and {} files, by {} requests", stats.ahead.names, stats.ahead.files, stats.ahead.requests),
+            format!(
+                "{} names and {} files, by {} requests",
+                stats.ahead.names, stats.ahead.files, stats.ahead.requests
+            ),
         ),
         ("listeners", stats.listeners.to_string()),
         (

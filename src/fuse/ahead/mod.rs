@@ -6,9 +6,9 @@
 //! ```text
 //! serving thread   counts, after the answer, what was asked of a directory and by whom      [`seen`]
 //!       │ an event
-//! planner          finds the directory's path and names, and where the program is in them   [`order`]
-//!       │ paths and names
-//! scout            lists the directory, reads the files, through a copy of the mount        [`scout`], [`crate::sys::look`]
+//! planner          finds paths and names, where the program is, and where it goes         [`planner`], [`order`], [`walk`]
+//!       │ jobs: paths and names                                                            [`job`]
+//! scout            lists directories, reads files, through a copy of the mount              [`scout`], [`crate::sys::look`]
 //!       │ requests like any other program's
 //! serving thread   answers; the kernel keeps what comes
 //! ```
@@ -16,30 +16,42 @@
 //! The kernel lets no server put names into its cache, and content only over what is just being written (`FUSE_NOTIFY_STORE`). A program
 //! that lists and reads goes the way of all others, so nothing here can show anything but what is there.
 //!
-//! The scout has no descriptor of the connection ([`crate::sys::apart`]), so a server that is killed while the scout waits for it is gone
-//! all the same. It touches neither the union nor its nodes, whose descriptors it does not have.
+//! The scout is a process of its own ([`crate::sys::apart`]): a server that is killed while it waits for an answer of its own is gone
+//! all the same.
 
+mod job;
 mod order;
 mod planner;
 mod queue;
 mod scout;
 mod seen;
+mod walk;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 
+pub use self::scout::Scout;
+
+use self::job::Job;
+use self::job::Report;
 use self::planner::Event;
+use self::queue::Next;
 use self::queue::Queue;
-use self::scout::Job;
 use self::seen::Seen;
 use super::nodeids::Nodeids;
 use super::reply::Answer;
 use super::request::Op;
 use super::request::Request;
+use crate::sys::attr::Kind;
+use crate::sys::attr::S_IFMT;
 use crate::union::Union;
+
+/// After so many times in a row that the mount was not found where it was made, it is not looked for any more.
+const PATIENCE: u32 = 8;
 
 /// Where the mount is, so that it can be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +60,15 @@ pub struct Place {
     pub target: PathBuf,
     /// The number of its device.
     pub dev: (u32, u32),
+}
+
+/// What it takes to look ahead.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// The scout.
+    pub scout: Arc<Scout>,
+    /// Where it is sent to.
+    pub place: Place,
 }
 
 /// What was done ahead so far.
@@ -61,20 +82,12 @@ pub(super) struct Done {
     pub files: AtomicU64,
 }
 
-/// Who the scout is.
-#[derive(Debug, Default)]
-struct Scout {
-    /// The number of its thread; 0 as long as there is none.
-    tid: AtomicU32,
-    /// Whether a request of it came, so that its requests can be told from others'.
-    known: std::sync::atomic::AtomicBool,
-}
-
 /// What is shared by all who take part.
 #[derive(Debug, Default)]
 struct Shared {
     seen: Seen,
-    scout: Scout,
+    /// Whether a request of the scout came, so that its requests can be told from others'.
+    known: AtomicBool,
     events: Queue<Event>,
     jobs: Queue<Job>,
     done: Arc<Done>,
@@ -84,29 +97,34 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct Ahead {
     shared: Arc<Shared>,
-    planner: Option<std::thread::JoinHandle<()>>,
+    scout: Arc<Scout>,
+    threads: Vec<JoinHandle<()>>,
     /// Whether content is read ahead, too.
     files: bool,
 }
 
 impl Ahead {
-    /// Starts it; `files` says whether content is to be read ahead, too. `None` where there is no second processor to do it, or no thread.
-    pub(super) fn start(place: Place, union: &Arc<Union>, nodeids: &Arc<Nodeids>, files: bool) -> Option<Self> {
-        std::thread::available_parallelism().ok().filter(|n| n.get() > 1)?;
+    /// Starts it; `files` says whether content is to be read ahead, too. `None` where that cannot be.
+    pub(super) fn start(means: Means, union: &Arc<Union>, nodeids: &Arc<Nodeids>, files: bool) -> Option<Self> {
+        let Means { scout, place } = means;
         let shared = Arc::<Shared>::default();
-        let started = scout::start(place, shared.clone()).and_then(|()| {
-            let (shared, union, nodeids) = (shared.clone(), union.clone(), nodeids.clone());
-            let plan = move || planner::plan(&shared, &union, &nodeids);
-            std::thread::Builder::new().name("mica-plan".to_owned()).spawn(plan)
-        });
-        match started {
-            Ok(planner) => Some(Self { shared, planner: Some(planner), files }),
-            Err(e) => {
-                shared.close();
-                log::debug!("nothing is looked up ahead: {e}");
-                None
-            }
-        }
+        let mut this = Self { shared: shared.clone(), scout: scout.clone(), threads: Vec::new(), files };
+        let (union, nodeids) = (union.clone(), nodeids.clone());
+        let plan = {
+            let shared = shared.clone();
+            move || planner::plan(&shared, &union, &nodeids)
+        };
+        let send = move || {
+            send(&scout, &place, &shared);
+            shared.close();
+        };
+        let started = this.spawn("mica-plan", plan).and_then(|()| this.spawn("mica-send", send));
+        started.inspect_err(|e| log::debug!("nothing is looked up ahead: {e}")).is_ok().then_some(this)
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        self.threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(work)?);
+        Ok(())
     }
 
     /// What was done so far.
@@ -116,36 +134,57 @@ impl Ahead {
 
     /// Whether a request is the scout's own. Must be asked of every request, before it is answered.
     pub(super) fn is_own(&self, pid: u32) -> bool {
-        let scout = &self.shared.scout;
-        let own = pid != 0 && pid == scout.tid.load(Ordering::Relaxed);
+        let own = pid == self.scout.pid();
         if own {
             self.shared.done.requests.fetch_add(1, Ordering::Relaxed);
-            scout.known.store(true, Ordering::Release);
+            self.shared.known.store(true, Ordering::Release);
         }
         own
     }
 
-    /// Takes note of a request that was answered. `parent` finds the directory of a file. Nothing here waits.
-    pub(super) fn answered(&self, request: &Request<'_>, answer: &Answer<'_>, parent: impl FnOnce(u64) -> Option<u64>) {
+    /// Takes note of an answer before it is sent, as who gets it goes on at once: what is noted later would be noted in another order.
+    /// `parent` finds the directory of a file. Nothing here waits.
+    pub(super) fn note(
+        &self,
+        request: &Request<'_>,
+        answer: &Answer<'_>,
+        parent: impl FnOnce(u64) -> Option<u64>,
+    ) -> Noted {
         let (seen, at, pid) = (&self.shared.seen, request.header.nodeid, request.header.pid);
-        let event = match (&request.op, answer) {
-            (Op::Lookup { .. }, Answer::Entry(_)) => seen.looked_up(at).map(|most| Event::List { dir: at, most }),
-            (Op::Read { offset: 0, .. }, Answer::Data(data)) if self.files && !data.is_empty() => parent(at)
-                .and_then(|dir| Some(Event::Read { dir, run: seen.read(pid, dir, at)? })),
+        match (&request.op, answer) {
+            (Op::Lookup { .. }, Answer::Entry(known)) if known.stat.mode & S_IFMT != Kind::Dir.mode_bits() => {
+                let list = seen.looked_up(at).map(|most| Event::List { dir: at, most });
+                Noted([list, seen.used(pid, at).map(Event::Step)])
+            }
+            (Op::Read { offset: 0, .. }, Answer::Data(data)) if self.files && !data.is_empty() => {
+                let Some(dir) = parent(at) else { return Noted::default() };
+                let run = seen.read(pid, dir, at).map(|run| Event::Read { dir, run });
+                Noted([run, seen.used(pid, dir).map(Event::Step)])
+            }
             (Op::Getattr, Answer::Attributes(..)) if self.files => {
                 seen.asked(pid, at);
-                None
+                Noted::default()
             }
-            (Op::Readdir(part) | Op::Readdirplus(part), _) if self.files && part.offset == 0 => {
-                seen.listed(pid, at).map(|run| Event::Listed { dir: at, run })
+            (Op::Readdir(part) | Op::Readdirplus(part), _) if part.offset == 0 => {
+                Noted([seen.listed(pid, at).map(Event::Step), None])
             }
-            _ => None,
-        };
-        if let Some(Err(event)) = event.map(|event| self.shared.events.push(event)) {
-            seen.done(event.dir());
+            _ => Noted::default(),
+        }
+    }
+
+    /// Begins what comes of it. Others may have to be woken for that, so the answer goes first.
+    pub(super) fn begin(&self, noted: Noted) {
+        for event in noted.0.into_iter().flatten() {
+            if let Err(event) = self.shared.events.push(event) {
+                event.dropped(&self.shared.seen);
+            }
         }
     }
 }
+
+/// What came of a request for those who look ahead.
+#[derive(Debug, Default)]
+pub(super) struct Noted([Option<Event>; 2]);
 
 impl Shared {
     fn close(&self) {
@@ -154,14 +193,41 @@ impl Shared {
     }
 }
 
+/// Hands jobs to the scout, one after the other, until there are no more or it is of no use.
+fn send(scout: &Scout, place: &Place, shared: &Shared) {
+    if let Err(e) = scout.send_to(place) {
+        return log::debug!("nothing is looked up ahead: {e}");
+    }
+    let mut missed = 0;
+    while let Next::Item(job) = shared.jobs.next() {
+        let is_known = || shared.known.load(Ordering::Acquire);
+        // Before its first job it only goes there, to be known.
+        let nothing = Job { path: b"/".to_vec(), ..Job::default() };
+        let introduced = if is_known() { Ok(None) } else { scout.ask(&nothing) };
+        if introduced.is_ok_and(|report| report.is_some_and(|report| report.found)) && !is_known() {
+            return log::debug!("requests of the scout cannot be told from others'");
+        }
+        let asked = if is_known() { scout.ask(&job) } else { Ok(Some(Report::default())) };
+        shared.seen.done(job.dir);
+        let Ok(Some(report)) = asked else { return log::debug!("the scout is gone") };
+        missed = if report.found { 0 } else { missed + 1 };
+        if missed == PATIENCE {
+            return log::debug!("{}: the mount is not to be found any more", place.target.display());
+        }
+        shared.done.names.fetch_add(report.names, Ordering::Relaxed);
+        shared.done.files.fetch_add(report.files, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Ahead {
-    /// The planner is waited for, since it holds nodes; the scout ends by itself, as it may wait for a server that is gone.
+    /// The threads are waited for, since one holds nodes. The scout ends by itself: it may wait for a server that is gone.
     fn drop(&mut self) {
         self.shared.close();
-        if let Some(planner) = self.planner.take()
-            && planner.join().is_err()
-        {
-            log::error!("the planner of what is looked up ahead panicked");
+        self.scout.end();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a thread that looks ahead panicked");
+            }
         }
     }
 }

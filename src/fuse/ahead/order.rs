@@ -1,4 +1,4 @@
-//! In which order a program reads the files of a directory.
+//! In which order a program goes through a directory.
 
 use crate::sys::attr::Kind;
 use crate::union::readdir::ListEntry;
@@ -17,23 +17,24 @@ pub(super) enum Order {
     Numbered,
 }
 
-const ORDERS: [Order; 3] = [Order::Listed, Order::Named, Order::Numbered];
+/// All of them; the likeliest first.
+pub(super) const ORDERS: [Order; 3] = [Order::Listed, Order::Named, Order::Numbered];
 
-/// The regular files of a listing, in an order.
-pub(super) fn files(entries: &[ListEntry], order: Order) -> Vec<&ListEntry> {
-    let mut files: Vec<&ListEntry> = entries.iter().filter(|entry| entry.kind == Kind::File).collect();
+/// What a listing has of a kind, in an order.
+pub(super) fn of_kind(entries: &[ListEntry], kind: Kind, order: Order) -> Vec<&ListEntry> {
+    let mut found: Vec<&ListEntry> = entries.iter().filter(|entry| entry.kind == kind).collect();
     match order {
         Order::Listed => {}
-        Order::Named => files.sort_unstable_by(|a, b| a.name.as_name().cmp(&b.name.as_name())),
-        Order::Numbered => files.sort_unstable_by_key(|entry| entry.ino),
+        Order::Named => found.sort_unstable_by(|a, b| a.name.as_name().cmp(&b.name.as_name())),
+        Order::Numbered => found.sort_unstable_by_key(|entry| entry.ino),
     }
-    files
+    found
 }
 
 /// The order in which files with the numbers `recent` were read one behind the other, if there is one.
 pub(super) fn of(entries: &[ListEntry], recent: &[u64]) -> Option<Order> {
     ORDERS.into_iter().find(|order| {
-        let files = files(entries, *order);
+        let files = of_kind(entries, Kind::File, *order);
         let places = recent.iter().map(|ino| files.iter().position(|entry| entry.ino == *ino));
         let Some(places) = places.collect::<Option<Vec<usize>>>() else { return false };
         places.windows(2).all(|pair| match pair {
@@ -92,7 +93,8 @@ mod tests {
 
     #[test]
     fn only_regular_files_are_in_an_order() {
-        let names = |order| -> Vec<u64> { files(&mixed(), order).iter().map(|entry| entry.ino).collect() };
+        let names =
+            |order| -> Vec<u64> { of_kind(&mixed(), Kind::File, order).iter().map(|entry| entry.ino).collect() };
         assert_eq!(names(Order::Listed), [50, 40, 10, 30, 20]);
         assert_eq!(names(Order::Named), [40, 30, 10, 50, 20]);
         assert_eq!(names(Order::Numbered), [10, 20, 30, 40, 50]);

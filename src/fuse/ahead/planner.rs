@@ -1,24 +1,34 @@
 //! The planner: makes paths and names of numbers, for the scout.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Shared;
+use super::job::Job;
 use super::order;
 use super::order::Order;
 use super::queue::Next;
-use super::scout::Job;
 use super::seen::Run;
+use super::seen::Seen;
+use super::seen::Step;
+use super::seen::Wants;
+use super::walk;
+use super::walk::Stop;
+use super::walk::Walk;
 use crate::fuse::nodeids::Nodeids;
 use crate::path::NameBuf;
+use crate::sys::attr::Kind;
 use crate::union;
 use crate::union::Union;
 use crate::union::node::Node;
 use crate::union::readdir::Listing;
 
-/// The most files that are read ahead at a time.
-const FILES: usize = 128;
-/// So many files behind the last one will be read before this could be.
-const PASSED: usize = 3;
+/// The most files of a directory that are read ahead at a time.
+const FILES: usize = 256;
+/// The most names that are known ahead of a walk.
+const NAMES: usize = 1024;
+/// The most walks that are followed at a time.
+const WALKS: usize = 8;
 /// Directories that take more than so many names for each that was asked for are not listed for it: their listing is made as a whole.
 const WIDE: u64 = 64;
 /// About how many bytes a name takes in a directory's size, on the disk and as a pack says it.
@@ -31,92 +41,143 @@ pub(super) enum Event {
     List { dir: u64, most: u32 },
     /// Files of `dir` are read.
     Read { dir: u64, run: Run },
-    /// `dir` is being listed by a program that will read its files.
-    Listed { dir: u64, run: Run },
+    /// A program came to another directory.
+    Step(Step),
 }
 
 impl Event {
-    /// The directory that it is about.
-    pub(super) fn dir(&self) -> u64 {
+    /// Nothing will be done for it.
+    pub(super) fn dropped(&self, seen: &Seen) {
         match self {
-            Self::List { dir, .. } | Self::Read { dir, .. } | Self::Listed { dir, .. } => *dir,
+            Self::List { dir, .. } | Self::Read { dir, .. } => seen.done(*dir),
+            Self::Step(_) => {}
         }
     }
 }
 
 /// Works until the queue of events is closed.
 pub(super) fn plan(shared: &Shared, union: &Arc<Union>, nodeids: &Nodeids) {
+    let mut planner = Planner { shared, union, nodeids, walks: VecDeque::new() };
     loop {
-        match shared.events.next(None) {
+        match shared.events.next() {
             Next::Item(event) => {
-                let dir = event.dir();
-                let planned = union.node(nodeids.ino(dir)).and_then(|node| job(shared, union, &node, &event));
-                let handed_over = match planned {
-                    Ok(Some(job)) => shared.jobs.push(job).is_ok(),
-                    // A directory that is gone, or cannot be read: who asks for it will hear of it.
-                    Ok(None) | Err(_) => false,
+                let planned = match &event {
+                    Event::List { dir, most } => planner.list(*dir, *most),
+                    Event::Read { dir, run } => planner.read(*dir, run),
+                    Event::Step(step) => {
+                        planner.step(step);
+                        continue;
+                    }
                 };
-                if !handed_over {
-                    shared.seen.done(dir);
+                // A directory that is gone, or cannot be read: who asks for it will hear of it.
+                let job = planned.ok().flatten();
+                if job.is_none_or(|job| shared.jobs.push(job).is_err()) {
+                    event.dropped(&shared.seen);
                 }
             }
-            Next::Nothing => {}
             Next::Closed => return,
         }
     }
 }
 
-fn job(shared: &Shared, union: &Arc<Union>, node: &Arc<Node>, event: &Event) -> union::Result<Option<Job>> {
-    let Some(path) = node.path() else { return Ok(None) };
-    let dir = event.dir();
-    Ok(match event {
-        Event::List { most, .. } => {
-            let wide = union.getattr(node)?.size / NAME > u64::from(*most).saturating_mul(WIDE);
-            (!wide).then_some(Job::List { dir, path, most: *most as usize })
-        }
-        Event::Listed { run, .. } => {
-            let names = listed(union, node, |list| run.order.map(|order| names(list, order, None)))?;
-            names.and_then(|names| read(dir, path, names, run))
-        }
-        Event::Read { run, .. } => {
-            let found = listed(union, node, |list| next(shared, list, run))?;
-            found.and_then(|names| read(dir, path, names, run))
-        }
-    })
+struct Planner<'a> {
+    shared: &'a Shared,
+    union: &'a Arc<Union>,
+    nodeids: &'a Nodeids,
+    /// By program; the one that came last is the last.
+    walks: VecDeque<(u32, Walk)>,
 }
 
-fn read(dir: u64, path: Vec<u8>, names: Vec<NameBuf>, run: &Run) -> Option<Job> {
-    (!names.is_empty()).then_some(Job::Read { dir, path, names, asks: run.asks, list: !run.listed })
-}
-
-/// Looks at the listing of a directory: the one that somebody reads, or a new one.
-fn listed<T>(union: &Union, node: &Arc<Node>, look: impl FnOnce(&Listing) -> T) -> union::Result<T> {
-    union.open_dir(node);
-    // Not from the start, which would make it anew for who reads it now.
-    let listing = union.list(node, 1);
-    let looked = listing.map(|listing| look(&listing));
-    union.close_dir(node);
-    looked
-}
-
-/// The names behind the last file of a run; `None` where the files come in no order.
-fn next(shared: &Shared, list: &Listing, run: &Run) -> Option<Vec<NameBuf>> {
-    let Some(order) = run.order.or_else(|| order::of(&list.entries, &run.recent)) else {
-        shared.seen.distrust(run.pid);
-        return None;
-    };
-    if run.order.is_none() {
-        shared.seen.trust(run.pid, order);
+impl Planner<'_> {
+    fn node(&self, nodeid: u64) -> union::Result<Arc<Node>> {
+        self.union.node(self.nodeids.ino(nodeid))
     }
-    Some(names(list, order, run.recent.last().copied()))
+
+    fn list(&self, dir: u64, most: u32) -> union::Result<Option<Job>> {
+        let node = self.node(dir)?;
+        let is_wide = self.union.getattr(&node)?.size / NAME > u64::from(most).saturating_mul(WIDE);
+        let path = node.path().filter(|_| !is_wide);
+        Ok(path.map(|path| Job { dir, path, list: most as usize, ..Job::default() }))
+    }
+
+    /// The files behind those of the run, where these come in an order.
+    fn read(&self, dir: u64, run: &Run) -> union::Result<Option<Job>> {
+        let node = self.node(dir)?;
+        let listing = walk::listing(self.union, &node)?;
+        let Some(order) = order::of(&listing.entries, &run.recent) else { return Ok(None) };
+        self.shared.seen.in_order(dir);
+        let names = files(&listing, order, run.recent.last().copied());
+        let path = node.path().filter(|_| !names.is_empty());
+        let list = if run.listed { 0 } else { listing.entries.len() };
+        Ok(path.map(|path| Job { dir, path, list, names, asks: run.asks }))
+    }
+
+    /// Follows a walk, or finds one.
+    fn step(&mut self, step: &Step) {
+        let seen = &self.shared.seen;
+        let dirs = step.dirs.map(|nodeid| self.nodeids.ino(nodeid));
+        let [.., to] = dirs;
+        let known = self.walks.iter().position(|(pid, _)| *pid == step.pid).and_then(|at| self.walks.remove(at));
+        let walk = match known {
+            None => Walk::of(self.union, &dirs),
+            Some((_, mut walk)) => walk.comes_to(self.union, to).map(|left| {
+                self.leave(&left);
+                walk
+            }),
+        };
+        seen.walks(step.pid, walk.is_some());
+        let Some(mut walk) = walk else { return };
+        self.go_on(&mut walk, step.wants);
+        self.walks.push_back((step.pid, walk));
+        if self.walks.len() > WALKS
+            && let Some((pid, _)) = self.walks.pop_front()
+        {
+            seen.walks(pid, false);
+        }
+    }
+
+    /// What was to be done for these directories comes too late.
+    fn leave(&self, dirs: &[u64]) {
+        self.shared.jobs.retain(|job| {
+            let left = dirs.contains(&job.dir);
+            if left {
+                self.shared.seen.done(job.dir);
+            }
+            !left
+        });
+    }
+
+    fn go_on(&self, walk: &mut Walk, wants: Wants) {
+        // Who lists and reads nothing is told all with the listing.
+        if wants.lists && !wants.reads {
+            return;
+        }
+        while let Some(stop) = walk.next(self.union, NAMES) {
+            if let Some(job) = stop_job(&stop, walk.order(), wants)
+                && self.shared.seen.begin(job.dir)
+            {
+                let dir = job.dir;
+                if self.shared.jobs.push(job).is_err() {
+                    self.shared.seen.done(dir);
+                }
+            }
+        }
+    }
+}
+
+fn stop_job(stop: &Stop, order: Order, wants: Wants) -> Option<Job> {
+    let names = if wants.reads { files(&stop.listing, order, None) } else { Vec::new() };
+    let list = stop.listing.entries.len();
+    let path = stop.dir.path().filter(|_| list > 0 && !(wants.lists && names.is_empty()))?;
+    Some(Job { dir: stop.dir.ino, path, list, names, asks: wants.asks })
 }
 
 /// The names of the files behind `last`, or of the first ones.
-fn names(list: &Listing, order: Order, last: Option<u64>) -> Vec<NameBuf> {
-    let files = order::files(&list.entries, order);
+fn files(list: &Listing, order: Order, last: Option<u64>) -> Vec<NameBuf> {
+    let files = order::of_kind(&list.entries, Kind::File, order);
     let from = match last {
         None => 0,
-        Some(last) => files.iter().position(|entry| entry.ino == last).map_or(files.len(), |at| at + 1 + PASSED),
+        Some(last) => files.iter().position(|entry| entry.ino == last).map_or(files.len(), |at| at + 1),
     };
     files.into_iter().skip(from).take(FILES).map(|entry| entry.name.clone()).collect()
 }

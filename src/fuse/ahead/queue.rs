@@ -1,13 +1,11 @@
 //! A queue of what is to be done, which holds little: what comes too late is of no use, and nobody waits to be rid of it.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
 use parking_lot::Condvar;
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 
 /// The most that wait.
-const MOST: usize = 32;
+const MOST: usize = 64;
 
 /// The queue.
 #[derive(Debug)]
@@ -32,8 +30,6 @@ impl<T> Default for Queue<T> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<T> {
     Item(T),
-    /// Nothing came for as long as was to be waited.
-    Nothing,
     Closed,
 }
 
@@ -50,25 +46,23 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// The next item; waits for it, for `patience` or without end.
-    pub(super) fn next(&self, patience: Option<Duration>) -> Next<T> {
+    /// The next item; waits for it.
+    pub(super) fn next(&self) -> Next<T> {
         let mut state = self.state.lock();
         loop {
             if state.closed {
                 return Next::Closed;
             }
-            if let Some(item) = state.waiting.pop_front() {
-                return Next::Item(item);
-            }
-            match patience {
+            match state.waiting.pop_front() {
+                Some(item) => return Next::Item(item),
                 None => self.more.wait(&mut state),
-                Some(patience) => {
-                    if self.more.wait_for(&mut state, patience).timed_out() && state.waiting.is_empty() {
-                        return if state.closed { Next::Closed } else { Next::Nothing };
-                    }
-                }
             }
         }
+    }
+
+    /// Takes those out that are not to be kept.
+    pub(super) fn retain(&self, keep: impl FnMut(&T) -> bool) {
+        self.state.lock().waiting.retain(keep);
     }
 
     /// Takes nothing more, and gives nothing out.
@@ -90,23 +84,22 @@ mod tests {
         let queue = Queue::default();
         let taken = (0..100).filter(|n| queue.push(*n).is_ok()).count();
         assert_eq!(taken, MOST);
-        assert_eq!(queue.next(None), Next::Item(0));
+        assert_eq!(queue.next(), Next::Item(0));
         assert_eq!(queue.push(7), Ok(()));
         queue.close();
         assert_eq!(queue.push(8), Err(8));
-        assert_eq!(queue.next(None), Next::Closed, "also of what waited");
+        assert_eq!(queue.next(), Next::Closed, "also of what waited");
     }
 
     #[test]
-    fn who_waits_hears_of_items_of_nothing_and_of_the_end() {
-        let queue = std::sync::Arc::new(Queue::default());
-        assert_eq!(queue.next(Some(Duration::from_millis(1))), Next::<u8>::Nothing);
+    fn who_waits_hears_of_items_and_of_the_end() {
+        let queue = std::sync::Arc::new(Queue::<u8>::default());
         let waiting = std::thread::spawn({
             let queue = queue.clone();
-            move || [queue.next(None), queue.next(None)]
+            move || [queue.next(), queue.next()]
         });
         queue.push(1).unwrap();
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(std::time::Duration::from_millis(20));
         queue.close();
         assert_eq!(waiting.join().unwrap(), [Next::Item(1), Next::Closed]);
     }

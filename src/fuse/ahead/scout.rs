@@ -1,17 +1,19 @@
-//! The scout: the one who asks ahead, as any program would.
+//! The scout: a process that asks ahead, as any program would.
 //!
 //! What it fails at is left: whoever asks the same will be told.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::Place;
-use super::Shared;
-use super::queue::Next;
-use crate::path::NameBuf;
+use super::job::Job;
+use super::job::LARGEST;
+use super::job::Report;
 use crate::sys;
 use crate::sys::Errno;
+use crate::sys::apart;
+use crate::sys::apart::Beside;
+use crate::sys::channel;
 use crate::sys::look::Small;
 use crate::sys::look::Tree;
 
@@ -23,110 +25,124 @@ const BYTES: u64 = 4 << 20;
 const BATCH: usize = 16;
 /// How long the copy of the mount is kept when there is nothing to do. As long as it is there, a mount that was taken away lives on.
 const LINGER: Duration = Duration::from_millis(20);
-/// After so many times in a row that the mount was not found where it was made, it is not looked for any more.
-const PATIENCE: u32 = 8;
 
-/// What is to be asked for, with the number of the directory and its path.
+/// The scout, as the server sees it. It ends when this is dropped.
 #[derive(Debug)]
-pub(super) enum Job {
-    /// At least `most` of its names, with attributes.
-    List { dir: u64, path: Vec<u8>, most: usize },
-    /// The content of these files; `asks`: and their attributes after that; `list`: and the names of the directory before.
-    Read { dir: u64, path: Vec<u8>, names: Vec<NameBuf>, asks: bool, list: bool },
-}
+pub struct Scout(Beside);
 
-impl Job {
-    fn dir(&self) -> u64 {
-        match self {
-            Self::List { dir, .. } | Self::Read { dir, .. } => *dir,
+impl Scout {
+    /// Starts the scout of a mount that is to be made; this process must have one thread. `None` where it could do nothing: with one
+    /// processor, or without the right to copy a mount (`CAP_SYS_ADMIN`).
+    pub fn start() -> Option<Self> {
+        let is_of_use = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1) && sys::capability::may_mount();
+        let started = is_of_use.then(|| apart::start(c"mica-ahead", work))?;
+        started.inspect_err(|e| log::debug!("nothing is looked up ahead: {e}")).ok().map(Self)
+    }
+
+    /// The number of its process, which comes with its requests.
+    pub(super) fn pid(&self) -> u32 {
+        self.0.pid.number()
+    }
+
+    /// Tells where the mount is.
+    pub(super) fn send_to(&self, place: &Place) -> sys::Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        let (major, minor) = place.dev;
+        let message = [&major.to_le_bytes(), &minor.to_le_bytes(), place.target.as_os_str().as_bytes()].concat();
+        channel::send(&self.0.channel, &message, None)
+    }
+
+    /// Has a job done; `None` when the scout is gone.
+    pub(super) fn ask(&self, job: &Job) -> sys::Result<Option<Report>> {
+        channel::send(&self.0.channel, &job.encode(), None)?;
+        let mut room = [0; 64];
+        let n = channel::receive_into(&self.0.channel, &mut room)?;
+        Ok(room.get(..n).and_then(Report::decode))
+    }
+
+    /// Ends it, also for who waits for it.
+    pub(super) fn end(&self) {
+        if let Err(e) = channel::end(&self.0.channel) {
+            log::debug!("the scout: {e}");
         }
     }
 }
 
-/// Starts the scout, which works until the queue of jobs is closed.
-///
-/// # Errors
-/// Those of starting a thread.
-pub(super) fn start(place: Place, shared: Arc<Shared>) -> std::io::Result<()> {
-    sys::apart::spawn("mica-ahead", move |apart| {
-        let served = apart.and_then(|tid| {
-            shared.scout.tid.store(tid, Ordering::Relaxed);
-            serve(&place, &shared)
-        });
-        if let Err(e) = served {
-            log::debug!("nothing is looked up ahead any more: {e}");
-        }
-        shared.close();
-    })
-}
-
-fn serve(place: &Place, shared: &Shared) -> sys::Result<()> {
-    let mut misses = 0;
+/// What the scout does all its life.
+fn work(orders: &OwnedFd) {
+    let mut room = vec![0; LARGEST];
+    let place = channel::receive_into(orders, &mut room).ok().and_then(|n| place(room.get(..n)?));
+    let Some(place) = place else { return };
+    let mut tree = None;
     loop {
-        let Next::Item(job) = shared.jobs.next(None) else { return Ok(()) };
-        let Some(tree) = enter(place, shared)? else {
-            shared.seen.done(job.dir());
-            misses += 1;
-            if misses == PATIENCE {
-                log::debug!("{}: the mount is not to be found any more", place.target.display());
-                return Ok(());
-            }
-            continue;
+        if tree.is_some() && !channel::comes_within(orders, LINGER).unwrap_or(true) {
+            tree = None;
+        }
+        let job = match channel::receive_into(orders, &mut room) {
+            Ok(n) if n > 0 => room.get(..n).and_then(Job::decode),
+            _ => return,
         };
-        misses = 0;
-        let mut next = Next::Item(job);
-        while let Next::Item(job) = next {
-            if let Err(e) = work(&tree, &job, shared) {
-                log::trace!("looking ahead: {e}");
-            }
-            shared.seen.done(job.dir());
-            next = shared.jobs.next(Some(LINGER));
+        if tree.is_none() {
+            tree = enter(&place);
         }
-        if matches!(next, Next::Closed) {
-            return Ok(());
+        let report = match (&tree, job) {
+            (Some(tree), Some(job)) => look(tree, &job),
+            _ => Report::default(),
+        };
+        if channel::send(orders, &report.encode(), None).is_err() {
+            return;
         }
     }
 }
 
-/// The mount, to be looked at. The server must tell our requests from others' before the first real one: else it would see a program that
-/// goes through directories, and look ahead of it.
-fn enter(place: &Place, shared: &Shared) -> sys::Result<Option<Tree>> {
-    let Some(tree) = Tree::of(&place.target, place.dev)? else { return Ok(None) };
-    let known = &shared.scout.known;
-    if !known.load(Ordering::Acquire) {
-        let knocked = tree.knock();
-        if knocked.is_err() || !known.load(Ordering::Acquire) {
-            return Err(sys::Error::new("statfs", "our own mount", knocked.err().unwrap_or(Errno::SRCH)));
-        }
-    }
-    Ok(Some(tree))
+fn place(message: &[u8]) -> Option<Place> {
+    use std::os::unix::ffi::OsStrExt;
+    let (major, rest) = message.split_first_chunk()?;
+    let (minor, target) = rest.split_first_chunk()?;
+    let dev = (u32::from_le_bytes(*major), u32::from_le_bytes(*minor));
+    Some(Place { target: std::ffi::OsStr::from_bytes(target).into(), dev })
 }
 
-fn work(tree: &Tree, job: &Job, shared: &Shared) -> Result<(), Errno> {
-    match job {
-        Job::List { path, most, .. } => {
-            let names = tree.list(path, *most)?;
-            shared.done.names.fetch_add(names as u64, Ordering::Relaxed);
+/// The mount, to be looked at. The server must be able to tell our requests from others' before the first real one: else it would see a
+/// program that goes through directories, and look ahead of it.
+fn enter(place: &Place) -> Option<Tree> {
+    let tree = Tree::of(&place.target, place.dev).ok().flatten()?;
+    tree.knock().is_ok().then_some(tree)
+}
+
+fn look(tree: &Tree, job: &Job) -> Report {
+    let mut report = Report { found: true, ..Report::default() };
+    // What was done before something failed counts.
+    let _ = list(tree, job, &mut report).and_then(|()| read(tree, job, &mut report));
+    report
+}
+
+fn list(tree: &Tree, job: &Job, report: &mut Report) -> Result<(), Errno> {
+    if job.list > 0 {
+        report.names = tree.list(&job.path, job.list)? as u64;
+    }
+    Ok(())
+}
+
+fn read(tree: &Tree, job: &Job, report: &mut Report) -> Result<(), Errno> {
+    if job.names.is_empty() {
+        return Ok(());
+    }
+    let dir = tree.dir(&job.path)?;
+    let mut left = BYTES;
+    // From the end: whoever reads from the front meanwhile is met in the middle, and nothing is read twice.
+    for batch in job.names.rchunks(BATCH) {
+        // One that is gone, or may not be read, leaves the others as they are.
+        let files: Vec<Small> = batch.iter().rev().filter_map(|name| dir.open(name.as_name(), SMALL).ok()?).collect();
+        let met = files.last().is_some_and(Small::is_known);
+        files.iter().try_for_each(Small::fetch)?;
+        if job.asks {
+            files.iter().try_for_each(Small::settle)?;
         }
-        Job::Read { path, names, asks, list, .. } => {
-            if *list {
-                tree.list(path, names.len())?;
-            }
-            let dir = tree.dir(path)?;
-            let mut left = BYTES;
-            for batch in names.chunks(BATCH) {
-                // One that is gone, or may not be read, leaves the others as they are.
-                let files: Vec<Small> = batch.iter().filter_map(|n| dir.open(n.as_name(), SMALL).ok()?).collect();
-                files.iter().try_for_each(Small::fetch)?;
-                if *asks {
-                    files.iter().try_for_each(Small::settle)?;
-                }
-                shared.done.files.fetch_add(files.len() as u64, Ordering::Relaxed);
-                left = left.saturating_sub(files.iter().map(Small::len).sum());
-                if left == 0 {
-                    break;
-                }
-            }
+        report.files += files.len() as u64;
+        left = left.saturating_sub(files.iter().map(Small::size).sum());
+        if left == 0 || met {
+            break;
         }
     }
     Ok(())

@@ -1,18 +1,19 @@
-//! What was asked of which directory, and by whom: enough to tell who goes through a directory from who takes a file here and there.
+//! What was asked of which directory, and by whom: enough to tell who goes through directories from who takes a file here and there.
 //!
 //! Two tables of fixed size; who comes to a place that another has takes it over. What is forgotten that way is only noticed again.
 
 use parking_lot::Mutex;
 
-use super::order::Order;
-
 /// How many names of a directory must be looked up until it is listed.
 const LOOKUPS: u32 = 8;
 /// How many names are listed for each that was looked up.
 const LISTED: u32 = 32;
-/// How many files must be read one behind the other until the next are read ahead.
+/// How many files of a directory must be read until it is looked whether they come in an order.
 pub(super) const RUN: usize = 4;
-/// For how many directories it is believed that a program that went through one goes through the next, too: at first, and at most.
+/// How many directories a program must come to until it is looked whether they come in an order.
+pub(super) const STEPS: usize = 3;
+/// For how many directories it is believed that a program which read files reads the next ones, too: at first, and at most. What was
+/// read ahead it does not ask for, so it is not seen to read any more.
 const TRUST: (u32, u32) = (4, 64);
 
 const DIRS: usize = 256;
@@ -44,34 +45,60 @@ struct Dir {
     busy: bool,
 }
 
-/// A program that reads files. Number 0 is none.
+/// A program. Number 0 is none.
 #[derive(Debug, Clone, Copy, Default)]
 struct Reader {
     pid: u32,
     /// The file that it read last.
-    last: u64,
+    file: u64,
     /// It asks for the attributes of what it has read.
     asks: bool,
-    /// The order in which it goes through directories, for so many more of them.
-    order: Option<Order>,
-    left: u32,
-    /// For how many it was believed the last time.
+    /// It lists the directories that it comes to.
+    lists: bool,
+    /// The directories that it came to last, the last one last.
+    dirs: [u64; STEPS],
+    steps: u32,
+    /// At how many of them it is looked again whether they come in an order.
+    look_at: u32,
+    /// They do: each step is told.
+    walks: bool,
+    /// It reads files, as far as is known, in so many more directories.
+    reads: u32,
+    /// In how many that was believed the last time.
     trust: u32,
 }
 
-/// That a program reads a directory's files one behind the other.
+/// What a program wants of the directories that it comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wants {
+    /// It lists them itself.
+    pub lists: bool,
+    /// It reads files.
+    pub reads: bool,
+    /// It asks for the attributes of those that it has read.
+    pub asks: bool,
+}
+
+/// Files of one directory were read, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
-    /// The program.
-    pub pid: u32,
-    /// The last files that were read, in turn; with an order only the last one counts.
+    /// Their numbers.
     pub recent: [u64; RUN],
-    /// The order, where it is known from another directory.
-    pub order: Option<Order>,
     /// Their attributes are asked for, too, once they were read.
     pub asks: bool,
-    /// The names are known already.
+    /// The names of the directory are known already.
     pub listed: bool,
+}
+
+/// A program came to a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Step {
+    /// The program.
+    pub pid: u32,
+    /// That directory, last, and where it was before.
+    pub dirs: [u64; STEPS],
+    /// What for.
+    pub wants: Wants,
 }
 
 impl Default for Seen {
@@ -80,6 +107,13 @@ impl Default for Seen {
             dirs: std::iter::repeat_with(Mutex::default).take(DIRS).collect(),
             readers: std::iter::repeat_with(Mutex::default).take(READERS).collect(),
         }
+    }
+}
+
+fn push<const N: usize>(ring: &mut [u64; N], number: u64) {
+    ring.rotate_left(1);
+    if let Some(last) = ring.last_mut() {
+        *last = number;
     }
 }
 
@@ -99,7 +133,7 @@ impl Seen {
     fn reader<T>(&self, pid: u32, change: impl FnOnce(&mut Reader) -> T) -> T {
         let mut reader = self.readers[pid as usize % READERS].lock();
         if reader.pid != pid {
-            *reader = Reader { pid, ..Reader::default() };
+            *reader = Reader { pid, look_at: STEPS as u32, ..Reader::default() };
         }
         change(&mut reader)
     }
@@ -117,68 +151,92 @@ impl Seen {
         })
     }
 
-    /// The file `file` of `dir` was read from its start by `pid`. Tells when the next may be worth reading.
+    /// The file `file` of `dir` was read from its start by `pid`. Tells when it may be worth to look where the next ones are.
     pub(super) fn read(&self, pid: u32, dir: u64, file: u64) -> Option<Run> {
-        let (order, asks) = self.reader(pid, |reader| {
-            reader.last = file;
-            (reader.order.filter(|_| reader.left > 0), reader.asks)
-        });
-        let run = self.dir(dir, |dir| {
-            dir.recent.rotate_left(1);
-            if let Some(last) = dir.recent.last_mut() {
-                *last = file;
+        let asks = self.reader(pid, |reader| {
+            reader.file = file;
+            if reader.reads == 0 {
+                let (first, most) = TRUST;
+                reader.trust = (reader.trust * 2).clamp(first, most);
             }
+            reader.reads = reader.trust;
+            reader.asks
+        });
+        self.dir(dir, |dir| {
+            push(&mut dir.recent, file);
             dir.reads = dir.reads.saturating_add(1);
-            if dir.busy || (order.is_none() && dir.reads < dir.read_at) {
+            if dir.busy || dir.reads < dir.read_at {
                 return None;
             }
             dir.read_at = dir.reads.saturating_mul(2);
             dir.busy = true;
             let listed = std::mem::replace(&mut dir.listed, true);
-            Some(Run { pid, recent: dir.recent, order, asks, listed })
-        });
-        run.inspect(|_| self.reader(pid, |reader| reader.left = reader.left.saturating_sub(1)))
+            Some(Run { recent: dir.recent, asks, listed })
+        })
+    }
+
+    /// The files of `dir` are read in an order: the next run is looked for as soon as four more were read.
+    pub(super) fn in_order(&self, dir: u64) {
+        self.dir(dir, |dir| dir.read_at = dir.reads.saturating_add(RUN as u32));
     }
 
     /// The attributes of `node` were asked for by `pid`.
     pub(super) fn asked(&self, pid: u32, node: u64) {
-        self.reader(pid, |reader| reader.asks |= node == reader.last);
+        self.reader(pid, |reader| reader.asks |= node == reader.file);
     }
 
-    /// The directory `dir` is listed by `pid` from its start. Tells when it will read the files, too.
-    pub(super) fn listed(&self, pid: u32, dir: u64) -> Option<Run> {
-        let run = self.reader(pid, |reader| {
-            let order = reader.order.filter(|_| reader.left > 0)?;
-            reader.left -= 1;
-            Some(Run { pid, recent: [0; RUN], order: Some(order), asks: reader.asks, listed: true })
+    /// The directory `dir` is listed by `pid` from its start.
+    pub(super) fn listed(&self, pid: u32, dir: u64) -> Option<Step> {
+        self.dir(dir, |dir| dir.listed = true);
+        self.step(pid, dir, |reader| reader.lists = true)
+    }
+
+    /// Something in `dir` was looked up, or read, by `pid`.
+    pub(super) fn used(&self, pid: u32, dir: u64) -> Option<Step> {
+        self.step(pid, dir, |reader| reader.lists = false)
+    }
+
+    /// Tells of a step to another directory, where the program walks, or may be found to.
+    fn step(&self, pid: u32, dir: u64, new: impl FnOnce(&mut Reader)) -> Option<Step> {
+        self.reader(pid, |reader| {
+            if reader.dirs.last() == Some(&dir) {
+                return None;
+            }
+            new(reader);
+            push(&mut reader.dirs, dir);
+            reader.steps = reader.steps.saturating_add(1);
+            reader.reads = reader.reads.saturating_sub(1);
+            if !reader.walks {
+                if reader.steps < reader.look_at {
+                    return None;
+                }
+                reader.look_at = reader.steps.saturating_mul(2);
+            }
+            let wants = Wants { lists: reader.lists, reads: reader.reads > 0, asks: reader.asks };
+            Some(Step { pid, dirs: reader.dirs, wants })
+        })
+    }
+
+    /// Whether the program goes through directories in an order that is known. If not, it is looked again when it came to as many more
+    /// as it came to so far.
+    pub(super) fn walks(&self, pid: u32, walks: bool) {
+        self.reader(pid, |reader| {
+            reader.walks = walks;
+            reader.look_at = reader.steps.saturating_mul(2).max(STEPS as u32);
         });
-        let is_free = self.dir(dir, |dir| {
+    }
+
+    /// Something is done for a directory from now on; `false` when it is so already.
+    pub(super) fn begin(&self, dir: u64) -> bool {
+        self.dir(dir, |dir| {
             dir.listed = true;
-            let was_free = !dir.busy;
-            dir.busy |= run.is_some();
-            was_free
-        });
-        run.filter(|_| is_free)
+            !std::mem::replace(&mut dir.busy, true)
+        })
     }
 
     /// What was to be done for the directory is done.
     pub(super) fn done(&self, dir: u64) {
         self.dir(dir, |dir| dir.busy = false);
-    }
-
-    /// A program was found to read files in an order; that is believed of the next directories. Each time that it turns out right, for
-    /// longer: in between it must show again, in a directory in which nothing was read ahead of it.
-    pub(super) fn trust(&self, pid: u32, order: Order) {
-        self.reader(pid, |reader| {
-            let (first, most) = TRUST;
-            reader.trust = (reader.trust * 2).clamp(first, most);
-            (reader.order, reader.left) = (Some(order), reader.trust);
-        });
-    }
-
-    /// A program that was believed to read in an order does not.
-    pub(super) fn distrust(&self, pid: u32) {
-        self.reader(pid, |reader| (reader.order, reader.left, reader.trust) = (None, 0, 0));
     }
 }
 
@@ -205,48 +263,73 @@ mod tests {
         let mut begun = (0..100).filter_map(|_| seen.looked_up(7));
         assert!(begun.next().is_some());
         assert!(begun.next().is_none());
+        assert!(!seen.begin(7));
         seen.done(7);
-        assert!(seen.looked_up(7).is_some());
+        assert!(seen.begin(7));
     }
 
     #[test]
-    fn four_files_make_a_run_and_one_does_for_who_is_trusted() {
-        let seen = Seen::default();
-        let runs: Vec<_> = (1..=4).map(|file| seen.read(9, 7, file)).collect();
-        assert_eq!(runs[..3], [None, None, None]);
-        let run = Run { pid: 9, recent: [1, 2, 3, 4], order: None, asks: false, listed: false };
-        assert_eq!(runs[3], Some(run));
-        seen.asked(9, 4);
-        seen.trust(9, Order::Listed);
-        let next = seen.read(9, 8, 30).expect("trusted");
-        assert_eq!((next.order, next.asks, next.recent[3]), (Some(Order::Listed), true, 30));
-        assert_eq!(seen.read(10, 11, 31), None, "nobody knows this one");
-        seen.distrust(9);
-        assert_eq!(seen.read(9, 12, 32), None);
+    fn four_files_make_a_run_and_four_more_the_next_if_they_come_in_an_order() {
+        let runs = |in_order: bool| -> Vec<u64> {
+            let seen = Seen::default();
+            let mut at = Vec::new();
+            for file in 1..=32 {
+                if let Some(run) = seen.read(9, 7, file) {
+                    assert_eq!(run.recent, [file - 3, file - 2, file - 1, file]);
+                    at.push(file);
+                    if in_order {
+                        seen.in_order(7);
+                    }
+                    seen.done(7);
+                }
+            }
+            at
+        };
+        assert_eq!(runs(true), [4, 8, 12, 16, 20, 24, 28, 32]);
+        assert_eq!(runs(false), [4, 8, 16, 32]);
     }
 
     #[test]
-    fn trust_runs_out_and_grows_when_it_is_earned_again() {
+    fn steps_are_told_at_times_and_all_of_them_of_who_walks() {
         let seen = Seen::default();
-        let believed = || (100..200).take_while(|dir| seen.listed(9, *dir).is_some()).count();
-        assert_eq!(believed(), 0);
-        let mut rounds = Vec::new();
-        for _ in 0..6 {
-            seen.trust(9, Order::Named);
-            rounds.push(believed());
-            (100..200).for_each(|dir| seen.done(dir));
-        }
-        assert_eq!(rounds, [4, 8, 16, 32, 64, 64]);
+        let told = |dirs: std::ops::Range<u64>| dirs.filter(|dir| seen.used(9, *dir).is_some()).collect::<Vec<_>>();
+        assert_eq!(told(1..30), [3, 6, 12, 24]);
+        seen.walks(9, true);
+        assert_eq!(told(30..40).len(), 10);
+        assert_eq!(seen.used(9, 39), None, "no step");
+        seen.walks(9, false);
+        assert_eq!(told(40..100), [78]);
     }
 
     #[test]
-    fn attributes_that_are_asked_for_before_anything_was_read_say_nothing() {
+    fn what_a_program_wants_is_what_it_did_before() {
         let seen = Seen::default();
-        (1..=4).for_each(|file| {
-            seen.asked(9, file + 1);
-            seen.read(9, 7, file);
-        });
-        seen.trust(9, Order::Listed);
-        assert!(!seen.listed(9, 8).expect("trusted").asks);
+        seen.walks(9, true);
+        let wants = |step: Option<Step>| step.expect("a step").wants;
+        assert_eq!(wants(seen.listed(9, 1)), Wants { lists: true, reads: false, asks: false });
+        seen.asked(9, 99);
+        seen.read(9, 1, 50);
+        assert_eq!(wants(seen.listed(9, 2)), Wants { lists: true, reads: true, asks: false });
+        seen.read(9, 2, 51);
+        seen.asked(9, 51);
+        assert_eq!(wants(seen.used(9, 3)), Wants { lists: false, reads: true, asks: true });
+    }
+
+    #[test]
+    fn who_is_not_seen_to_read_is_believed_to_for_longer_each_time() {
+        let seen = Seen::default();
+        seen.walks(9, true);
+        let mut dir = 0;
+        let believed: Vec<usize> = (0..6)
+            .map(|_| {
+                seen.read(9, dir, 50);
+                let steps = std::iter::from_fn(|| {
+                    dir += 1;
+                    seen.used(9, dir).filter(|step| step.wants.reads)
+                });
+                steps.count()
+            })
+            .collect();
+        assert_eq!(believed, [3, 7, 15, 31, 63, 63]);
     }
 }

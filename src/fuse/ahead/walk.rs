@@ -1,0 +1,195 @@
+//! A walk through a tree: which directories a program comes to next.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::order;
+use super::order::Order;
+use crate::path::NameBuf;
+use crate::sys::attr::Kind;
+use crate::union;
+use crate::union::Union;
+use crate::union::node::Node;
+use crate::union::readdir::ListEntry;
+use crate::union::readdir::Listing;
+
+/// How many directories may lie between two that a program comes to: it leaves those out in which nothing is for it.
+const SKIPPED: usize = 4;
+/// The deepest place at which walks are followed.
+const DEPTH: usize = 128;
+/// How many directories are looked at ahead: at first, and at most. Each step that comes as foreseen doubles it.
+const WINDOW: (usize, usize) = (4, 32);
+/// After so many steps that were not foreseen a walk is given up.
+const PATIENCE: u32 = 3;
+
+/// From one directory to the next: those in it, then those behind it, then those behind the one that it lies in.
+#[derive(Debug)]
+struct Path {
+    order: Order,
+    /// From the root to the last directory: each with those in it that were not come to yet.
+    frames: Vec<Frame>,
+}
+
+#[derive(Debug)]
+struct Frame {
+    dir: Arc<Node>,
+    next: VecDeque<NameBuf>,
+}
+
+/// A directory that a walk comes to.
+#[derive(Debug)]
+pub(super) struct Stop {
+    pub dir: Arc<Node>,
+    pub listing: Arc<Listing>,
+}
+
+/// The listing of a directory: the one that somebody reads, or a new one.
+pub(super) fn listing(union: &Union, dir: &Arc<Node>) -> union::Result<Arc<Listing>> {
+    union.open_dir(dir);
+    // Not from the start, which would make it anew for who reads it now.
+    let listing = union.list(dir, 1);
+    union.close_dir(dir);
+    listing
+}
+
+fn dirs(listing: &Listing, order: Order) -> impl Iterator<Item = &ListEntry> {
+    order::of_kind(&listing.entries, Kind::Dir, order).into_iter()
+}
+
+fn frame(dir: Arc<Node>, listing: &Listing, order: Order) -> Frame {
+    Frame { dir, next: dirs(listing, order).map(|entry| entry.name.clone()).collect() }
+}
+
+impl Path {
+    /// The way on from `dir`. `None` where it has no place in the tree any more.
+    fn from(union: &Union, dir: &Arc<Node>, order: Order) -> union::Result<Option<Self>> {
+        let mut frames = vec![frame(dir.clone(), &*listing(union, dir)?, order)];
+        let mut below = dir.clone();
+        while below.ino != below.parent_ino() {
+            let above = union.node(below.parent_ino())?;
+            let listing = listing(union, &above)?;
+            let behind = dirs(&listing, order).skip_while(|entry| entry.ino != below.ino).skip(1);
+            frames.push(Frame { dir: above.clone(), next: behind.map(|entry| entry.name.clone()).collect() });
+            if frames.len() > DEPTH {
+                return Ok(None);
+            }
+            below = above;
+        }
+        frames.reverse();
+        Ok((below.ino == union::node::ROOT).then_some(Self { order, frames }))
+    }
+
+    /// The next directory; one that cannot be read, or is gone, is passed over.
+    fn next(&mut self, union: &Union) -> Option<Stop> {
+        loop {
+            let last = self.frames.last_mut()?;
+            let Some(name) = last.next.pop_front() else {
+                self.frames.pop();
+                continue;
+            };
+            let Ok(Some(entry)) = union.lookup(&last.dir, name.as_name()) else { continue };
+            let listed = listing(union, &entry.node);
+            // The reference was ours for this moment; the node is held as it is.
+            union.forget(entry.node.ino, 1);
+            let Ok(listing) = listed else { continue };
+            if self.frames.len() < DEPTH {
+                self.frames.push(frame(entry.node.clone(), &listing, self.order));
+            }
+            return Some(Stop { dir: entry.node, listing });
+        }
+    }
+
+    /// Whether `ino` is one of the next directories; it is the last one then.
+    fn comes_to(&mut self, union: &Union, ino: u64) -> bool {
+        (0..=SKIPPED).map_while(|_| self.next(union)).any(|stop| stop.dir.ino == ino)
+    }
+}
+
+/// The walk of a program.
+#[derive(Debug)]
+pub(super) struct Walk {
+    path: Path,
+    /// Where the program is.
+    at: u64,
+    /// Directories behind it that were looked at ahead, and how many names they have.
+    ahead: VecDeque<(u64, usize)>,
+    window: usize,
+    unforeseen: u32,
+}
+
+impl Walk {
+    /// The walk of a program that came to these directories, one after the other; `None` when they come in no order.
+    pub(super) fn of(union: &Union, steps: &[u64]) -> Option<Self> {
+        let (first, rest) = steps.split_first()?;
+        if !steps.windows(2).all(|pair| matches!(pair, [before, behind] if may_follow(union, *before, *behind))) {
+            return None;
+        }
+        let first = union.node(*first).ok()?;
+        order::ORDERS.into_iter().find_map(|order| {
+            let mut path = Path::from(union, &first, order).ok()??;
+            let in_order = rest.iter().all(|step| path.comes_to(union, *step));
+            in_order.then(|| Self::at(path, *rest.last().unwrap_or(&first.ino)))
+        })
+    }
+
+    fn at(path: Path, at: u64) -> Self {
+        Self { path, at, ahead: VecDeque::new(), window: WINDOW.0, unforeseen: 0 }
+    }
+
+    pub(super) fn order(&self) -> Order {
+        self.path.order
+    }
+
+    /// The program came to `dir`. Tells which directories it has left behind, or `None` when it does not walk any more.
+    pub(super) fn comes_to(&mut self, union: &Union, dir: u64) -> Option<Vec<u64>> {
+        if dir == self.at {
+            return Some(Vec::new());
+        }
+        if let Some(place) = self.ahead.iter().position(|(ino, _)| *ino == dir) {
+            (self.at, self.window) = (dir, (self.window * 2).min(WINDOW.1));
+            self.unforeseen = 0;
+            return Some(self.ahead.drain(..=place).map(|(ino, _)| ino).collect());
+        }
+        // It came to the end of what was looked at ahead, or went somewhere else.
+        let left = self.ahead.drain(..).map(|(ino, _)| ino).collect();
+        self.at = dir;
+        if self.path.comes_to(union, dir) {
+            (self.window, self.unforeseen) = ((self.window * 2).min(WINDOW.1), 0);
+            return Some(left);
+        }
+        self.unforeseen += 1;
+        if self.unforeseen > PATIENCE {
+            return None;
+        }
+        self.path = Path::from(union, &union.node(dir).ok()?, self.path.order).ok()??;
+        self.window = WINDOW.0;
+        Some(left)
+    }
+
+    /// The next directory that is to be looked at ahead, as long as fewer than `names` are known ahead.
+    pub(super) fn next(&mut self, union: &Union, names: usize) -> Option<Stop> {
+        let known: usize = self.ahead.iter().map(|(_, names)| names).sum();
+        if self.ahead.len() >= self.window || known >= names {
+            return None;
+        }
+        let stop = self.path.next(union)?;
+        self.ahead.push_back((stop.dir.ino, stop.listing.entries.len()));
+        Some(stop)
+    }
+}
+
+/// Whether somebody who goes through a tree can come from `before` to `behind`: it lies in it, or in what that lies in. Looks at no layer.
+fn may_follow(union: &Union, before: u64, behind: u64) -> bool {
+    let Ok(above) = union.node(behind).map(|behind| behind.parent_ino()) else { return false };
+    let mut at = before;
+    for _ in 0..DEPTH {
+        if at == above && at != behind {
+            return true;
+        }
+        match union.node(at).map(|node| node.parent_ino()) {
+            Ok(parent) if parent != at => at = parent,
+            _ => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,241 @@
+//! What a program will ask for next is looked up before it asks: seen in the requests that are left for the program itself.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::fs::FileType;
+use serde_json::Value;
+
+use crate::place::On;
+use crate::place::Place;
+use crate::place::mknod;
+use crate::place::put;
+use crate::place::server_of;
+use crate::support::Daemon;
+use crate::support::bin;
+use crate::support::guard::wait_for;
+use crate::support::report_skip;
+
+/// Directories `d00` and so on, with so many small files each.
+fn fill(layer: &Path, dirs: usize, files: usize) {
+    for d in 0..dirs {
+        fs::create_dir(layer.join(format!("d{d:02}"))).unwrap();
+        (0..files).for_each(|f| drop(put(layer, &format!("d{d:02}/f{f:03}"), format!("{d} {f}"))));
+    }
+}
+
+/// `None`, and the reason printed, where nothing is looked up ahead.
+fn mounted(label: &str, options: &str, fill: impl FnOnce(&Path)) -> Option<Place> {
+    if On::chosen() != On::Mica || std::thread::available_parallelism().unwrap().get() < 2 {
+        report_skip("nothing is looked up ahead with one processor, or by the kernel's own filesystems");
+        return None;
+    }
+    let mut place = Place::prepared(label)?;
+    fill(&place.in_layer(1, ""));
+    place.set_options(options);
+    place.mount(On::Mica);
+    Some(place)
+}
+
+fn stats(place: &Place) -> Value {
+    let out = bin::run_ok(Command::new(bin::mica()).args(["stats", "--json"]).arg(&place.top));
+    serde_json::from_str(&out).expect("JSON")
+}
+
+fn ahead(place: &Place, what: &str) -> u64 {
+    stats(place)["ahead"][what].as_u64().expect("a number")
+}
+
+fn count(place: &Place, op: &str) -> u64 {
+    let stats = stats(place);
+    let requests = stats["requests"].as_array().expect("requests");
+    requests.iter().find(|r| r["op"] == op).map_or(0, |r| r["count"].as_u64().expect("a number"))
+}
+
+/// Waits until so much was done ahead, and nothing more comes.
+fn settled(place: &Place, what: &str, at_least: u64) {
+    let enough = || ahead(place, what) >= at_least;
+    assert!(wait_for(Duration::from_secs(5), enough), "{what}: not {at_least}: {}", stats(place)["ahead"]);
+    let mut last = 0;
+    let calm = || {
+        std::thread::sleep(Duration::from_millis(60));
+        let now = ahead(place, "requests");
+        std::mem::replace(&mut last, now) == now
+    };
+    assert!(wait_for(Duration::from_secs(20), calm), "it never ends");
+}
+
+/// Whether a process ended, reaped or not.
+fn is_gone(pid: &str) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z') || state.starts_with('X'))
+}
+
+fn file(place: &Place, d: usize, f: usize) -> PathBuf {
+    place.at(format!("d{d:02}/f{f:03}"))
+}
+
+fn look(place: &Place, d: usize, f: usize) {
+    assert!(fs::symlink_metadata(file(place, d, f)).unwrap().is_file());
+}
+
+fn read(place: &Place, d: usize, f: usize) {
+    assert_eq!(fs::read_to_string(file(place, d, f)).unwrap(), format!("{d} {f}"));
+}
+
+#[test]
+fn names_that_follow_are_known_before_they_are_looked_up() {
+    let Some(place) = mounted("ahead-names", "ahead=1", |layer| fill(layer, 1, 200)) else { return };
+    (0..10).for_each(|f| look(&place, 0, f));
+    settled(&place, "names", 200);
+    let before = count(&place, "lookup");
+    (10..200).for_each(|f| look(&place, 0, f));
+    assert_eq!(count(&place, "lookup"), before, "each was known");
+}
+
+#[test]
+fn files_that_follow_are_read_before_they_are_opened() {
+    let Some(place) = mounted("ahead-files", "ahead=1", |layer| fill(layer, 1, 100)) else { return };
+    if stats(&place)["kernel"]["passthrough"] == true {
+        return report_skip("what is lent to the kernel is not read ahead");
+    }
+    (0..4).for_each(|f| read(&place, 0, f));
+    settled(&place, "files", 96);
+    let before = (count(&place, "lookup"), count(&place, "read"));
+    (4..100).for_each(|f| read(&place, 0, f));
+    assert_eq!((count(&place, "lookup"), count(&place, "read")), before, "each was there");
+}
+
+#[test]
+fn a_program_that_goes_through_a_tree_finds_the_next_directories_known() {
+    let Some(place) = mounted("ahead-tree", "ahead=1", |layer| fill(layer, 12, 5)) else { return };
+    let look_at = |d| (0..5).for_each(|f| look(&place, d, f));
+    (0..3).for_each(look_at);
+    settled(&place, "names", 20);
+    let before = count(&place, "lookup");
+    (3..6).for_each(look_at);
+    assert_eq!(count(&place, "lookup"), before, "of the names in them, and of the directories");
+}
+
+#[test]
+fn attributes_after_reading_are_known_for_who_asks_for_them() {
+    let Some(place) = mounted("ahead-tar", "ahead=1", |layer| fill(layer, 1, 60)) else { return };
+    if stats(&place)["kernel"]["passthrough"] == true {
+        return report_skip("what is lent to the kernel is not read ahead");
+    }
+    use std::io::Read;
+    let read_and_ask = |f| {
+        let mut open = fs::File::open(file(&place, 0, f)).unwrap();
+        open.read_to_string(&mut String::new()).unwrap();
+        assert!(open.metadata().unwrap().is_file());
+    };
+    (0..4).for_each(read_and_ask);
+    settled(&place, "files", 56);
+    let before = count(&place, "getattr");
+    (4..60).for_each(read_and_ask);
+    assert_eq!(count(&place, "getattr"), before);
+}
+
+/// Nothing is read for who takes files here and there; and nothing at all where it is switched off.
+#[test]
+fn who_jumps_about_is_not_followed_and_an_option_says_no() {
+    let jump = |place: &Place| {
+        [70, 3, 41, 96, 15, 60, 2, 88, 30, 77, 9, 50, 22, 66, 35, 81, 5, 93].into_iter().for_each(|f| read(place, 0, f))
+    };
+    let Some(place) = mounted("ahead-jumps", "ahead=1", |layer| fill(layer, 1, 100)) else { return };
+    jump(&place);
+    settled(&place, "names", 100);
+    assert_eq!(ahead(&place, "files"), 0);
+    place.unmount();
+    for options in ["ahead=0", "timeout=0"] {
+        let Some(place) = mounted("ahead-not", options, |layer| fill(layer, 1, 100)) else { return };
+        (0..100).for_each(|f| read(&place, 0, f));
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(ahead(&place, "requests"), 0, "{options}");
+    }
+}
+
+/// Only regular files are opened: whoever opens a fifo lets its writer go on.
+#[test]
+fn what_is_no_file_is_left_alone() {
+    let Some(place) = mounted("ahead-kinds", "ahead=1", |layer| {
+        fill(layer, 1, 40);
+        mknod(&layer.join("d00/fifo"), FileType::Fifo, 0o644, 0).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", layer.join("d00/f050")).unwrap();
+    }) else {
+        return;
+    };
+    let mut echo = Command::new("sh");
+    let mut writer = Daemon::spawn(echo.arg("-c").arg("exec echo x >fifo").current_dir(place.at("d00")));
+    (0..8).for_each(|f| read(&place, 0, f));
+    settled(&place, "names", 42);
+    let waits = writer.child().try_wait().unwrap().is_none();
+    assert_eq!(fs::read(place.at("d00/fifo")).unwrap(), b"x\n");
+    assert!(writer.child().wait().unwrap().success());
+    assert!(waits, "somebody opened the fifo");
+}
+
+/// The copy of the mount through which is looked is no use of it.
+#[test]
+fn a_mount_can_be_taken_away_and_made_again_while_it_is_looked_ahead() {
+    let Some(place) = mounted("ahead-umount", "ahead=1", |layer| fill(layer, 20, 40)) else { return };
+    for round in 0..10 {
+        (0..2 + round % 5).for_each(|d| (0..9).for_each(|f| read(&place, d, f)));
+        let server = server_of(&place.top).expect("a server");
+        rustix::mount::unmount(&place.top, rustix::mount::UnmountFlags::empty()).expect("not busy");
+        assert!(wait_for(Duration::from_secs(10), || is_gone(&server)), "the server stays");
+        place.mount(On::Mica);
+    }
+}
+
+/// The server would have to answer its own thread: it is gone all the same, and so is everybody else's wait.
+#[test]
+fn a_server_that_is_killed_while_it_looks_ahead_is_gone() {
+    for round in 0..8_u64 {
+        let Some(place) = mounted("ahead-killed", "ahead=1", |layer| fill(layer, 20, 60)) else { return };
+        let server = server_of(&place.top).expect("a server");
+        (0..5).for_each(|f| read(&place, 0, f));
+        (1..4).for_each(|d| (0..5).for_each(|f| look(&place, d, f)));
+        std::thread::sleep(Duration::from_micros(round * 150));
+        bin::run_ok(Command::new("kill").args(["-9", &server]));
+        assert!(wait_for(Duration::from_secs(20), || is_gone(&server)), "it waits for itself");
+        let told = || fs::read_dir(&place.top).is_err_and(|e| e.raw_os_error() == Some(107));
+        assert!(wait_for(Duration::from_secs(20), told), "not connected");
+    }
+}
+
+/// Whoever changes a directory while it is looked ahead sees his own changes, and others see them.
+#[test]
+fn changes_beside_it_show_as_they_are() {
+    let Some(place) = mounted("ahead-changes", "ahead=1", |layer| fill(layer, 30, 30)) else { return };
+    for d in 0..30 {
+        for f in 0..30 {
+            match f % 3 {
+                0 => read(&place, d, f),
+                1 => fs::remove_file(file(&place, d, f)).unwrap(),
+                _ => fs::write(file(&place, d, f), format!("new {d} {f}")).unwrap(),
+            }
+        }
+        // What the next directories hold is known by now, or is being found out.
+        if let Some(next) = (d + 1 < 30).then_some(d + 1) {
+            fs::rename(file(&place, next, 0), place.at(format!("d{next:02}/moved"))).unwrap();
+            fs::rename(place.at(format!("d{next:02}/moved")), file(&place, next, 0)).unwrap();
+        }
+    }
+    let shown = place.tree();
+    place.remount();
+    crate::support::tree::assert_same(&shown, &place.tree());
+    for d in 0..30 {
+        for f in 0..30 {
+            let text = fs::read_to_string(file(&place, d, f));
+            match f % 3 {
+                0 => assert_eq!(text.unwrap(), format!("{d} {f}")),
+                1 => assert_eq!(text.unwrap_err().kind(), std::io::ErrorKind::NotFound),
+                _ => assert_eq!(text.unwrap(), format!("new {d} {f}")),
+            }
+        }
+    }
+}
