@@ -1,10 +1,7 @@
-//! Contents of files.
+//! Contents of files, where fio has no equal: of many small ones, and a mapping from its beginning to its end.
 
-use std::fs;
 use std::fs::File;
 use std::io::Read;
-use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::mm::MapFlags;
@@ -64,7 +61,8 @@ pub fn small_warm_4(c: &Ctx<'_>) -> Result<Measured> {
     small(c, 4, true)
 }
 
-fn read_big(c: &Ctx<'_>) -> Result<()> {
+/// Reads the big file, so that what follows finds it in the page cache.
+pub fn read_big(c: &Ctx<'_>) -> Result<()> {
     let mut file = File::open(c.at("file"))?;
     let mut buf = vec![0; 1 << 20];
     let mut sum = 0;
@@ -77,34 +75,7 @@ fn read_big(c: &Ctx<'_>) -> Result<()> {
     }
 }
 
-/// A megabyte is one operation.
-pub fn big_cold(c: &Ctx<'_>) -> Result<Measured> {
-    c.time(c.fixture.big() >> 20, || read_big(c))
-}
-
-pub fn big_warm(c: &Ctx<'_>) -> Result<Measured> {
-    read_big(c)?;
-    c.time(c.fixture.big() >> 20, || read_big(c))
-}
-
-/// The same sequence of places each time: a multiplicative generator.
-fn places(count: usize, blocks: usize) -> impl Iterator<Item = u64> {
-    let mut x: u64 = 0x9E37_79B9;
-    (0..count).map(move |_| {
-        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (x >> 33) % blocks as u64 * 4096
-    })
-}
-
-pub fn random_warm(c: &Ctx<'_>) -> Result<Measured> {
-    read_big(c)?;
-    let file = File::open(c.at("file"))?;
-    let mut buf = [0; 4096];
-    let count = c.fixture.scale(200_000, 50_000);
-    c.time(count, || Ok(places(count, c.fixture.big() / 4096).try_for_each(|at| file.read_exact_at(&mut buf, at))?))
-}
-
-/// A page is one operation.
+/// A page is one operation. fio's own copies the pages, and never unmaps them, which here is part of it.
 pub fn mmap_warm(c: &Ctx<'_>) -> Result<Measured> {
     read_big(c)?;
     let file = File::open(c.at("file"))?;
@@ -123,37 +94,4 @@ pub fn mmap_warm(c: &Ctx<'_>) -> Result<Measured> {
         }
     };
     c.time(len / 4096, touch)
-}
-
-pub fn big_write(c: &Ctx<'_>) -> Result<Measured> {
-    let megabytes = c.fixture.scale(256, 64);
-    let block = vec![b'w'; 1 << 20];
-    c.time(megabytes, || {
-        let mut file = File::create(c.at("big-new"))?;
-        Ok((0..megabytes).try_for_each(|_| file.write_all(&block))?)
-    })
-}
-
-pub fn small_writes(c: &Ctx<'_>) -> Result<Measured> {
-    let file = File::create(c.at("new"))?;
-    file.set_len(64 << 20)?;
-    let count = c.fixture.scale(50_000, 10_000);
-    c.time(count, || Ok(places(count, 16_384).try_for_each(|at| file.write_all_at(&[b'x'; 4096], at))?))
-}
-
-pub fn append(c: &Ctx<'_>) -> Result<Measured> {
-    let mut file = fs::OpenOptions::new().append(true).create(true).open(c.at("log"))?;
-    let count = c.fixture.scale(50_000, 10_000);
-    c.time(count, || Ok((0..count).try_for_each(|_| file.write_all(&[b'l'; 100]))?))
-}
-
-pub fn write_fsync(c: &Ctx<'_>) -> Result<Measured> {
-    let mut file = File::create(c.at("journal"))?;
-    c.time(100, || {
-        for _ in 0..100 {
-            file.write_all(&[b'j'; 4096])?;
-            file.sync_data()?;
-        }
-        Ok(())
-    })
 }

@@ -3,10 +3,14 @@
 //! What is compared are ratios of medians: other load on the machine meets all alike. Every measurement is on a mount of its own
 //! with an empty upper directory, so "cold" means: the union's kernel side knows nothing yet. What the layers' own filesystem has
 //! cached, it has cached for all.
+//!
+//! What is done with the data of one file (big and random reads and writes, append, fsync) is done by fio; names, attributes,
+//! small files and copy-up are ours. A mapping is measured both ways.
 
 mod change;
 mod chart;
 mod data;
+mod fio;
 mod fixture;
 mod meta;
 mod report;

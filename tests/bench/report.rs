@@ -79,6 +79,7 @@ impl Report {
                 first_line("/proc/cpuinfo", "model name"),
                 first_line("/proc/meminfo", "MemTotal")
             ),
+            "fio": crate::fio::version(),
         });
         Self { head, subjects: subjects.iter().map(|s| s.name.clone()).collect(), rows: Vec::new() }
     }
@@ -187,8 +188,12 @@ impl Report {
         let floor = self.round_trip().map_or_else(String::new, |floor| {
             format!(" One round trip to a server took {floor}: nothing that asks it is faster.")
         });
+        // Older results have no such word: their programs were all our own.
+        let tool = self.head["fio"].as_str().map_or_else(String::new, |fio| {
+            format!(" Reads and writes that are big, random or 4k, appends and fsyncs are done by {fio}.")
+        });
         let mut out = format!(
-            "# Filesystem benchmark, {} form\n\ncommit {}, kernel {}, {}; medians of {} rounds; less is better.{floor}\n\n",
+            "# Filesystem benchmark, {} form\n\ncommit {}, kernel {}, {}; medians of {} rounds; less is better.{floor}{tool}\n\n",
             text("form"),
             text("commit"),
             text("kernel"),

@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::Result;
 use crate::change;
 use crate::data;
+use crate::fio;
 use crate::fixture::Fixture;
 use crate::fixture::Stack;
 use crate::meta;
@@ -161,19 +162,21 @@ pub fn all() -> Vec<Workload> {
         reads("small read warm, 2 clients", Stack::Tree, data::small_warm_2),
         full(reads("small read warm, 4 clients", Stack::Tree, data::small_warm_4)),
         full(reads("small read cold, 2 clients", Stack::Tree, data::small_cold_2)),
-        reads("big read cold", Stack::Big, data::big_cold),
-        reads("big read warm", Stack::Big, data::big_warm),
-        reads("random 4k read warm", Stack::Big, data::random_warm),
+        reads("big read cold", Stack::Big, fio::big_cold),
+        reads("big read warm", Stack::Big, fio::big_warm),
+        reads("random 4k read warm", Stack::Big, fio::random_warm),
+        reads("fio: random 4k read warm, 2 jobs", Stack::Big, fio::random_warm_2),
         reads("mmap read warm", Stack::Big, data::mmap_warm),
+        reads("fio: mmap read warm", Stack::Big, fio::mmap_warm),
         writes("create empty", Stack::Small, change::create_empty),
         writes("create and write", Stack::Small, change::create_and_write),
         full(writes("create and write, 2 clients", Stack::Small, change::create_and_write_2)),
         writes("mkdir", Stack::Small, change::mkdir),
         writes("rename in upper", Stack::Small, change::rename_upper),
-        writes("big write", Stack::Small, data::big_write),
-        writes("4k write", Stack::Small, data::small_writes),
-        writes("append", Stack::Small, data::append),
-        writes("write and fsync", Stack::Small, data::write_fsync),
+        writes("big write", Stack::Small, fio::big_write),
+        writes("4k write", Stack::Small, fio::small_writes),
+        writes("append", Stack::Small, fio::append),
+        writes("write and fsync", Stack::Small, fio::write_fsync),
         writes("copy-up of small files", Stack::Small, change::copy_up_small),
         writes("one byte into a big file", Stack::Big, change::copy_up_big),
         writes("chmod of a big file", Stack::Big, change::chmod_big),
