@@ -136,11 +136,18 @@ impl Union {
     /// # Errors
     /// Those of the layer that holds the data.
     pub fn read(&self, node: &Arc<Node>, buf: &mut [u8], at: u64) -> Result<usize> {
-        match self.backing(node)? {
-            Io::Lower(content) => Ok(content.read_at(buf, at)?),
-            Io::Upper(fd, _) => Ok(sys::data::read_at(&*fd, buf, at)?),
-            Io::Partly(file) => file.read_at(buf, at),
+        let (io, is_kept) = self.find_backing(node)?;
+        let n = match &io {
+            Io::Lower(content) => content.read_at(buf, at)?,
+            Io::Upper(fd, _) => sys::data::read_at(&**fd, buf, at)?,
+            Io::Partly(file) => file.read_at(buf, at)?,
+        };
+        // A small file that was read from its start to its end is in the kernel's cache now: nobody comes back for it soon.
+        let is_whole = at == 0 && n < buf.len() && n < SMALL as usize && matches!(io, Io::Lower(_));
+        if !is_kept && !is_whole {
+            self.keep_open(node, io);
         }
+        Ok(n)
     }
 
     /// Writes `data` at `at`; how many bytes were written.
@@ -314,11 +321,20 @@ impl Union {
 
     /// The file's backing for reading: the one its handles share, or one opened for this time.
     pub(super) fn backing(&self, node: &Arc<Node>) -> Result<Io> {
+        let (io, is_kept) = self.find_backing(node)?;
+        if !is_kept {
+            self.keep_open(node, io.clone());
+        }
+        Ok(io)
+    }
+
+    /// The same, and whether it stays open: else it is for the caller to decide.
+    fn find_backing(&self, node: &Arc<Node>) -> Result<(Io, bool)> {
         let (real, data) = {
             let body = node.body.read();
             if let Some(io) = &body.rare().io {
                 node.queued.touch();
-                return Ok(io.clone());
+                return Ok((io.clone(), true));
             }
             (body.real.clone(), body.rare().data.clone())
         };
@@ -333,8 +349,7 @@ impl Union {
                 self.opened_upper(node, Arc::new(fd), OpenFor::Reading)?
             }
         };
-        self.keep_open(node, io.clone());
-        Ok(io)
+        Ok((io, false))
     }
 }
 

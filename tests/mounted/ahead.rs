@@ -143,7 +143,9 @@ fn attributes_after_reading_are_known_for_who_asks_for_them() {
 #[test]
 fn who_jumps_about_is_not_followed_and_an_option_says_no() {
     let jump = |place: &Place| {
-        [70, 3, 41, 96, 15, 60, 2, 88, 30, 77, 9, 50, 22, 66, 35, 81, 5, 93].into_iter().for_each(|f| read(place, 0, f))
+        [70, 3, 41, 96, 15, 60, 2, 88, 30, 77, 9, 50, 22, 66, 35, 81, 5, 93]
+            .into_iter()
+            .for_each(|f| read(place, 0, f));
     };
     let Some(place) = mounted("ahead-jumps", "ahead=1", |layer| fill(layer, 1, 100)) else { return };
     jump(&place);

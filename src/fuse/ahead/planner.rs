@@ -148,7 +148,7 @@ impl Planner<'_> {
     }
 
     fn go_on(&self, walk: &mut Walk, wants: Wants) {
-        // Who lists and reads nothing is told all with the listing.
+        // Who lists is told all with the listing, but content.
         if wants.lists && !wants.reads {
             return;
         }

@@ -3,6 +3,7 @@
 //! What it fails at is left: whoever asks the same will be told.
 
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use super::Place;
@@ -73,6 +74,7 @@ fn work(orders: &OwnedFd) {
     let mut room = vec![0; LARGEST];
     let place = channel::receive_into(orders, &mut room).ok().and_then(|n| place(room.get(..n)?));
     let Some(place) = place else { return };
+    let Ok(settler) = settler() else { return };
     let mut tree = None;
     loop {
         if tree.is_some() && !channel::comes_within(orders, LINGER).unwrap_or(true) {
@@ -86,7 +88,7 @@ fn work(orders: &OwnedFd) {
             tree = enter(&place);
         }
         let report = match (&tree, job) {
-            (Some(tree), Some(job)) => look(tree, &job),
+            (Some(tree), Some(job)) => look(tree, &job, &settler),
             _ => Report::default(),
         };
         if channel::send(orders, &report.encode(), None).is_err() {
@@ -110,10 +112,23 @@ fn enter(place: &Place) -> Option<Tree> {
     tree.knock().is_ok().then_some(tree)
 }
 
-fn look(tree: &Tree, job: &Job) -> Report {
+/// A thread that asks for the attributes of files, which means waiting for each, while the next files are read.
+fn settler() -> std::io::Result<SyncSender<Vec<Small>>> {
+    let (sender, batches) = std::sync::mpsc::sync_channel::<Vec<Small>>(2);
+    let settle = move || {
+        for files in batches {
+            // What fails is left, as everywhere here.
+            let _ = files.iter().try_for_each(Small::settle);
+        }
+    };
+    std::thread::Builder::new().name("mica-settle".to_owned()).spawn(settle)?;
+    Ok(sender)
+}
+
+fn look(tree: &Tree, job: &Job, settler: &SyncSender<Vec<Small>>) -> Report {
     let mut report = Report { found: true, ..Report::default() };
     // What was done before something failed counts.
-    let _ = list(tree, job, &mut report).and_then(|()| read(tree, job, &mut report));
+    let _ = list(tree, job, &mut report).and_then(|()| read(tree, job, settler, &mut report));
     report
 }
 
@@ -124,7 +139,7 @@ fn list(tree: &Tree, job: &Job, report: &mut Report) -> Result<(), Errno> {
     Ok(())
 }
 
-fn read(tree: &Tree, job: &Job, report: &mut Report) -> Result<(), Errno> {
+fn read(tree: &Tree, job: &Job, settler: &SyncSender<Vec<Small>>, report: &mut Report) -> Result<(), Errno> {
     if job.names.is_empty() {
         return Ok(());
     }
@@ -136,11 +151,11 @@ fn read(tree: &Tree, job: &Job, report: &mut Report) -> Result<(), Errno> {
         let files: Vec<Small> = batch.iter().rev().filter_map(|name| dir.open(name.as_name(), SMALL).ok()?).collect();
         let met = files.last().is_some_and(Small::is_known);
         files.iter().try_for_each(Small::fetch)?;
-        if job.asks {
-            files.iter().try_for_each(Small::settle)?;
-        }
         report.files += files.len() as u64;
         left = left.saturating_sub(files.iter().map(Small::size).sum());
+        if job.asks {
+            settler.send(files).map_err(|_| Errno::PIPE)?;
+        }
         if left == 0 || met {
             break;
         }

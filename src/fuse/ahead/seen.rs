@@ -206,6 +206,10 @@ impl Seen {
             push(&mut reader.dirs, dir);
             reader.steps = reader.steps.saturating_add(1);
             reader.reads = reader.reads.saturating_sub(1);
+            if reader.lists && reader.trust == 0 {
+                // It is told all with the listings, and was never seen to read.
+                return None;
+            }
             if !reader.walks {
                 if reader.steps < reader.look_at {
                     return None;
@@ -306,7 +310,7 @@ mod tests {
         let seen = Seen::default();
         seen.walks(9, true);
         let wants = |step: Option<Step>| step.expect("a step").wants;
-        assert_eq!(wants(seen.listed(9, 1)), Wants { lists: true, reads: false, asks: false });
+        assert_eq!(seen.listed(9, 1), None, "who only lists needs nothing");
         seen.asked(9, 99);
         seen.read(9, 1, 50);
         assert_eq!(wants(seen.listed(9, 2)), Wants { lists: true, reads: true, asks: false });

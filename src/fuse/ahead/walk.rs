@@ -193,3 +193,112 @@ fn may_follow(union: &Union, before: u64, behind: u64) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::mem::Entry;
+    use crate::layer::mem::MemLayer;
+    use crate::layer::mem::Shape;
+    use crate::path::Name;
+    use crate::path::RelPath;
+    use crate::sys::attr::Time;
+    use crate::union::Options;
+    use crate::union::node::ROOT;
+    use crate::union::stack::Stack;
+
+    fn entry(path: &str, shape: Shape) -> Entry {
+        let (mtime, path) = (Time { secs: 1, nanos: 0 }, RelPath::parse(path.as_bytes()).unwrap());
+        Entry { path, shape, mode: 0o755, uid: 0, gid: 0, mtime, xattrs: Vec::new() }
+    }
+
+    /// A tree of these directories, each behind the one that it lies in, with a file in each.
+    fn tree(dirs: &[&str]) -> Union {
+        let with_a_file = |dir: &&str| {
+            [entry(dir, Shape::Dir(false)), entry(&format!("{dir}/file"), Shape::File(4, vec![(0, b"text".to_vec())]))]
+        };
+        let entries: Vec<Entry> = dirs.iter().flat_map(with_a_file).collect();
+        let layer = MemLayer::new("tree", &entries).unwrap();
+        Union::new(Stack::new(None, vec![Arc::new(layer)]).unwrap(), Options::default()).unwrap()
+    }
+
+    /// Looks a path up, as the kernel does, and keeps the references.
+    fn ino(union: &Union, path: &str) -> u64 {
+        path.split('/').filter(|name| !name.is_empty()).fold(ROOT, |at, name| {
+            let parent = union.node(at).unwrap();
+            union.lookup(&parent, Name::new(name.as_bytes()).unwrap()).unwrap().unwrap().node.ino
+        })
+    }
+
+    fn walk(union: &Union, steps: [&str; 3]) -> Option<Walk> {
+        Walk::of(union, &steps.map(|step| ino(union, step)))
+    }
+
+    fn path(stop: &Stop) -> String {
+        String::from_utf8(stop.dir.path().unwrap()).unwrap()
+    }
+
+    fn rest(union: &Union, walk: &mut Walk) -> Vec<String> {
+        std::iter::from_fn(|| walk.next(union, usize::MAX)).map(|stop| path(&stop)).collect()
+    }
+
+    const DEEP: [&str; 9] = ["a", "a/1", "a/1/x", "a/2", "b", "b/1", "c", "d", "e"];
+
+    #[test]
+    fn it_goes_down_first_then_on_and_then_up() {
+        let union = tree(&DEEP);
+        let mut walk = walk(&union, ["a", "a/1", "a/1/x"]).expect("a walk");
+        assert_eq!(rest(&union, &mut walk), ["/a/2", "/b", "/b/1", "/c"], "as many as the window is wide");
+        assert_eq!(walk.comes_to(&union, ino(&union, "b")).map(|left| left.len()), Some(2));
+        assert_eq!(rest(&union, &mut walk), ["/d", "/e"]);
+    }
+
+    #[test]
+    fn directories_in_no_order_are_no_walk() {
+        let union = tree(&DEEP);
+        assert!(walk(&union, ["c", "a", "b"]).is_none());
+        assert!(walk(&union, ["a/2", "a/1", "b"]).is_none());
+        assert!(walk(&union, ["a", "a", "a"]).is_none());
+        assert!(Walk::of(&union, &[0, 0, ino(&union, "a")]).is_none(), "numbers that nobody has");
+    }
+
+    #[test]
+    fn some_may_be_left_out() {
+        let union = tree(&DEEP);
+        let mut walk = walk(&union, ["a", "b", "c"]).expect("a walk");
+        assert_eq!(rest(&union, &mut walk), ["/d", "/e"]);
+    }
+
+    #[test]
+    fn the_window_grows_with_each_step_that_was_foreseen() {
+        let names: Vec<String> = (0..80).map(|n| format!("d{n:02}")).collect();
+        let union = tree(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut walk = walk(&union, ["d00", "d01", "d02"]).expect("a walk");
+        let mut ahead = vec![rest(&union, &mut walk).len()];
+        for name in &names[3..7] {
+            walk.comes_to(&union, ino(&union, name)).expect("foreseen");
+            rest(&union, &mut walk);
+            ahead.push(walk.ahead.len());
+        }
+        assert_eq!(ahead, [4, 8, 16, 32, 32]);
+        assert_eq!(walk.comes_to(&union, ino(&union, "d70")).map(|left| left.len()), Some(32), "somewhere else");
+        assert_eq!(rest(&union, &mut walk)[..2], ["/d71", "/d72"]);
+    }
+
+    #[test]
+    fn no_more_than_so_many_names_are_known_ahead() {
+        let union = tree(&DEEP);
+        let mut walk = walk(&union, ["a", "a/1", "a/1/x"]).expect("a walk");
+        // Each directory has a file, and some have others in them.
+        let stops = std::iter::from_fn(|| walk.next(&union, 3)).count();
+        assert_eq!(stops, 2);
+    }
+
+    #[test]
+    fn who_goes_elsewhere_again_and_again_is_followed_no_more() {
+        let union = tree(&DEEP);
+        let mut walk = walk(&union, ["a", "a/1", "a/1/x"]).expect("a walk");
+        let steps = ["e", "a", "d", "a/1"].map(|step| walk.comes_to(&union, ino(&union, step)).is_some());
+        assert_eq!(steps, [true, true, true, false]);
+    }
+}
