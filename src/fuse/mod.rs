@@ -95,6 +95,11 @@ pub const SETTLE_OVER: &[u8] = b"0";
 /// The default of [`Config::timeout`]: for ever, as far as a mount lives (fuse-overlayfs uses the same number).
 pub const FOREVER: Duration = Duration::from_secs(1_000_000_000);
 
+/// Whether what the kernel was told holds as long as the mount lives, by the time in seconds that is set for it.
+pub fn keeps_for_ever(timeout: f64) -> bool {
+    Duration::try_from_secs_f64(timeout).unwrap_or(FOREVER) >= FOREVER
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

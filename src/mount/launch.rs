@@ -219,7 +219,8 @@ fn carry<L>(
     let signals = Signals::block()?;
     prepare();
     // Before anything is open that it should not have, and before there is a second thread.
-    let scout = if request.options.ahead { Scout::start() } else { None };
+    let ahead = request.options.ahead && crate::fuse::keeps_for_ever(request.options.timeout);
+    let scout = if ahead { Scout::start() } else { None };
     let point = point::check(request)?;
     let layers = open(request).map_err(Error::Source)?;
     let mut recorder = Recorder::prepare(request);

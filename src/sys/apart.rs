@@ -37,8 +37,11 @@ pub fn start(name: &'static std::ffi::CStr, body: impl FnOnce(&OwnedFd)) -> Resu
         if ready.is_err() {
             return 1;
         }
-        // A name is for who looks at the processes; without it all goes well, too.
+        // Names are for who looks at the processes; without them all goes well, too.
         let _ = rustix::thread::set_name(name);
+        title::set(name);
+        // Whoever asks this one's favours can do without it.
+        daemon::prefer_to_live(0);
         body(&its);
         0
     })?;
@@ -55,6 +58,42 @@ fn leave(keep: &OwnedFd) -> Result<()> {
     numbers.into_iter().for_each(child::close_inherited);
     daemon::silence()?;
     daemon::leave_directory()
+}
+
+/// What `ps` shows as the arguments of this process.
+mod title {
+    use std::ffi::CStr;
+
+    /// Sets it, as far as the place of the arguments reaches. Only for a copy of a process, which asks for its arguments no more.
+    pub(super) fn set(name: &CStr) {
+        let Some((start, len)) = place() else { return };
+        // SAFETY: the kernel tells where the arguments of this process lie; that memory is its own and may be written to, and nothing
+        // reads it: arguments were parsed before, and this copy of the process parses none.
+        #[allow(unsafe_code)]
+        let arguments =
+            unsafe { std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut::<u8>(start), len) };
+        let name = name.to_bytes();
+        arguments.fill(0);
+        // The last byte stays zero.
+        arguments.iter_mut().take(len.saturating_sub(1)).zip(name).for_each(|(to, from)| *to = *from);
+    }
+
+    /// Where the arguments are, and how long: fields 48 and 49 of `stat`, counted behind the name, which may hold anything.
+    fn place() -> Option<(usize, usize)> {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split_ascii_whitespace().skip(45);
+        let (start, end): (usize, usize) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        (start != 0).then_some((start, end.checked_sub(start)?))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        #[test]
+        fn the_place_of_the_arguments_is_found() {
+            let (_, len) = super::place().unwrap();
+            assert_eq!(len, std::fs::read("/proc/self/cmdline").unwrap().len());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::Advice;
 use rustix::fs::AtFlags;
@@ -24,6 +25,7 @@ use rustix::fs::StatxFlags;
 use super::Errno;
 use super::Result;
 use super::private_tree;
+use crate::env;
 use crate::path::Name;
 
 /// How much of a listing is asked for at once, in bytes: small enough that the first names are there while the next are listed.
@@ -58,20 +60,22 @@ impl Tree {
         rustix::fs::openat2(&self.0, OsStr::from_bytes(path), flags, Mode::empty(), inside())
     }
 
-    /// Lists the directory `path` (from the root of the mount), with attributes, until at least `most` names came; how many it were.
+    /// Lists the directory `path` (from the root of the mount), with attributes, until at least `most` names came or `longest` is over;
+    /// how many it were.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn list(&self, path: &[u8], most: usize) -> std::result::Result<usize, Errno> {
+    pub fn list(&self, path: &[u8], most: usize, longest: Duration) -> std::result::Result<usize, Errno> {
         let dir = self.open(path, OFlags::RDONLY)?;
         let mut buffer = Vec::<u8>::with_capacity(PART);
         let mut lines = RawDir::new(&dir, buffer.spare_capacity_mut());
+        let begun = env::monotonic();
         let mut names = 0;
         while let Some(line) = lines.next() {
             let name = line?.file_name().to_owned();
             names += 1;
             if lines.is_buffer_empty() {
-                if names >= most {
+                if names >= most || begun.elapsed() > longest {
                     break;
                 }
                 // The kernel asks for attributes with the next part, too, if somebody looked at what came with this one
@@ -101,12 +105,15 @@ impl Dir {
     /// # Errors
     /// The kernel's.
     pub fn open(&self, name: Name<'_>, most: u64) -> std::result::Result<Option<Small>, Errno> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat2(&self.0, OsStr::from_bytes(name.as_bytes()), flags, Mode::empty(), inside())?;
-        let stat = stat_as_known(&fd, "")?;
+        let name = OsStr::from_bytes(name.as_bytes());
+        let stat = stat_as_known(&self.0, name)?;
         let is_file = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile;
-        let len = NonZeroU64::new(stat.stx_size).filter(|len| is_file && len.get() <= most);
-        Ok(len.map(|len| Small { fd, len }))
+        let Some(len) = NonZeroU64::new(stat.stx_size).filter(|len| is_file && len.get() <= most) else {
+            return Ok(None);
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat2(&self.0, name, flags, Mode::empty(), inside())?;
+        Ok(Some(Small { fd, len }))
     }
 }
 

@@ -32,6 +32,11 @@ pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// The kernel's number of this thread.
+pub fn thread_number() -> u32 {
+    rustix::thread::gettid().as_raw_pid().cast_unsigned()
+}
+
 /// The effective group of this process.
 pub fn effective_gid() -> u32 {
     rustix::process::getegid().as_raw()

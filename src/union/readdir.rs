@@ -78,12 +78,33 @@ impl Union {
             return Ok(listing.clone());
         }
         let _names = node.names()?.read();
+        // Somebody else may have made it meanwhile, and another reader be under way in it.
+        let known = node.listing()?.lock().clone();
         let dirs = self.dirs_of(node)?;
         let fresh =
             if super::is_removed(node) { Listing::default() } else { self.merge(node, &dirs, known.as_deref())? };
         let fresh = Arc::new(fresh);
         *node.listing()?.lock() = Some(fresh.clone());
         Ok(fresh)
+    }
+
+    /// The names of a directory for somebody who is no reader of it: those of the listing that is being read, or of a new one that is not
+    /// kept. `None` where there are more than `most`; looks at about as many only.
+    ///
+    /// # Errors
+    /// As [`Union::list`].
+    pub fn glance(&self, node: &Arc<Node>, most: usize) -> Result<Option<Arc<Listing>>> {
+        let known = node.listing()?.lock().clone();
+        if let Some(listing) = known {
+            return Ok((listing.entries.len() <= most).then_some(listing));
+        }
+        let _names = node.names()?.read();
+        let dirs = self.dirs_of(node)?;
+        if super::is_removed(node) {
+            return Ok(None);
+        }
+        let names = self.gather(&dirs, most)?;
+        names.map(|names| Ok(Arc::new(self.in_order(node, names, None)?))).transpose()
     }
 
     /// Counts one more reader of a directory.
@@ -93,12 +114,15 @@ impl Union {
 
     /// Takes back one reader; with the last one the cached listing goes.
     pub fn close_dir(&self, node: &Node) {
+        let Ok(listing) = node.listing() else { return };
+        // Locked before it is counted: a reader who comes meanwhile must not lose the listing that he begins.
+        let mut listing = listing.lock();
         let readers = node.body.write().change(|rare| {
             rare.opens = rare.opens.saturating_sub(1);
             rare.opens
         });
-        if let (0, Ok(listing)) = (readers, node.listing()) {
-            *listing.lock() = None;
+        if readers == 0 {
+            *listing = None;
         }
     }
 
@@ -119,7 +143,12 @@ impl Union {
     }
 
     fn merge(&self, node: &Arc<Node>, dirs: &Dirs, known: Option<&Listing>) -> Result<Listing> {
-        let mut found: Vec<(NameBuf, Seen)> = self.gather(dirs)?.0.into_iter().collect();
+        let names = self.gather(dirs, usize::MAX)?.unwrap_or_default();
+        self.in_order(node, names, known)
+    }
+
+    fn in_order(&self, node: &Arc<Node>, names: Names, known: Option<&Listing>) -> Result<Listing> {
+        let mut found: Vec<(NameBuf, Seen)> = names.0.into_iter().collect();
         found.sort_unstable_by_key(|(_, seen)| seen.order);
         let cookies: FxHashMap<&NameBuf, u64> =
             known.map(|k| k.entries.iter().map(|e| (&e.name, e.cookie)).collect()).unwrap_or_default();
@@ -142,19 +171,24 @@ impl Union {
         Ok(Listing { entries, next_cookie, outdated: AtomicBool::new(false) })
     }
 
-    /// The names of all layers: of each the topmost that has it, as an object or as a whiteout, decides.
-    fn gather(&self, dirs: &Dirs) -> Result<Names> {
+    /// The names of all layers: of each the topmost that has it, as an object or as a whiteout, decides. `None` where there are more than
+    /// `most`.
+    fn gather(&self, dirs: &Dirs, most: usize) -> Result<Option<Names>> {
         let mut names = Names::default();
         if let Some(upper) = &dirs.upper {
             let impure = self.may_hold_copies(upper)?;
             let ino = |id| self.table().copy_of(id).or(self.stack().upper_ino(id));
-            names.add_layer(true, impure, ino, |each| dir::list(upper, each))?;
+            if !names.add_layer((true, impure), most, ino, |each| dir::list(upper, each))? {
+                return Ok(None);
+            }
         }
         for lower in dirs.lowers.iter() {
             let ino = |id| self.stack().lower_ino(lower.layer, id);
-            names.add_layer(false, false, ino, |each| lower.obj.list(each))?;
+            if !names.add_layer((false, false), most, ino, |each| lower.obj.list(each))? {
+                return Ok(None);
+            }
         }
-        Ok(names)
+        Ok(Some(names))
     }
 }
 
@@ -202,16 +236,22 @@ type Each<'a> = &'a mut dyn FnMut(Item<'_>) -> layer::Result<()>;
 
 impl Names {
     /// Adds what one layer has below those added before. An AUFS whiteout speaks only for the layers below its own, whatever stands
-    /// beside it: so whiteouts count after the objects of their layer.
+    /// beside it: so whiteouts count after the objects of their layer. `false`, and the rest is left out, where there are more than `most`.
     fn add_layer(
         &mut self,
-        in_upper: bool,
-        impure: bool,
+        (in_upper, impure): (bool, bool),
+        most: usize,
         number: impl Fn(ObjectId) -> Option<u64>,
         list: impl FnOnce(Each<'_>) -> layer::Result<()>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let mut whiteouts = Vec::new();
-        list(&mut |item| {
+        let mut too_many = false;
+        let listed = list(&mut |item| {
+            if self.0.len().saturating_add(whiteouts.len()) >= most {
+                too_many = true;
+                // Ends the listing; nobody sees this.
+                return Err(layer::Error::WrongKind(Errno::OVERFLOW));
+            }
             match item.what {
                 ItemKind::Whiteout => whiteouts.push(item.name.to_buf()),
                 ItemKind::Object(id, kind) => {
@@ -220,12 +260,16 @@ impl Names {
                 }
             }
             Ok(())
-        })?;
+        });
+        if too_many {
+            return Ok(false);
+        }
+        listed?;
         for name in whiteouts {
             let order = self.0.len();
             self.0.entry(name).or_insert(Seen { object: None, in_upper, ask: false, order });
         }
-        Ok(())
+        Ok(true)
     }
 
     fn add_object(&mut self, name: NameBuf, object: (u64, Kind), in_upper: bool, ask: bool) {
@@ -242,5 +286,61 @@ impl Names {
                 seen.ask |= both_dirs && seen.in_upper;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::union::manners::Manners;
+    use crate::union::node::ROOT;
+    use crate::union::testing::Area;
+
+    fn names(listing: &Listing) -> Vec<String> {
+        let mut names: Vec<_> =
+            listing.entries.iter().map(|e| String::from_utf8(e.name.as_bytes().to_vec()).unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_glance_shows_what_a_listing_does_and_nothing_of_what_is_too_wide() {
+        let area = Area::new();
+        (0..20).for_each(|n| area.put(&format!("low/f{n:02}"), ""));
+        area.put("upper/new", "");
+        let union = area.union(Manners::default());
+        let root = union.node(ROOT).unwrap();
+        let glance = |most| union.glance(&root, most).unwrap().map(|listing| names(&listing));
+        let all = names(&union.list(&root, 0).unwrap());
+        // That is the one that a reader has now; without readers it is made, and not kept.
+        assert_eq!((all.len(), glance(21), glance(20)), (21, Some(all.clone()), None));
+        union.open_dir(&root);
+        union.close_dir(&root);
+        assert!(root.listing().unwrap().lock().is_none());
+        assert_eq!((glance(21), glance(20)), (Some(all), None));
+        assert!(root.listing().unwrap().lock().is_none(), "nobody would take it away");
+    }
+
+    /// Whoever begins to read while the last other reader leaves keeps his listing.
+    #[test]
+    fn a_listing_goes_with_its_last_reader_only() {
+        let area = Area::new();
+        area.put("low/file", "");
+        let union = area.union(Manners::default());
+        let root = union.node(ROOT).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        union.open_dir(&root);
+                        let first = union.list(&root, 0).unwrap();
+                        let again = union.list(&root, 3).unwrap();
+                        assert!(Arc::ptr_eq(&first, &again), "the reader is under way in it");
+                        union.close_dir(&root);
+                    }
+                });
+            }
+        });
+        assert!(root.listing().unwrap().lock().is_none());
     }
 }

@@ -184,5 +184,6 @@ fn a_mounted_image_and_a_running_container_tell_of_themselves() {
     running.wait().unwrap();
     assert_eq!(heard.lines().count(), 2, "{heard}");
     assert!(heard.lines().all(|line| line.contains("/etc/passwd  upper 2B at ") && line.contains("  sh[")), "{heard}");
-    area.ok(["rm", "told"]);
+    // Who waited for it is gone; it ends a moment later itself.
+    until("it can be removed", || area.said(["rm", "told"]).status.success());
 }

@@ -187,6 +187,9 @@ fn a_mount_can_be_taken_away_and_made_again_while_it_is_looked_ahead() {
     for round in 0..10 {
         (0..2 + round % 5).for_each(|d| (0..9).for_each(|f| read(&place, d, f)));
         let server = server_of(&place.top).expect("a server");
+        if round == 9 {
+            assert_ne!(ahead(&place, "requests"), 0, "nothing was looked at ahead");
+        }
         rustix::mount::unmount(&place.top, rustix::mount::UnmountFlags::empty()).expect("not busy");
         assert!(wait_for(Duration::from_secs(10), || is_gone(&server)), "the server stays");
         place.mount(On::Mica);
@@ -199,11 +202,13 @@ fn a_server_that_is_killed_while_it_looks_ahead_is_gone() {
     for round in 0..8_u64 {
         let Some(place) = mounted("ahead-killed", "ahead=1", |layer| fill(layer, 20, 60)) else { return };
         let server = server_of(&place.top).expect("a server");
+        let scout = bin::run_ok(Command::new("pgrep").args(["-P", &server]));
         (0..5).for_each(|f| read(&place, 0, f));
         (1..4).for_each(|d| (0..5).for_each(|f| look(&place, d, f)));
         std::thread::sleep(Duration::from_micros(round * 150));
         bin::run_ok(Command::new("kill").args(["-9", &server]));
         assert!(wait_for(Duration::from_secs(20), || is_gone(&server)), "it waits for itself");
+        assert!(wait_for(Duration::from_secs(20), || is_gone(scout.trim())), "the scout stays");
         let told = || fs::read_dir(&place.top).is_err_and(|e| e.raw_os_error() == Some(107));
         assert!(wait_for(Duration::from_secs(20), told), "not connected");
     }
@@ -227,6 +232,7 @@ fn changes_beside_it_show_as_they_are() {
             fs::rename(place.at(format!("d{next:02}/moved")), file(&place, next, 0)).unwrap();
         }
     }
+    assert_ne!(ahead(&place, "requests"), 0, "nothing was looked at ahead");
     let shown = place.tree();
     place.remount();
     crate::support::tree::assert_same(&shown, &place.tree());

@@ -32,9 +32,16 @@ pub(super) struct Report {
     pub names: u64,
     /// Files that were read.
     pub files: u64,
+    /// The number of the scout's second thread.
+    pub helper: u32,
 }
 
 impl Job {
+    /// One that only lets the scout come to the mount.
+    pub(super) fn nothing() -> Self {
+        Self { path: b"/".to_vec(), ..Self::default() }
+    }
+
     /// The job as bytes; names that find no room are left out.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = u32::try_from(self.list).unwrap_or(u32::MAX).to_le_bytes().to_vec();
@@ -63,21 +70,17 @@ impl Job {
 }
 
 impl Report {
-    pub(super) fn encode(self) -> [u8; 17] {
-        let mut bytes = [0; 17];
-        let (found, counts) = bytes.split_at_mut(1);
-        found.fill(self.found.into());
-        let (names, files) = counts.split_at_mut(8);
-        names.copy_from_slice(&self.names.to_le_bytes());
-        files.copy_from_slice(&self.files.to_le_bytes());
-        bytes
+    pub(super) fn encode(self) -> Vec<u8> {
+        let Self { found, names, files, helper } = self;
+        [&[u8::from(found)][..], &names.to_le_bytes(), &files.to_le_bytes(), &helper.to_le_bytes()].concat()
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (found, rest) = bytes.split_first()?;
-        let (names, files) = rest.split_first_chunk()?;
-        let files = u64::from_le_bytes(files.try_into().ok()?);
-        Some(Self { found: *found != 0, names: u64::from_le_bytes(*names), files })
+        let (names, rest) = rest.split_first_chunk()?;
+        let (files, helper) = rest.split_first_chunk()?;
+        let (names, files) = (u64::from_le_bytes(*names), u64::from_le_bytes(*files));
+        Some(Self { found: *found != 0, names, files, helper: u32::from_le_bytes(helper.try_into().ok()?) })
     }
 }
 
@@ -96,7 +99,7 @@ mod tests {
         assert_eq!(Job::decode(&job.encode()), Some(job));
         let bare = Job { path: b"/".to_vec(), ..Job::default() };
         assert_eq!(Job::decode(&bare.encode()), Some(bare));
-        let report = Report { found: true, names: 7, files: u64::MAX };
+        let report = Report { found: true, names: 7, files: u64::MAX, helper: 99 };
         assert_eq!(Report::decode(&report.encode()), Some(report));
     }
 

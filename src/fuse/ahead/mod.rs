@@ -30,6 +30,7 @@ mod walk;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -88,6 +89,8 @@ struct Shared {
     seen: Seen,
     /// Whether a request of the scout came, so that its requests can be told from others'.
     known: AtomicBool,
+    /// The number of the scout's second thread, which comes with its requests.
+    helper: AtomicU32,
     events: Queue<Event>,
     jobs: Queue<Job>,
     done: Arc<Done>,
@@ -117,6 +120,7 @@ impl Ahead {
         let send = move || {
             send(&scout, &place, &shared);
             shared.close();
+            scout.end();
         };
         let started = this.spawn("mica-plan", plan).and_then(|()| this.spawn("mica-send", send));
         started.inspect_err(|e| log::debug!("nothing is looked up ahead: {e}")).is_ok().then_some(this)
@@ -134,7 +138,7 @@ impl Ahead {
 
     /// Whether a request is the scout's own. Must be asked of every request, before it is answered.
     pub(super) fn is_own(&self, pid: u32) -> bool {
-        let own = pid == self.scout.pid();
+        let own = pid == self.scout.pid() || (pid != 0 && pid == self.shared.helper.load(Ordering::Relaxed));
         if own {
             self.shared.done.requests.fetch_add(1, Ordering::Relaxed);
             self.shared.known.store(true, Ordering::Release);
@@ -151,6 +155,10 @@ impl Ahead {
         parent: impl FnOnce(u64) -> Option<u64>,
     ) -> Noted {
         let (seen, at, pid) = (&self.shared.seen, request.header.nodeid, request.header.pid);
+        if pid == 0 {
+            // Somebody in another pid namespace, like all others there.
+            return Noted::default();
+        }
         match (&request.op, answer) {
             (Op::Lookup { .. }, Answer::Entry(known)) if known.stat.mode & S_IFMT != Kind::Dir.mode_bits() => {
                 let list = seen.looked_up(at).map(|most| Event::List { dir: at, most });
@@ -199,18 +207,28 @@ fn send(scout: &Scout, place: &Place, shared: &Shared) {
         return log::debug!("nothing is looked up ahead: {e}");
     }
     let mut missed = 0;
-    while let Next::Item(job) = shared.jobs.next() {
+    while let Next::Item(job) = shared.jobs.next(None) {
         let is_known = || shared.known.load(Ordering::Acquire);
         // Before its first job it only goes there, to be known.
-        let nothing = Job { path: b"/".to_vec(), ..Job::default() };
-        let introduced = if is_known() { Ok(None) } else { scout.ask(&nothing) };
-        if introduced.is_ok_and(|report| report.is_some_and(|report| report.found)) && !is_known() {
-            return log::debug!("requests of the scout cannot be told from others'");
+        if !is_known()
+            && let Ok(Some(report)) = scout.ask(&Job::nothing())
+        {
+            shared.helper.store(report.helper, Ordering::Relaxed);
+            if report.found && !is_known() {
+                return log::debug!("requests of the scout cannot be told from others'");
+            }
         }
         let asked = if is_known() { scout.ask(&job) } else { Ok(Some(Report::default())) };
         shared.seen.done(job.dir);
         let Ok(Some(report)) = asked else { return log::debug!("the scout is gone") };
         missed = if report.found { 0 } else { missed + 1 };
+        if missed > 0 {
+            // It was taken away, perhaps: nothing that waits is of use then.
+            shared.jobs.retain(|job| {
+                shared.seen.done(job.dir);
+                false
+            });
+        }
         if missed == PATIENCE {
             return log::debug!("{}: the mount is not to be found any more", place.target.display());
         }

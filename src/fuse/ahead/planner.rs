@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shared;
 use super::job::Job;
@@ -29,10 +30,12 @@ const FILES: usize = 256;
 const NAMES: usize = 1024;
 /// The most walks that are followed at a time.
 const WALKS: usize = 8;
-/// Directories that take more than so many names for each that was asked for are not listed for it: their listing is made as a whole.
-const WIDE: u64 = 64;
-/// About how many bytes a name takes in a directory's size, on the disk and as a pack says it.
-const NAME: u64 = 24;
+/// Directories with more than so many names for each that is to be listed are left alone: the server makes their listing as a whole.
+const WIDE: usize = 4;
+/// The longest path that the kernel takes, with its end.
+const PATH_MAX: usize = 4096;
+/// After so long without an event walks are forgotten.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What a serving thread noticed.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl Event {
 pub(super) fn plan(shared: &Shared, union: &Arc<Union>, nodeids: &Nodeids) {
     let mut planner = Planner { shared, union, nodeids, walks: VecDeque::new() };
     loop {
-        match shared.events.next() {
+        match shared.events.next((!planner.walks.is_empty()).then_some(IDLE)) {
             Next::Item(event) => {
                 let planned = match &event {
                     Event::List { dir, most } => planner.list(*dir, *most),
@@ -75,6 +78,8 @@ pub(super) fn plan(shared: &Shared, union: &Arc<Union>, nodeids: &Nodeids) {
                     event.dropped(&shared.seen);
                 }
             }
+            // Whoever walked is at an end, or at rest: what is kept for a walk is not kept for nothing.
+            Next::Nothing => planner.give_up(),
             Next::Closed => return,
         }
     }
@@ -95,19 +100,20 @@ impl Planner<'_> {
 
     fn list(&self, dir: u64, most: u32) -> union::Result<Option<Job>> {
         let node = self.node(dir)?;
-        let is_wide = self.union.getattr(&node)?.size / NAME > u64::from(most).saturating_mul(WIDE);
-        let path = node.path().filter(|_| !is_wide);
-        Ok(path.map(|path| Job { dir, path, list: most as usize, ..Job::default() }))
+        let most = most as usize;
+        let listing = self.union.glance(&node, most.saturating_mul(WIDE))?;
+        let path = listing.and_then(|_| path(&node));
+        Ok(path.map(|path| Job { dir, path, list: most, ..Job::default() }))
     }
 
     /// The files behind those of the run, where these come in an order.
     fn read(&self, dir: u64, run: &Run) -> union::Result<Option<Job>> {
         let node = self.node(dir)?;
-        let listing = walk::listing(self.union, &node)?;
+        let Some(listing) = self.union.glance(&node, walk::WIDE)? else { return Ok(None) };
         let Some(order) = order::of(&listing.entries, &run.recent) else { return Ok(None) };
         self.shared.seen.in_order(dir);
         let names = files(&listing, order, run.recent.last().copied());
-        let path = node.path().filter(|_| !names.is_empty());
+        let path = path(&node).filter(|_| !names.is_empty());
         let list = if run.listed { 0 } else { listing.entries.len() };
         Ok(path.map(|path| Job { dir, path, list, names, asks: run.asks }))
     }
@@ -134,6 +140,10 @@ impl Planner<'_> {
         {
             seen.walks(pid, false);
         }
+    }
+
+    fn give_up(&mut self) {
+        self.walks.drain(..).for_each(|(pid, _)| self.shared.seen.walks(pid, false));
     }
 
     /// What was to be done for these directories comes too late.
@@ -165,10 +175,15 @@ impl Planner<'_> {
     }
 }
 
+/// Where a directory is, if the kernel takes paths as long.
+fn path(dir: &Node) -> Option<Vec<u8>> {
+    dir.path().filter(|path| path.len() < PATH_MAX)
+}
+
 fn stop_job(stop: &Stop, order: Order, wants: Wants) -> Option<Job> {
     let names = if wants.reads { files(&stop.listing, order, None) } else { Vec::new() };
     let list = stop.listing.entries.len();
-    let path = stop.dir.path().filter(|_| list > 0 && !(wants.lists && names.is_empty()))?;
+    let path = path(&stop.dir).filter(|_| list > 0 && !(wants.lists && names.is_empty()))?;
     Some(Job { dir: stop.dir.ino, path, list, names, asks: wants.asks })
 }
 

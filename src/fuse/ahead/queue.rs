@@ -3,6 +3,7 @@
 use parking_lot::Condvar;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// The most that wait.
 const MOST: usize = 64;
@@ -30,6 +31,8 @@ impl<T> Default for Queue<T> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<T> {
     Item(T),
+    /// Nothing came for as long as was to be waited.
+    Nothing,
     Closed,
 }
 
@@ -46,16 +49,23 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// The next item; waits for it.
-    pub(super) fn next(&self) -> Next<T> {
+    /// The next item; waits for it, for `patience` or without end.
+    pub(super) fn next(&self, patience: Option<Duration>) -> Next<T> {
         let mut state = self.state.lock();
+        let mut patient = true;
         loop {
             if state.closed {
                 return Next::Closed;
             }
-            match state.waiting.pop_front() {
-                Some(item) => return Next::Item(item),
+            if let Some(item) = state.waiting.pop_front() {
+                return Next::Item(item);
+            }
+            if !patient {
+                return Next::Nothing;
+            }
+            match patience {
                 None => self.more.wait(&mut state),
+                Some(patience) => patient = !self.more.wait_for(&mut state, patience).timed_out(),
             }
         }
     }
@@ -84,22 +94,23 @@ mod tests {
         let queue = Queue::default();
         let taken = (0..100).filter(|n| queue.push(*n).is_ok()).count();
         assert_eq!(taken, MOST);
-        assert_eq!(queue.next(), Next::Item(0));
+        assert_eq!(queue.next(None), Next::Item(0));
         assert_eq!(queue.push(7), Ok(()));
         queue.close();
         assert_eq!(queue.push(8), Err(8));
-        assert_eq!(queue.next(), Next::Closed, "also of what waited");
+        assert_eq!(queue.next(None), Next::Closed, "also of what waited");
     }
 
     #[test]
-    fn who_waits_hears_of_items_and_of_the_end() {
+    fn who_waits_hears_of_items_of_nothing_and_of_the_end() {
         let queue = std::sync::Arc::new(Queue::<u8>::default());
+        assert_eq!(queue.next(Some(Duration::from_millis(1))), Next::Nothing);
         let waiting = std::thread::spawn({
             let queue = queue.clone();
-            move || [queue.next(), queue.next()]
+            move || [queue.next(None), queue.next(None)]
         });
         queue.push(1).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
         queue.close();
         assert_eq!(waiting.join().unwrap(), [Next::Item(1), Next::Closed]);
     }

@@ -5,11 +5,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
+use std::time::Instant;
 
 use super::Place;
 use super::job::Job;
 use super::job::LARGEST;
 use super::job::Report;
+use crate::env;
 use crate::sys;
 use crate::sys::Errno;
 use crate::sys::apart;
@@ -24,8 +26,12 @@ const SMALL: u64 = 256 << 10;
 const BYTES: u64 = 4 << 20;
 /// How many files are under way at a time.
 const BATCH: usize = 16;
-/// How long the copy of the mount is kept when there is nothing to do. As long as it is there, a mount that was taken away lives on.
+/// How long the copy of the mount is kept when there is nothing to do, and when there is. As long as it is there, a mount that was taken away
+/// lives on.
 const LINGER: Duration = Duration::from_millis(20);
+const STAY: Duration = Duration::from_millis(100);
+/// How long one job may take; what is slow is not read much faster ahead.
+const LONGEST: Duration = Duration::from_millis(500);
 
 /// The scout, as the server sees it. It ends when this is dropped.
 #[derive(Debug)]
@@ -53,9 +59,12 @@ impl Scout {
         channel::send(&self.0.channel, &message, None)
     }
 
-    /// Has a job done; `None` when the scout is gone.
+    /// Has a job done; `None` when the scout is gone. A job that no message takes is done.
     pub(super) fn ask(&self, job: &Job) -> sys::Result<Option<Report>> {
-        channel::send(&self.0.channel, &job.encode(), None)?;
+        match channel::send(&self.0.channel, &job.encode(), None) {
+            Err(e) if e.errno() == Errno::MSGSIZE => return Ok(Some(Report { found: true, ..Report::default() })),
+            sent => sent?,
+        }
         let mut room = [0; 64];
         let n = channel::receive_into(&self.0.channel, &mut room)?;
         Ok(room.get(..n).and_then(Report::decode))
@@ -69,28 +78,37 @@ impl Scout {
     }
 }
 
+impl Drop for Scout {
+    /// It is not waited for: it may wait itself, for a server that is about to end.
+    fn drop(&mut self) {
+        self.end();
+        // If it ended before, nobody else takes note of it.
+        let _ = sys::child::wait(self.0.pid, false);
+    }
+}
+
 /// What the scout does all its life.
 fn work(orders: &OwnedFd) {
     let mut room = vec![0; LARGEST];
     let place = channel::receive_into(orders, &mut room).ok().and_then(|n| place(room.get(..n)?));
     let Some(place) = place else { return };
-    let Ok(settler) = settler() else { return };
-    let mut tree = None;
+    let Some((settler, helper)) = settler() else { return };
+    let mut tree: Option<(Tree, Instant)> = None;
     loop {
-        if tree.is_some() && !channel::comes_within(orders, LINGER).unwrap_or(true) {
-            tree = None;
-        }
+        let is_fresh = |since: Instant| since.elapsed() < STAY;
+        tree = tree.filter(|(_, since)| is_fresh(*since) && channel::comes_within(orders, LINGER).unwrap_or(true));
         let job = match channel::receive_into(orders, &mut room) {
             Ok(n) if n > 0 => room.get(..n).and_then(Job::decode),
             _ => return,
         };
         if tree.is_none() {
-            tree = enter(&place);
+            tree = enter(&place).map(|tree| (tree, env::monotonic()));
         }
         let report = match (&tree, job) {
-            (Some(tree), Some(job)) => look(tree, &job, &settler),
+            (Some((tree, _)), Some(job)) => look(tree, &job, &settler),
             _ => Report::default(),
         };
+        let report = Report { helper, ..report };
         if channel::send(orders, &report.encode(), None).is_err() {
             return;
         }
@@ -113,16 +131,20 @@ fn enter(place: &Place) -> Option<Tree> {
 }
 
 /// A thread that asks for the attributes of files, which means waiting for each, while the next files are read.
-fn settler() -> std::io::Result<SyncSender<Vec<Small>>> {
+/// Its number comes with its requests.
+fn settler() -> Option<(SyncSender<Vec<Small>>, u32)> {
     let (sender, batches) = std::sync::mpsc::sync_channel::<Vec<Small>>(2);
+    let (tell, told) = std::sync::mpsc::channel();
     let settle = move || {
+        // Nobody listens any more if the scout ends at this moment.
+        let _ = tell.send(sys::process::thread_number());
         for files in batches {
             // What fails is left, as everywhere here.
             let _ = files.iter().try_for_each(Small::settle);
         }
     };
-    std::thread::Builder::new().name("mica-settle".to_owned()).spawn(settle)?;
-    Ok(sender)
+    std::thread::Builder::new().name("mica-settle".to_owned()).spawn(settle).ok()?;
+    Some((sender, told.recv().ok()?))
 }
 
 fn look(tree: &Tree, job: &Job, settler: &SyncSender<Vec<Small>>) -> Report {
@@ -134,7 +156,7 @@ fn look(tree: &Tree, job: &Job, settler: &SyncSender<Vec<Small>>) -> Report {
 
 fn list(tree: &Tree, job: &Job, report: &mut Report) -> Result<(), Errno> {
     if job.list > 0 {
-        report.names = tree.list(&job.path, job.list)? as u64;
+        report.names = tree.list(&job.path, job.list, LONGEST)? as u64;
     }
     Ok(())
 }
@@ -144,6 +166,7 @@ fn read(tree: &Tree, job: &Job, settler: &SyncSender<Vec<Small>>, report: &mut R
         return Ok(());
     }
     let dir = tree.dir(&job.path)?;
+    let begun = env::monotonic();
     let mut left = BYTES;
     // From the end: whoever reads from the front meanwhile is met in the middle, and nothing is read twice.
     for batch in job.names.rchunks(BATCH) {
@@ -156,7 +179,7 @@ fn read(tree: &Tree, job: &Job, settler: &SyncSender<Vec<Small>>, report: &mut R
         if job.asks {
             settler.send(files).map_err(|_| Errno::PIPE)?;
         }
-        if left == 0 || met {
+        if left == 0 || met || begun.elapsed() > LONGEST {
             break;
         }
     }

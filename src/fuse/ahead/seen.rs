@@ -41,7 +41,9 @@ struct Dir {
     reads: u32,
     /// At how many of them it is looked again whether they come in an order.
     read_at: u32,
-    /// Something is being done for it.
+    /// It is being listed. By itself, as looking where files lie in it takes its time, and most often comes to nothing.
+    listing: bool,
+    /// Something else is being done for it.
     busy: bool,
 }
 
@@ -142,11 +144,11 @@ impl Seen {
     pub(super) fn looked_up(&self, dir: u64) -> Option<u32> {
         self.dir(dir, |dir| {
             dir.found = dir.found.saturating_add(1);
-            if dir.found < dir.list_at || dir.busy {
+            if dir.found < dir.list_at || dir.listing {
                 return None;
             }
             dir.list_at = dir.found.saturating_mul(2);
-            (dir.busy, dir.listed) = (true, true);
+            (dir.listing, dir.listed) = (true, true);
             Some(dir.found.saturating_mul(LISTED))
         })
     }
@@ -233,14 +235,14 @@ impl Seen {
     /// Something is done for a directory from now on; `false` when it is so already.
     pub(super) fn begin(&self, dir: u64) -> bool {
         self.dir(dir, |dir| {
-            dir.listed = true;
+            (dir.listed, dir.listing) = (true, true);
             !std::mem::replace(&mut dir.busy, true)
         })
     }
 
     /// What was to be done for the directory is done.
     pub(super) fn done(&self, dir: u64) {
-        self.dir(dir, |dir| dir.busy = false);
+        self.dir(dir, |dir| (dir.busy, dir.listing) = (false, false));
     }
 }
 
@@ -267,9 +269,11 @@ mod tests {
         let mut begun = (0..100).filter_map(|_| seen.looked_up(7));
         assert!(begun.next().is_some());
         assert!(begun.next().is_none());
+        assert!(seen.begin(7), "something else");
         assert!(!seen.begin(7));
         seen.done(7);
         assert!(seen.begin(7));
+        assert_eq!(seen.looked_up(7), None);
     }
 
     #[test]

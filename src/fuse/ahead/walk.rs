@@ -16,7 +16,11 @@ use crate::union::readdir::Listing;
 /// How many directories may lie between two that a program comes to: it leaves those out in which nothing is for it.
 const SKIPPED: usize = 4;
 /// The deepest place at which walks are followed.
-const DEPTH: usize = 128;
+const DEPTH: usize = 32;
+/// Directories with more names than this are not looked at: no walk goes through them.
+pub(super) const WIDE: usize = 4096;
+/// So many directories that cannot be entered, one behind the other, end a walk.
+const CLOSED: usize = 64;
 /// How many directories are looked at ahead: at first, and at most. Each step that comes as foreseen doubles it.
 const WINDOW: (usize, usize) = (4, 32);
 /// After so many steps that were not foreseen a walk is given up.
@@ -43,15 +47,6 @@ pub(super) struct Stop {
     pub listing: Arc<Listing>,
 }
 
-/// The listing of a directory: the one that somebody reads, or a new one.
-pub(super) fn listing(union: &Union, dir: &Arc<Node>) -> union::Result<Arc<Listing>> {
-    union.open_dir(dir);
-    // Not from the start, which would make it anew for who reads it now.
-    let listing = union.list(dir, 1);
-    union.close_dir(dir);
-    listing
-}
-
 fn dirs(listing: &Listing, order: Order) -> impl Iterator<Item = &ListEntry> {
     order::of_kind(&listing.entries, Kind::Dir, order).into_iter()
 }
@@ -60,43 +55,65 @@ fn frame(dir: Arc<Node>, listing: &Listing, order: Order) -> Frame {
     Frame { dir, next: dirs(listing, order).map(|entry| entry.name.clone()).collect() }
 }
 
+/// A directory and those that it lies in, up to the root, each with its names. `None` where it has no place in the tree any more, or one
+/// of them is too wide.
+fn lineage(union: &Union, dir: &Arc<Node>) -> union::Result<Option<Vec<Stop>>> {
+    let mut stops = Vec::new();
+    let mut at = dir.clone();
+    while stops.len() < DEPTH {
+        let Some(listing) = union.glance(&at, WIDE)? else { return Ok(None) };
+        let above = at.parent_ino();
+        let ino = at.ino;
+        stops.push(Stop { dir: at, listing });
+        if ino == above {
+            return Ok((ino == union::node::ROOT).then_some(stops));
+        }
+        at = union.node(above)?;
+    }
+    Ok(None)
+}
+
 impl Path {
-    /// The way on from `dir`. `None` where it has no place in the tree any more.
-    fn from(union: &Union, dir: &Arc<Node>, order: Order) -> union::Result<Option<Self>> {
-        let mut frames = vec![frame(dir.clone(), &*listing(union, dir)?, order)];
-        let mut below = dir.clone();
-        while below.ino != below.parent_ino() {
-            let above = union.node(below.parent_ino())?;
-            let listing = listing(union, &above)?;
-            let behind = dirs(&listing, order).skip_while(|entry| entry.ino != below.ino).skip(1);
-            frames.push(Frame { dir: above.clone(), next: behind.map(|entry| entry.name.clone()).collect() });
-            if frames.len() > DEPTH {
-                return Ok(None);
+    /// The way on from the first directory of a lineage.
+    fn from(lineage: &[Stop], order: Order) -> Self {
+        let mut below = None;
+        let mut frames: Vec<Frame> = Vec::with_capacity(lineage.len());
+        for stop in lineage {
+            let mut frame = frame(stop.dir.clone(), &stop.listing, order);
+            if let Some(below) = below {
+                let behind = dirs(&stop.listing, order).skip_while(|entry| entry.ino != below).skip(1);
+                frame.next = behind.map(|entry| entry.name.clone()).collect();
             }
-            below = above;
+            frames.push(frame);
+            below = Some(stop.dir.ino);
         }
         frames.reverse();
-        Ok((below.ino == union::node::ROOT).then_some(Self { order, frames }))
+        Self { order, frames }
     }
 
-    /// The next directory; one that cannot be read, or is gone, is passed over.
+    /// The next directory; one that cannot be read, is too wide, or is gone, is passed over.
     fn next(&mut self, union: &Union) -> Option<Stop> {
-        loop {
+        let mut closed = 0;
+        while closed < CLOSED {
             let last = self.frames.last_mut()?;
             let Some(name) = last.next.pop_front() else {
                 self.frames.pop();
                 continue;
             };
+            closed += 1;
             let Ok(Some(entry)) = union.lookup(&last.dir, name.as_name()) else { continue };
-            let listed = listing(union, &entry.node);
+            // It may be something else by now.
+            let is_dir = entry.node.kind == Kind::Dir;
+            let listed = if is_dir { union.glance(&entry.node, WIDE) } else { Ok(None) };
             // The reference was ours for this moment; the node is held as it is.
             union.forget(entry.node.ino, 1);
-            let Ok(listing) = listed else { continue };
+            let Ok(Some(listing)) = listed else { continue };
             if self.frames.len() < DEPTH {
                 self.frames.push(frame(entry.node.clone(), &listing, self.order));
             }
             return Some(Stop { dir: entry.node, listing });
         }
+        None
     }
 
     /// Whether `ino` is one of the next directories; it is the last one then.
@@ -124,11 +141,11 @@ impl Walk {
         if !steps.windows(2).all(|pair| matches!(pair, [before, behind] if may_follow(union, *before, *behind))) {
             return None;
         }
-        let first = union.node(*first).ok()?;
+        let lineage = lineage(union, &union.node(*first).ok()?).ok()??;
         order::ORDERS.into_iter().find_map(|order| {
-            let mut path = Path::from(union, &first, order).ok()??;
+            let mut path = Path::from(&lineage, order);
             let in_order = rest.iter().all(|step| path.comes_to(union, *step));
-            in_order.then(|| Self::at(path, *rest.last().unwrap_or(&first.ino)))
+            in_order.then(|| Self::at(path, *rest.last().unwrap_or(first)))
         })
     }
 
@@ -161,7 +178,8 @@ impl Walk {
         if self.unforeseen > PATIENCE {
             return None;
         }
-        self.path = Path::from(union, &union.node(dir).ok()?, self.path.order).ok()??;
+        let lineage = lineage(union, &union.node(dir).ok()?).ok()??;
+        self.path = Path::from(&lineage, self.path.order);
         self.window = WINDOW.0;
         Some(left)
     }
@@ -300,5 +318,16 @@ mod tests {
         let mut walk = walk(&union, ["a", "a/1", "a/1/x"]).expect("a walk");
         let steps = ["e", "a", "d", "a/1"].map(|step| walk.comes_to(&union, ino(&union, step)).is_some());
         assert_eq!(steps, [true, true, true, false]);
+    }
+
+    #[test]
+    fn what_is_too_wide_is_passed_over() {
+        let wide: Vec<String> = (0..=WIDE).map(|n| format!("b/{n}")).collect();
+        let dirs: Vec<&str> =
+            ["a", "b"].into_iter().chain(wide.iter().map(String::as_str)).chain(["c", "d", "e"]).collect();
+        let union = tree(&dirs);
+        let mut found = walk(&union, ["a", "c", "d"]).expect("a walk");
+        assert_eq!(rest(&union, &mut found), ["/e"]);
+        assert!(walk(&union, ["b/0", "b/1", "b/2"]).is_none(), "in it is no way");
     }
 }
