@@ -7,9 +7,6 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::event::Timespec;
 use rustix::net::AddressFamily;
 use rustix::net::RecvAncillaryBuffer;
 use rustix::net::RecvAncillaryMessage;
@@ -76,19 +73,6 @@ pub fn receive_into(end: impl AsFd, room: &mut [u8]) -> Result<usize> {
             Err(Errno::CONNRESET) => return Ok(0),
             other => return other.map(|(n, _)| n).map_err(|e| Error::bare("recv", e)),
         }
-    }
-}
-
-/// Whether a message, or the end, came within `patience`.
-///
-/// # Errors
-/// The kernel's.
-pub fn comes_within(end: impl AsFd, patience: std::time::Duration) -> Result<bool> {
-    let mut fds = [PollFd::new(&end, PollFlags::IN)];
-    let patience = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
-    match rustix::event::poll(&mut fds, Some(&patience)) {
-        Err(Errno::INTR) => Ok(true),
-        other => other.map(|n| n > 0).map_err(|e| Error::bare("poll", e)),
     }
 }
 

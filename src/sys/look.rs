@@ -4,6 +4,7 @@
 //! The one place where paths of several names are walked by the kernel: it takes no symlink and no way out (`openat2`, Linux 5.6; a copy
 //! that can be limited needs 5.12), the copy has no mounts in it, and through it nothing can be changed, no device opened.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
@@ -13,6 +14,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::fs::Advice;
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
@@ -25,15 +29,18 @@ use rustix::fs::StatxFlags;
 use super::Errno;
 use super::Result;
 use super::private_tree;
-use crate::env;
 use crate::path::Name;
 
 /// How much of a listing is asked for at once, in bytes: small enough that the first names are there while the next are listed.
 const PART: usize = 32 * 1024;
 
-/// A copy of a mount.
+/// A copy of a mount, and the table of mounts, which tells when one was taken away.
 #[derive(Debug)]
-pub struct Tree(OwnedFd);
+pub struct Tree {
+    root: OwnedFd,
+    table: OwnedFd,
+    changed: Cell<bool>,
+}
 
 impl Tree {
     /// The mount at `target`; `None` where there is another one than that of the device `dev`, or copies are not to be had.
@@ -41,9 +48,40 @@ impl Tree {
     /// # Errors
     /// The kernel's.
     pub fn of(target: &Path, dev: (u32, u32)) -> Result<Option<Self>> {
-        let Some(fd) = private_tree::open_to_look(target)? else { return Ok(None) };
-        let is_it = stat_as_known(&fd, "").is_ok_and(|stat| (stat.stx_dev_major, stat.stx_dev_minor) == dev);
-        Ok(is_it.then_some(Self(fd)))
+        // Before the copy is made, so that no change after that is missed.
+        let Ok(table) = rustix::fs::open(c"/proc/self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        else {
+            return Ok(None);
+        };
+        let Some(root) = private_tree::open_to_look(target)? else { return Ok(None) };
+        let is_it = stat_as_known(&root, "").is_ok_and(|stat| (stat.stx_dev_major, stat.stx_dev_minor) == dev);
+        Ok(is_it.then_some(Self { root, table, changed: Cell::new(false) }))
+    }
+
+    /// Whether some mount was made or taken away since this copy was made: it may have been this one, which lives on with the copy.
+    pub fn may_be_gone(&self) -> bool {
+        self.wait(None, Duration::ZERO);
+        self.changed.get()
+    }
+
+    /// Waits for a message; `false` when none came within `patience`, or the mount may be gone.
+    pub fn until(&self, channel: impl AsFd, patience: Duration) -> bool {
+        let came = self.wait(Some(PollFd::new(&channel, PollFlags::IN)), patience);
+        came && !self.changed.get()
+    }
+
+    /// Whether a message came. The kernel tells of a change once.
+    fn wait(&self, message: Option<PollFd<'_>>, patience: Duration) -> bool {
+        let patience = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
+        let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&self.table, PollFlags::PRI)];
+        fds.extend(message);
+        // An error of the call itself is as good as a change.
+        let polled = rustix::event::poll(&mut fds, Some(&patience)).is_ok();
+        let told = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
+        if !polled || told(fds.first()) {
+            self.changed.set(true);
+        }
+        told(fds.get(1))
     }
 
     /// Asks the server something that the kernel never answers by itself.
@@ -51,31 +89,30 @@ impl Tree {
     /// # Errors
     /// The server's.
     pub fn knock(&self) -> std::result::Result<(), Errno> {
-        rustix::fs::fstatfs(&self.0).map(drop)
+        rustix::fs::fstatfs(&self.root).map(drop)
     }
 
     fn open(&self, path: &[u8], flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
         let path = path.strip_prefix(b"/").filter(|path| !path.is_empty()).unwrap_or(b".");
         let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat2(&self.0, OsStr::from_bytes(path), flags, Mode::empty(), inside())
+        rustix::fs::openat2(&self.root, OsStr::from_bytes(path), flags, Mode::empty(), inside())
     }
 
-    /// Lists the directory `path` (from the root of the mount), with attributes, until at least `most` names came or `longest` is over;
-    /// how many it were.
+    /// Lists the directory `path` (from the root of the mount), with attributes, until at least `most` names came or `goes_on` says no; how
+    /// many it were.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn list(&self, path: &[u8], most: usize, longest: Duration) -> std::result::Result<usize, Errno> {
+    pub fn list(&self, path: &[u8], most: usize, goes_on: impl Fn() -> bool) -> std::result::Result<usize, Errno> {
         let dir = self.open(path, OFlags::RDONLY)?;
         let mut buffer = Vec::<u8>::with_capacity(PART);
         let mut lines = RawDir::new(&dir, buffer.spare_capacity_mut());
-        let begun = env::monotonic();
         let mut names = 0;
         while let Some(line) = lines.next() {
             let name = line?.file_name().to_owned();
             names += 1;
             if lines.is_buffer_empty() {
-                if names >= most || begun.elapsed() > longest {
+                if names >= most || !goes_on() {
                     break;
                 }
                 // The kernel asks for attributes with the next part, too, if somebody looked at what came with this one

@@ -16,6 +16,7 @@ use crate::place::put;
 use crate::place::server_of;
 use crate::support::Daemon;
 use crate::support::bin;
+use crate::support::guard::TempDir;
 use crate::support::guard::wait_for;
 use crate::support::report_skip;
 
@@ -193,6 +194,38 @@ fn a_mount_can_be_taken_away_and_made_again_while_it_is_looked_ahead() {
         rustix::mount::unmount(&place.top, rustix::mount::UnmountFlags::empty()).expect("not busy");
         assert!(wait_for(Duration::from_secs(10), || is_gone(&server)), "the server stays");
         place.mount(On::Mica);
+    }
+}
+
+/// The copy through which is looked goes at once with the mount, and so does the server, and its hold on what lies below.
+#[test]
+fn the_filesystem_below_can_be_taken_away_behind_the_mount() {
+    if !crate::support::is_root() || On::chosen() != On::Mica {
+        return report_skip("mounts a filesystem of its own");
+    }
+    let dir = TempDir::new("ahead-below");
+    let (below, top) = (dir.dir("below"), dir.dir("m"));
+    let helper = dir.join("fuse-overlayfs");
+    match bin::mount_helper() {
+        Ok(built) => std::os::unix::fs::symlink(built, &helper).unwrap(),
+        Err(why) => return report_skip(&why),
+    }
+    for round in 0..8 {
+        bin::run_ok(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&below));
+        for name in ["low", "up", "work"] {
+            fs::create_dir(below.join(name)).unwrap();
+        }
+        fill(&below.join("low"), 6, 40);
+        let at = |name: &str| below.join(name).display().to_string();
+        let dirs = format!("lowerdir={},upperdir={},workdir={}", at("low"), at("up"), at("work"));
+        bin::run_ok(Command::new(&helper).args(["-o", &dirs]).arg(&top));
+        for d in 0..2 + round % 3 {
+            (0..12).for_each(|f| drop(fs::read(top.join(format!("d{d:02}/f{f:03}"))).unwrap()));
+        }
+        bin::run_ok(Command::new("umount").arg(&top));
+        // The server sees the end of its mount a moment later, as any server does.
+        let gone = || rustix::mount::unmount(&below, rustix::mount::UnmountFlags::empty()).is_ok();
+        assert!(wait_for(Duration::from_secs(10), gone), "busy");
     }
 }
 

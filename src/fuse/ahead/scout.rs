@@ -27,7 +27,7 @@ const BYTES: u64 = 4 << 20;
 /// How many files are under way at a time.
 const BATCH: usize = 16;
 /// How long the copy of the mount is kept when there is nothing to do, and when there is. As long as it is there, a mount that was taken away
-/// lives on.
+/// lives on; so it also goes when the table of mounts changes.
 const LINGER: Duration = Duration::from_millis(20);
 const STAY: Duration = Duration::from_millis(100);
 /// How long one job may take; what is slow is not read much faster ahead.
@@ -96,7 +96,7 @@ fn work(orders: &OwnedFd) {
     let mut tree: Option<(Tree, Instant)> = None;
     loop {
         let is_fresh = |since: Instant| since.elapsed() < STAY;
-        tree = tree.filter(|(_, since)| is_fresh(*since) && channel::comes_within(orders, LINGER).unwrap_or(true));
+        tree = tree.filter(|(tree, since)| is_fresh(*since) && tree.until(orders, LINGER));
         let job = match channel::receive_into(orders, &mut room) {
             Ok(n) if n > 0 => room.get(..n).and_then(Job::decode),
             _ => return,
@@ -154,9 +154,15 @@ fn look(tree: &Tree, job: &Job, settler: &SyncSender<Vec<Small>>) -> Report {
     report
 }
 
+/// Whether a job that began at this moment is to go on.
+fn goes_on(tree: &Tree, begun: Instant) -> bool {
+    begun.elapsed() < LONGEST && !tree.may_be_gone()
+}
+
 fn list(tree: &Tree, job: &Job, report: &mut Report) -> Result<(), Errno> {
     if job.list > 0 {
-        report.names = tree.list(&job.path, job.list, LONGEST)? as u64;
+        let begun = env::monotonic();
+        report.names = tree.list(&job.path, job.list, || goes_on(tree, begun))? as u64;
     }
     Ok(())
 }
@@ -179,7 +185,7 @@ fn read(tree: &Tree, job: &Job, settler: &SyncSender<Vec<Small>>, report: &mut R
         if job.asks {
             settler.send(files).map_err(|_| Errno::PIPE)?;
         }
-        if left == 0 || met || begun.elapsed() > LONGEST {
+        if left == 0 || met || !goes_on(tree, begun) {
             break;
         }
     }
