@@ -240,7 +240,7 @@ impl Union {
         }
         self.detach(victim)?;
         match Exec::new(upper, None, Some(site)).run(&plan::remove(seen, upper.abilities)) {
-            Ok(_) => self.lost_name(victim, parent, name),
+            Ok(_) => self.lost_name(victim, parent, name, seen.upper),
             Err(e) => {
                 self.reattach(victim);
                 return Err(e);
@@ -280,13 +280,13 @@ impl Union {
         }
     }
 
-    /// A name of a node is gone.
-    pub(super) fn lost_name(&self, node: &Node, parent: &Arc<Node>, name: Name<'_>) {
+    /// A name of a node is gone, at which upper had `was`.
+    pub(super) fn lost_name(&self, node: &Node, parent: &Arc<Node>, name: Name<'_>, was: UpperSeen) {
         let mut body = node.body.write();
         let here = body.place.as_ref().is_some_and(|(p, n)| Arc::ptr_eq(p, parent) && n.as_name() == name);
-        // In upper the filesystem counts the names; of a lower object, and of a lower name of a copied one, we do.
-        let counted = matches!(body.real, Real::Upper { .. }) && here;
-        if !counted {
+        // In upper the filesystem counts the names; of a lower object, and of a lower name of a copied one, we do. Where the node is found says
+        // nothing of that: somebody may have looked another of its names up meanwhile.
+        if was != UpperSeen::File {
             body.change(|rare| rare.nlink_shift -= 1);
         }
         if here {

@@ -208,7 +208,7 @@ impl Union {
         }
         done?;
         if let Some(replaced) = replaced {
-            self.lost_name(replaced, new, to.site.name.as_name());
+            self.lost_name(replaced, new, to.site.name.as_name(), to.seen.upper);
         }
         drop(inside);
         self.placed(node, new, to, moved, to.seen.below);

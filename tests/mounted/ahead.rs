@@ -69,6 +69,16 @@ fn settled(place: &Place, what: &str, at_least: u64) {
     assert!(wait_for(Duration::from_secs(20), calm), "it never ends");
 }
 
+/// A process that another one started.
+fn child_of(parent: &str) -> Option<String> {
+    let is_child = |pid: &String| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(parent))
+    };
+    let pids = fs::read_dir("/proc").ok()?.filter_map(|e| e.ok()?.file_name().into_string().ok());
+    pids.filter(|name| name.bytes().all(|b| b.is_ascii_digit())).find(is_child)
+}
+
 /// Whether a process ended, reaped or not.
 fn is_gone(pid: &str) -> bool {
     let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -235,13 +245,13 @@ fn a_server_that_is_killed_while_it_looks_ahead_is_gone() {
     for round in 0..8_u64 {
         let Some(place) = mounted("ahead-killed", "ahead=1", |layer| fill(layer, 20, 60)) else { return };
         let server = server_of(&place.top).expect("a server");
-        let scout = bin::run_ok(Command::new("pgrep").args(["-P", &server]));
+        let scout = child_of(&server).expect("a scout");
         (0..5).for_each(|f| read(&place, 0, f));
         (1..4).for_each(|d| (0..5).for_each(|f| look(&place, d, f)));
         std::thread::sleep(Duration::from_micros(round * 150));
         bin::run_ok(Command::new("kill").args(["-9", &server]));
         assert!(wait_for(Duration::from_secs(20), || is_gone(&server)), "it waits for itself");
-        assert!(wait_for(Duration::from_secs(20), || is_gone(scout.trim())), "the scout stays");
+        assert!(wait_for(Duration::from_secs(20), || is_gone(&scout)), "the scout stays");
         let told = || fs::read_dir(&place.top).is_err_and(|e| e.raw_os_error() == Some(107));
         assert!(wait_for(Duration::from_secs(20), told), "not connected");
     }

@@ -67,3 +67,49 @@ fn each_operation_makes_few_system_calls() {
     });
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Whoever looks another name of a file up while one of them goes must not make the count wrong.
+#[test]
+fn names_are_counted_right_while_others_are_looked_up() {
+    let area = Area::new();
+    area.put("upper/c/b", "two names");
+    let union = area.union(Manners::default());
+    let name = |text: &'static str| Name::new(text.as_bytes()).unwrap();
+    let [root, c] =
+        ["", "c"].map(|path| if path.is_empty() { union.node(1).unwrap() } else { find(&union, path).unwrap() });
+    let file = find(&union, "c/b").unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let entry = union.lookup(&c, name("b")).unwrap().unwrap();
+                union.forget(entry.node.ino, 1);
+            }
+        });
+        /// Also when something fails.
+        struct Done<'a>(&'a std::sync::atomic::AtomicBool);
+        impl Drop for Done<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let _done = Done(&done);
+        let mut wrong = Vec::new();
+        for round in 0..1000 {
+            union.link(&file, &root, name("second")).unwrap();
+            if round % 2 == 0 {
+                union.unlink(&root, name("second")).unwrap();
+            } else {
+                union.make(&root, name("new"), MakeKind::File, 0o644, ROOT, false).unwrap();
+                union.rename(&root, name("new"), &root, name("second"), RenameFlags::default()).unwrap();
+                union.unlink(&root, name("second")).unwrap();
+            }
+            let links = union.getattr(&file).unwrap().nlink;
+            if links != 1 {
+                wrong.push((round, links));
+                break;
+            }
+        }
+        assert_eq!(wrong, []);
+    });
+}
