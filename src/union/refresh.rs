@@ -39,10 +39,13 @@ impl Union {
         }
         let mut notices = Vec::new();
         let mut named = HashSet::new();
+        // Before anything is looked up: a new file that got the number of a removed one would else take that one's node along, and nobody
+        // would be told that the old name is gone.
+        let places: Vec<_> = known.iter().map(|(_, node)| node.body.read().place.clone()).collect();
         // From the top down: what lies below is looked up in directories that are up to date.
-        for (_, node) in &known {
+        for ((_, node), place) in known.iter().zip(places) {
             notices.push(Notice::Inode(node.ino));
-            let Some((parent, name)) = node.body.read().place.clone() else { continue };
+            let Some((parent, name)) = place else { continue };
             named.insert((parent.ino, name.clone()));
             let same = match self.lookup_again(&parent, &name)? {
                 Some(entry) => {

@@ -23,8 +23,7 @@ fn with(label: &str, options: &str, fill: impl FnOnce(&Path, &Path)) -> Option<P
     }
     let mut place = Place::prepared(label)?;
     fill(&place.in_layer(0, ""), &place.in_layer(1, ""));
-    // Nobody else looks: what is found while a layer changes may be what was there before.
-    place.set_options(&[options, "ahead=0"].join(if options.is_empty() { "" } else { "," }));
+    place.set_options(options);
     place.mount(On::Mica);
     Some(place)
 }
