@@ -4,7 +4,7 @@
 //! that looks at a hundred names, or reads a hundred small files, waits a hundred trips. It need not: this server asks its own mount.
 //!
 //! ```text
-//! serving thread   counts, after the answer, what was asked of a directory and by whom      [`seen`]
+//! serving thread   counts, before it answers, what was asked of a directory and by whom     [`seen`]
 //!       │ an event
 //! planner          finds paths and names, where the program is, and where it goes         [`planner`], [`order`], [`walk`]
 //!       │ jobs: paths and names                                                            [`job`]

@@ -1,9 +1,10 @@
 //! A queue of what is to be done, which holds little: what comes too late is of no use, and nobody waits to be rid of it.
 
-use parking_lot::Condvar;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::time::Duration;
+
+use parking_lot::Condvar;
+use parking_lot::Mutex;
 
 /// The most that wait.
 const MOST: usize = 64;
