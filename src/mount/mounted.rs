@@ -120,12 +120,20 @@ impl Mounted {
         if !self.is_connected() {
             return Ok(());
         }
-        let Some(identity) = identity else { return umount::by_any_means(target, calls::Detach::Lazy) };
+        let Some(identity) = identity else { return take_away(target) };
         let entries = table::read()?;
         let Some(ours) = entries.iter().find(|e| Identity { id: e.id, dev: e.dev } == *identity) else { return Ok(()) };
         match table::topmost(&entries, &ours.target) {
-            Some(top) if top.id == ours.id => umount::by_any_means(&ours.target, calls::Detach::Lazy),
+            Some(top) if top.id == ours.id => take_away(&ours.target),
             _ => Err(Error::Busy(ours.target.clone())),
         }
+    }
+}
+
+/// Somebody else may do it at the same moment.
+fn take_away(target: &Path) -> Result<()> {
+    match umount::by_any_means(target, calls::Detach::Lazy) {
+        Err(Error::NotMounted(_)) => Ok(()),
+        other => other,
     }
 }

@@ -33,7 +33,8 @@ pub fn umount(path: &Path, how: Detach) -> Result<PathBuf> {
 /// Takes away the topmost mount at `target`, whatever it is: by the kernel, or by fusermount where that is not allowed.
 ///
 /// # Errors
-/// [`Error::Busy`] with [`Detach::IfIdle`]; else the kernel's or fusermount's.
+/// [`Error::Busy`] with [`Detach::IfIdle`]; [`Error::NotMounted`], also when somebody else takes it away at the same moment; else the
+/// kernel's or fusermount's.
 pub fn by_any_means(target: &Path, how: Detach) -> Result<()> {
     match patiently(|| calls::detach(target, how)) {
         Ok(()) => Ok(()),
@@ -42,6 +43,9 @@ pub fn by_any_means(target: &Path, how: Detach) -> Result<()> {
             true => Ok(()),
             false => Err(Error::Refused(e)),
         },
+        Err(e) if e.errno() == Errno::INVAL && table::topmost(&table::read()?, target).is_none() => {
+            Err(Error::NotMounted(target.to_owned()))
+        }
         Err(e) => Err(e.into()),
     }
 }
@@ -85,5 +89,20 @@ mod tests {
         };
         assert_eq!(patiently(refused).unwrap_err().errno(), Errno::PERM);
         assert_eq!(asked.get(), 1, "only who is busy is asked again");
+    }
+
+    /// As for who finds a mount in the table that another process takes away before he can.
+    #[test]
+    fn what_another_one_took_away_is_not_mounted() {
+        let dir = std::env::temp_dir();
+        let name = dir.join(format!("mica-umount-{}", std::process::id()));
+        std::fs::create_dir(&name).unwrap();
+        let taken = by_any_means(&name, Detach::Lazy);
+        std::fs::remove_dir(&name).unwrap();
+        match taken {
+            Err(Error::Refused(e)) if e.errno() == Errno::PERM => crate::report::report_skip("no right to unmount"),
+            Err(Error::NotMounted(place)) => assert_eq!(place, name),
+            other => panic!("{other:?}"),
+        }
     }
 }
