@@ -78,14 +78,27 @@ impl Union {
             return Ok(listing.clone());
         }
         let _names = node.names()?.read();
-        // Somebody else may have made it meanwhile, and another reader be under way in it.
-        let known = node.listing()?.lock().clone();
         let dirs = self.dirs_of(node)?;
-        let fresh =
-            if super::is_removed(node) { Listing::default() } else { self.merge(node, &dirs, known.as_deref())? };
-        let fresh = Arc::new(fresh);
-        *node.listing()?.lock() = Some(fresh.clone());
-        Ok(fresh)
+        loop {
+            // Somebody else may have made it meanwhile, and another reader be under way in it.
+            let known = node.listing()?.lock().clone();
+            let fresh =
+                if super::is_removed(node) { Listing::default() } else { self.merge(node, &dirs, known.as_deref())? };
+            let fresh = Arc::new(fresh);
+            let mut kept = node.listing()?.lock();
+            match &*kept {
+                // Made at the same time as this one, of the same names.
+                Some(other) if !is_same(Some(other), known.as_ref()) => {
+                    if !self.manners.unsteady && !other.outdated.load(Ordering::Relaxed) {
+                        return Ok(other.clone());
+                    }
+                }
+                _ => {
+                    *kept = Some(fresh.clone());
+                    return Ok(fresh);
+                }
+            }
+        }
     }
 
     /// The names of a directory for somebody who is no reader of it: those of the listing that is being read, or of a new one that is not
@@ -189,6 +202,13 @@ impl Union {
             }
         }
         Ok(Some(names))
+    }
+}
+
+fn is_same(a: Option<&Arc<Listing>>, b: Option<&Arc<Listing>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
     }
 }
 
