@@ -47,10 +47,20 @@ impl Notifier {
     /// A name in a directory is another object's, or nobody's. Waits for the lock of the directory, so nobody who answers requests
     /// may call it.
     pub(super) fn inval_entry(&self, parent: u64, name: Name<'_>) -> Result<(), Errno> {
-        let len = u32::try_from(name.as_bytes().len()).unwrap_or(0);
+        self.inval_name(parent, name.as_bytes())
+    }
+
+    /// Waits until the kernel has taken in all answers about the names of a directory that it asked for before: each is taken in under
+    /// the directory's lock (`fuse_lookup`, `fuse_readdir`), which a notice about a name waits for, also one about a name that nothing has.
+    pub(super) fn arrived(&self, dir: u64) -> Result<(), Errno> {
+        self.inval_name(dir, b".")
+    }
+
+    fn inval_name(&self, parent: u64, name: &[u8]) -> Result<(), Errno> {
+        let len = u32::try_from(name.len()).unwrap_or(0);
         let body = Fixed::<16>::new().u64(parent).u32(len).zeros(4);
         // The name ends with a NUL that its length does not count.
-        let mut ended = name.as_bytes().to_vec();
+        let mut ended = name.to_vec();
         ended.push(0);
         known(self.device.send(0, abi::NOTIFY_INVAL_ENTRY, [body.as_bytes(), &ended]))
     }

@@ -223,6 +223,7 @@ impl Server {
 
     /// A node as the kernel is to know it.
     pub(super) fn known(&self, entry: &Entry) -> Known {
+        entry.node.tell();
         let nodeid = self.nodeids.nodeid(entry.node.ino);
         Known { nodeid, stat: entry.attr, fleeting: self.is_fleeting(nodeid, entry.node.ino) }
     }

@@ -59,6 +59,8 @@ pub struct Node {
     /// Names above this object that may not be durable yet; a sync of the file must write them, too. Of a node that was just
     /// looked up nobody knows: its names may have been made before it was forgotten. Set behind a change of the place.
     fresh: AtomicBool,
+    /// The kernel was told of it. Others look up, too, for themselves: who finds out what comes next, or makes a listing.
+    told: AtomicBool,
     /// Layers may have changed since this node was looked up.
     pub(super) outdated: AtomicBool,
     pub(super) no_caps: NoCaps,
@@ -216,6 +218,7 @@ impl Node {
             copy: Mutex::new(()),
             inside: (kind == Kind::Dir).then(Box::default),
             fresh: AtomicBool::new(true),
+            told: AtomicBool::new(false),
             outdated: AtomicBool::new(false),
             no_caps: NoCaps::default(),
             is_small: AtomicBool::new(false),
@@ -247,6 +250,16 @@ impl Node {
 
     fn inside(&self) -> Result<&Inside> {
         self.inside.as_deref().ok_or(Error::Refused(Errno::NOTDIR))
+    }
+
+    /// The kernel is about to be told of this node: from now on it has it under its name, and not that nothing is there.
+    pub fn tell(&self) {
+        self.told.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Node::tell`] was called.
+    pub(super) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
     }
 
     /// Its names may not be durable any more; said behind a change of its place.

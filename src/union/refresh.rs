@@ -24,20 +24,23 @@ pub enum Notice {
     Inode(u64),
     /// What this name is in the directory with this number.
     Entry(u64, NameBuf),
+    /// Answers about this directory that are under way have arrived in the kernel when this notice has: what it remembers of a name may
+    /// be older than what the union has told somebody else, who has not put it there yet.
+    Arrived(u64),
 }
 
 impl Union {
-    /// Looks again at everything known at and below `node`, and tells what the kernel should forget. A name that still means the
-    /// same object keeps its place there, so what is mounted on it stays.
+    /// Looks again at everything known at and below `node`, and tells in `notices` what the kernel should forget. A name that still means
+    /// the same object keeps its place there, so what is mounted on it stays.
     ///
     /// # Errors
-    /// Those of the layers; what was looked at until then is up to date.
-    pub fn refresh(&self, node: &Arc<Node>) -> Result<Vec<Notice>> {
+    /// The first of the layers'; all else is looked at, and told, all the same.
+    pub fn refresh(&self, node: &Arc<Node>, notices: &mut Vec<Notice>) -> Result<()> {
         let known = self.known_below(node);
+        let mut result = Ok(());
         for (_, node) in &known {
-            self.outdate(node);
+            self.outdate(node)?;
         }
-        let mut notices = Vec::new();
         let mut named = HashSet::new();
         // Before anything is looked up: a new file that got the number of a removed one would else take that one's node along, and nobody
         // would be told that the old name is gone.
@@ -47,33 +50,46 @@ impl Union {
             notices.push(Notice::Inode(node.ino));
             let Some((parent, name)) = place else { continue };
             named.insert((parent.ino, name.clone()));
-            let same = match self.lookup_again(&parent, &name)? {
-                Some(entry) => {
-                    self.forget(entry.node.ino, 1);
-                    entry.node.ino == node.ino
-                }
-                None => false,
-            };
+            let found = self.lookup_again(&parent, &name).unwrap_or_else(|e| {
+                result = Err(e);
+                None
+            });
+            // What the kernel was not told of is known here all the same while somebody looks it up for himself.
+            let same = found.is_some_and(|entry| {
+                self.forget(entry.node.ino, 1);
+                entry.node.ino == node.ino && node.is_told()
+            });
             if !same {
                 notices.push(Notice::Entry(parent.ino, name));
             }
         }
-        // The kernel may remember of any name that it is not there.
-        for (_, node) in known.iter().filter(|(_, node)| node.kind == Kind::Dir) {
-            let Ok(listing) = self.list(node, 0) else { continue };
-            let unknown = listing.entries.iter().map(|e| (node.ino, e.name.clone())).filter(|at| !named.contains(at));
-            notices.extend(unknown.map(|(ino, name)| Notice::Entry(ino, name)));
-            if node.body.read().rare().opens == 0 {
-                *node.listing()?.lock() = None;
+        for (_, dir) in known.iter().filter(|(_, node)| node.kind == Kind::Dir) {
+            if let Err(e) = self.new_names(dir, &named, notices) {
+                result = Err(e);
             }
+            notices.push(Notice::Arrived(dir.ino));
         }
-        Ok(notices)
+        result
+    }
+
+    /// The names of a directory that are not `named`: the kernel may remember of any that it is not there.
+    fn new_names(&self, dir: &Arc<Node>, named: &HashSet<(u64, NameBuf)>, notices: &mut Vec<Notice>) -> Result<()> {
+        let listing = match self.list(dir, 0) {
+            Err(e) if is_gone(&e) => return Ok(()),
+            other => other?,
+        };
+        let unknown = listing.entries.iter().map(|e| (dir.ino, e.name.clone())).filter(|at| !named.contains(at));
+        notices.extend(unknown.map(|(ino, name)| Notice::Entry(ino, name)));
+        if dir.body.read().rare().opens == 0 {
+            *dir.listing()?.lock() = None;
+        }
+        Ok(())
     }
 
     /// A lookup in a directory that may itself be gone: then nothing is in it.
     fn lookup_again(&self, parent: &Arc<Node>, name: &NameBuf) -> Result<Option<super::Entry>> {
         match self.lookup(parent, name.as_name()) {
-            Err(e) if matches!(e.errno(), Errno::NOENT | Errno::NOTDIR | Errno::STALE) => Ok(None),
+            Err(e) if is_gone(&e) => Ok(None),
             other => other,
         }
     }
@@ -87,7 +103,9 @@ impl Union {
     }
 
     /// Drops what is remembered of a node's objects.
-    fn outdate(&self, node: &Node) {
+    fn outdate(&self, node: &Node) -> Result<()> {
+        // Whoever lists the directory or looks into it now may have read a layer before it changed, and would keep that afterwards.
+        let _nobody_inside = (node.kind == Kind::Dir).then(|| node.names()).transpose()?.map(|names| names.write());
         node.outdated.store(true, Ordering::Relaxed);
         node.no_caps.forget();
         if let Some(dirs) = node.dirs() {
@@ -98,6 +116,7 @@ impl Union {
         {
             listing.outdate();
         }
+        Ok(())
     }
 
     /// Brings a known node up to date with what a walk just found in its place, where layers may have changed. Always true.
@@ -112,6 +131,10 @@ impl Union {
         }
         true
     }
+}
+
+fn is_gone(error: &super::Error) -> bool {
+    matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::STALE)
 }
 
 /// What is remembered of directories on disk: whether they hold whiteouts of a kind, and the like.

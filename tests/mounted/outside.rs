@@ -96,6 +96,40 @@ fn a_refresh_of_a_name_that_does_not_show_yet_is_one_of_its_directory() {
     assert_eq!(fs::read(p.at("d/new/deep")).expect("read"), b"x");
 }
 
+/// Who looks ahead, and who lists the directory at this moment, has names from the server of which the kernel still has it that there
+/// are none.
+#[test]
+fn a_refresh_shows_what_others_were_told_of_meanwhile() {
+    let Some(p) = with("refresh-way", "", fill) else { return };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                for entry in fs::read_dir(p.at("d")).expect("list") {
+                    // What was listed may not show yet.
+                    let _ = entry.expect("an entry").metadata();
+                }
+            }
+        });
+        let is_missed = |n: &usize| {
+            let name = format!("d/new-{n}");
+            assert!(!p.at(&name).exists());
+            put(&p.in_layer(1, ""), &format!("{name}/deep"), "x");
+            refreshed(&p.at("d"));
+            !p.at(&name).join("deep").exists()
+        };
+        let missed: Vec<_> = (0..150).filter(is_missed).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(missed, [0; 0]);
+    });
+}
+
+/// What `mica refresh` does, from here: without the time that a program takes to start.
+fn refreshed(dir: &Path) {
+    let dir = fs::File::open(dir).expect("open");
+    assert_eq!(micafs::sys::control::refresh(dir), Ok(()));
+}
+
 #[test]
 fn a_refresh_leaves_mounts_on_what_stays() {
     let Some(p) = with("refresh-mnt", "", fill) else { return };

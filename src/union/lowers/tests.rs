@@ -31,7 +31,7 @@ fn after_many_misses_the_names_are_known_and_all_are_still_found() {
     // A refresh after a change from outside finds the new name.
     area.put("low/late", "x");
     assert!(find(&union, "late").is_none());
-    union.refresh(&union.node(crate::union::node::ROOT).unwrap()).unwrap();
+    union.refresh(&union.node(crate::union::node::ROOT).unwrap(), &mut Vec::new()).unwrap();
     assert!(find(&union, "late").is_some());
 }
 
