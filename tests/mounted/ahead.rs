@@ -270,6 +270,64 @@ fn a_server_that_is_killed_while_it_looks_ahead_is_gone() {
     }
 }
 
+/// `kill`, or the end of the session: the mount goes, and nothing stays behind.
+#[test]
+fn a_server_that_is_told_to_end_while_it_looks_ahead_ends() {
+    for round in 0..8_u64 {
+        let Some(place) = mounted("ahead-term", "ahead=1", |layer| fill(layer, 20, 60)) else { return };
+        let server = server_of(&place.top).expect("a server");
+        let scout = child_of(&server).expect("a scout");
+        (0..5).for_each(|f| read(&place, 0, f));
+        (1..4).for_each(|d| (0..5).for_each(|f| look(&place, d, f)));
+        std::thread::sleep(Duration::from_micros(round * 150));
+        bin::run_ok(Command::new("kill").args(["-TERM", &server]));
+        assert!(wait_for(Duration::from_secs(20), || is_gone(&server)), "the server stays");
+        assert!(wait_for(Duration::from_secs(20), || is_gone(&scout)), "the scout stays");
+        assert_eq!(fs::read_dir(&place.top).expect("a directory").count(), 0, "the mount stays");
+    }
+}
+
+/// As when memory is short: who goes through the tree goes on alone.
+#[test]
+fn a_scout_that_is_killed_is_buried_and_missed_by_nobody() {
+    let Some(place) = mounted("ahead-scout", "ahead=1", |layer| fill(layer, 12, 40)) else { return };
+    let server = server_of(&place.top).expect("a server");
+    let scout = child_of(&server).expect("a scout");
+    (0..5).for_each(|f| read(&place, 0, f));
+    bin::run_ok(Command::new("kill").args(["-9", &scout]));
+    let goes_on = || {
+        (0..12).for_each(|d| (0..40).for_each(|f| read(&place, d, f)));
+        !Path::new("/proc").join(&scout).exists()
+    };
+    assert!(wait_for(Duration::from_secs(20), goes_on), "it is still there, or a zombie");
+    rustix::mount::unmount(&place.top, rustix::mount::UnmountFlags::empty()).expect("not busy");
+    assert!(wait_for(Duration::from_secs(10), || is_gone(&server)), "the server stays");
+}
+
+/// Whose layers stand still: the mount can be taken away while what is looked up ahead waits for them, and ends when they go on.
+#[test]
+fn a_mount_is_taken_away_while_its_layers_stand_still() {
+    let Some(layers) = mounted("ahead-below", "ahead=0", |layer| fill(layer, 30, 40)) else { return };
+    let Some(place) = mounted("ahead-above", "ahead=1,io_uring=0", |layer| {
+        // Without the slash at its end.
+        let layer: PathBuf = layer.components().collect();
+        fs::remove_dir(&layer).unwrap();
+        std::os::unix::fs::symlink(&layers.top, layer).unwrap();
+    }) else {
+        return;
+    };
+    let (below, server) = (server_of(&layers.top).expect("a server"), server_of(&place.top).expect("a server"));
+    let scout = child_of(&server).expect("a scout");
+    (0..3).for_each(|d| (0..6).for_each(|f| read(&place, d, f)));
+    bin::run_ok(Command::new("kill").args(["-STOP", &below]));
+    let taken = rustix::mount::unmount(&place.top, rustix::mount::UnmountFlags::empty());
+    bin::run_ok(Command::new("kill").args(["-CONT", &below]));
+    taken.expect("not busy");
+    for (what, pid) in [("server", &server), ("scout", &scout)] {
+        assert!(wait_for(Duration::from_secs(20), || is_gone(pid)), "the {what} stays");
+    }
+}
+
 /// Whoever changes a directory while it is looked ahead sees his own changes, and others see them.
 #[test]
 fn changes_beside_it_show_as_they_are() {

@@ -34,6 +34,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 pub use self::scout::Scout;
 
@@ -220,7 +221,10 @@ fn send(scout: &Scout, place: &Place, shared: &Shared) {
         }
         let asked = if is_known() { scout.ask(&job) } else { Ok(Some(Report::default())) };
         shared.seen.done(job.dir);
-        let Ok(Some(report)) = asked else { return log::debug!("the scout is gone") };
+        let Ok(Some(report)) = asked else {
+            bury(scout, shared);
+            return log::debug!("the scout is gone");
+        };
         missed = if report.found { 0 } else { missed + 1 };
         if missed > 0 {
             // It was taken away, perhaps: nothing that waits is of use then.
@@ -234,6 +238,17 @@ fn send(scout: &Scout, place: &Place, shared: &Shared) {
         }
         shared.done.names.fetch_add(report.names, Ordering::Relaxed);
         shared.done.files.fetch_add(report.files, Ordering::Relaxed);
+    }
+}
+
+/// Takes note of a scout's end, which follows that of its channel after a moment. Not when all is at an end: it may wait for a server that is gone.
+fn bury(scout: &Scout, shared: &Shared) {
+    while !scout.is_buried() {
+        match shared.jobs.next(Some(Duration::from_millis(10))) {
+            Next::Item(job) => shared.seen.done(job.dir),
+            Next::Nothing => {}
+            Next::Closed => return,
+        }
     }
 }
 

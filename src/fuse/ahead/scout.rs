@@ -70,6 +70,11 @@ impl Scout {
         Ok(room.get(..n).and_then(Report::decode))
     }
 
+    /// Whether it ended, and that was taken note of.
+    pub(super) fn is_buried(&self) -> bool {
+        !matches!(sys::child::wait(self.0.pid, false), Ok(None))
+    }
+
     /// Ends it, also for who waits for it.
     pub(super) fn end(&self) {
         if let Err(e) = channel::end(&self.0.channel) {
