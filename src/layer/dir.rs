@@ -512,7 +512,7 @@ impl Object for FileObject {
         if self.kind != Kind::File {
             return Err(Error::WrongKind(Errno::INVAL));
         }
-        let fd = sys::open::file_at(&*self.parent.fd()?, self.name.as_name(), sys::open::Access::Read)?;
+        let fd = sys::open::quiet_file_at(&*self.parent.fd()?, self.name.as_name())?;
         let stat = sys::attr::fstat(&fd)?;
         if (ObjectId { dev: stat.dev, ino: stat.ino }) != self.id() {
             return Err(self.stale());

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::place::On;
 use crate::place::Place;
 use crate::place::put;
 use crate::place::server_of;
@@ -124,4 +125,30 @@ fn the_layers_are_never_touched() {
         "chmod 600 f; echo x >>g; rm -r d; mkdir d; mv e/z d/z; ln f f2; touch e; setfattr -n user.x -v 1 hf; chown 3 *; : >hg",
     );
     assert_eq!(before, state());
+}
+
+/// As with the kernel's overlayfs: what is read leaves no trace in the layers, and costs them no write.
+#[test]
+fn reading_leaves_the_access_times_of_layers() {
+    if !crate::support::is_root() || On::chosen() == On::Peer {
+        return crate::support::report_skip(
+            "only root may read without a trace what belongs to others, and the peer leaves one",
+        );
+    }
+    let fill = |high: &Path, low: &Path| {
+        put(low, "d/f", "text");
+        put(high, "d/g", "text");
+        put(low, "one/h", "text");
+        sh(low, "chown -R 7 . && touch -a -d 2001-01-01 d d/f one one/h");
+        sh(high, "touch -a -d 2001-01-01 d d/g");
+    };
+    let Some(p) = Place::mounted("atime", fill) else { return };
+    if std::env::var("MICA_MOUNTED_WITH").is_ok_and(|options| options.contains("io=passthrough")) {
+        return crate::support::report_skip("of what is lent to the kernel it keeps the access times");
+    }
+    sh(&p.top, "ls d one >/dev/null; cat d/f d/g one/h >/dev/null; find . >/dev/null");
+    for (layer, name) in [(1, "d"), (1, "d/f"), (0, "d"), (0, "d/g"), (1, "one"), (1, "one/h")] {
+        let stat = fs::metadata(p.in_layer(layer, name)).unwrap();
+        assert_eq!(stat.atime(), 978_307_200, "{name} of layer {layer}");
+    }
 }
