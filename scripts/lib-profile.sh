@@ -7,12 +7,17 @@ PROFILE_HZ=999
 # $requests, and the samples into $work/samples.
 profiled() {
   local script=JOB_${2//-/_} ops
+  rm -f "$work/took" "$work/samples"
   jobs_mount "$1" || return 1
   sync
   # shellcheck disable=SC2016 # the inner shell expands it
   quietly perf record --quiet --all-cpus --call-graph fp --freq "$PROFILE_HZ" --event cpu-clock --output "$work/perf.data" -- \
     bash -c 'start=$EPOCHREALTIME; in_root "$1"; status=$?; end=$EPOCHREALTIME; echo $(((${end/./} - ${start/./}) / 1000)) >"$work/took"; exit $status' \
-    - "${!script}" || warn "$1: $2 failed"
+    - "${!script}" || {
+    warn "$1: $2 failed, or was not sampled"
+    unmount_below "$work/m"
+    return 1
+  }
   took=$(<"$work/took") requests=0
   case $1 in
   mica*)

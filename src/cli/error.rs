@@ -145,7 +145,7 @@ impl From<engine::Error> for CliError {
                 } else if e.to_string().contains("must") {
                     "remove the container with 'mica rm', or use 'mica rmi -f'"
                 } else {
-                    "stop the container first"
+                    "wait for its command to end, or use 'mica rm -f'; a mount goes with 'mica umount'"
                 };
                 Self::new(&e).hint(hint)
             }
@@ -228,8 +228,13 @@ impl From<store::Error> for CliError {
     fn from(e: store::Error) -> Self {
         let error = Self::new(&e);
         match &e {
-            store::Error::NotFound { what: "image", .. } => error.hint("'mica images' lists the images that are there"),
+            store::Error::NotFound { what: "image", .. } => error.hint(
+                "'mica images' lists the images that are there; 'mica load -i FILE' and 'mica import FILE NAME' bring others",
+            ),
             store::Error::NotFound { what: "container", .. } => error.hint("'mica ps -a' lists all containers"),
+            store::Error::NameTaken { name, .. } => {
+                error.hint(format!("remove that container ('mica rm {name}'), or choose another name"))
+            }
             store::Error::Ambiguous { .. } => error.hint("give more digits"),
             store::Error::Owner { owner, .. } => error.hint(format!(
                 "run mica as that user (sudo -u '#{owner}' mica ...), name a store of your own with --root DIR, or set MICA_ANY_OWNER=1 if you trust it"
@@ -273,6 +278,28 @@ fn bad_filter(e: &clap::Error) -> Option<String> {
     argument.starts_with("--filter ").then(|| format!("invalid argument {value:?} for \"-f, --filter\" flag: {why}"))
 }
 
+/// A command that docker has and mica has not, and what to do instead: what resembles it in letters would be no help.
+fn dockers_own(e: &clap::Error) -> Option<(&str, &'static str)> {
+    use clap::error::ContextKind;
+    use clap::error::ContextValue;
+    let Some(ContextValue::String(word)) = e.get(ContextKind::InvalidSubcommand) else { return None };
+    let instead = match word.as_str() {
+        "pull" | "push" | "login" | "logout" | "search" => {
+            "'mica load -i FILE' reads what 'docker save', 'podman save' and 'skopeo copy' write, and 'mica save' writes it"
+        }
+        "build" => "change a container of 'mica run' and 'mica commit' it; --change sets what a Dockerfile would",
+        "exec" | "attach" | "start" | "stop" | "restart" | "kill" | "wait" | "logs" | "pause" | "unpause"
+        | "create" => {
+            "a container lives as long as its 'mica run'; 'mica ps' lists those that run, 'mica rm -f' ends one"
+        }
+        "cp" => {
+            "'mica show CONTAINER PATH' prints a file, 'mica export' writes all as a tar, and 'mica run -v' shows one of the host's"
+        }
+        _ => return None,
+    };
+    Some((word, instead))
+}
+
 /// Whether what clap does not know begins as an option does.
 fn is_option(e: &clap::Error) -> bool {
     use clap::error::ContextKind;
@@ -288,6 +315,9 @@ pub fn usage(e: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind;
     if let Some(line) = bad_filter(e) {
         return CliError::new(line).code(EXIT_MICA).hint("see --help").report();
+    }
+    if let Some((word, instead)) = dockers_own(e) {
+        return CliError::new(format!("there is no command {word:?} yet")).hint(instead).report();
     }
     if let Err(printing) = e.print() {
         return CliError::from(printing).report();

@@ -33,6 +33,8 @@ use output::Output;
     about,
     max_term_width = 100,
     subcommand_required = true,
+    // As docker's: of an option that is given twice the last counts.
+    args_override_self = true,
     arg_required_else_help = true
 )]
 struct Cli {

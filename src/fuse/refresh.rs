@@ -63,12 +63,13 @@ impl Refresher {
     fn refresh(&self, union: &Union, node: &Arc<Node>) -> Result<(), Errno> {
         let mut notices = Vec::new();
         let looked = union.refresh(node, &mut notices).map_err(|e| e.errno());
-        notices.iter().try_for_each(|notice| match notice {
+        // One that fails keeps no other from being told.
+        let told = notices.iter().map(|notice| match notice {
             Notice::Inode(ino) => self.notifier.inval_inode(*ino),
             Notice::Entry(parent, name) => self.notifier.inval_entry(*parent, name.as_name()),
             Notice::Arrived(dir) => self.notifier.arrived(*dir),
-        })?;
-        looked
+        });
+        told.fold(looked, Result::and)
     }
 }
 

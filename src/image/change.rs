@@ -153,7 +153,8 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// Takes quotes and backslashes away, and puts variables in: `$A`, `${A}`, `${A:-default}`, `${A:+instead}`.
+/// Takes quotes and backslashes away, and puts variables in: `$A`, `${A}`, `${A:-default}`, `${A:+instead}`, `${A:?why not}`, and the same
+/// without the colon, which then takes an empty variable as set. Defaults may hold variables in turn.
 fn expand(instruction: &'static str, text: &str, env: &[String]) -> Result<String, BadChange> {
     let mut out = String::new();
     let mut quote = None;
@@ -170,7 +171,8 @@ fn expand(instruction: &'static str, text: &str, env: &[String]) -> Result<Strin
             (c, Some(open)) if c == open => quote = None,
             ('$', None | Some('"')) => {
                 if chars.next_if_eq(&'{').is_some() {
-                    let inside: String = chars.by_ref().take_while(|c| *c != '}').collect();
+                    let inside = enclosed(&mut chars)
+                        .ok_or_else(|| bad(instruction, format!("has a ${{ without its end: {text:?}")))?;
                     out.push_str(&braced(instruction, &inside, env)?);
                 } else {
                     let mut name = String::new();
@@ -192,16 +194,44 @@ fn expand(instruction: &'static str, text: &str, env: &[String]) -> Result<Strin
     }
 }
 
+/// What stands before the brace that ends this one, with braces of its own.
+fn enclosed(chars: &mut impl Iterator<Item = char>) -> Option<String> {
+    let mut depth = 1_u32;
+    let mut inside = String::new();
+    for c in chars {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(inside);
+        }
+        inside.push(c);
+    }
+    None
+}
+
 fn braced(instruction: &'static str, inside: &str, env: &[String]) -> Result<String, BadChange> {
     let end = inside.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inside.len());
     let (name, modifier) = inside.split_at(end);
-    let set = variable(name, env);
-    match (modifier.get(..2), modifier.get(2..)) {
-        _ if modifier.is_empty() && !name.is_empty() => Ok(set.unwrap_or_default().to_owned()),
-        (Some(":-"), Some(word)) => Ok(set.filter(|value| !value.is_empty()).unwrap_or(word).to_owned()),
-        (Some(":+"), Some(word)) => Ok(set.filter(|value| !value.is_empty()).map_or("", |_| word).to_owned()),
-        _ => Err(bad(instruction, format!("has a variable that is not understood: ${{{inside}}}"))),
+    let (how, filled) = modifier.strip_prefix(':').map_or((modifier, false), |how| (how, true));
+    let set = variable(name, env).filter(|value| !(filled && value.is_empty()));
+    let mut how = how.chars();
+    match (how.next(), set) {
+        _ if name.is_empty() => {}
+        (None, set) if modifier.is_empty() => return Ok(set.unwrap_or_default().to_owned()),
+        (Some('-' | '?'), Some(value)) => return Ok(value.to_owned()),
+        (Some('+'), None) => return Ok(String::new()),
+        (Some('-' | '+'), _) => return expand(instruction, how.as_str(), env),
+        (Some('?'), None) => {
+            let why = expand(instruction, how.as_str(), env)?;
+            let why = if why.is_empty() { "not allowed to be unset" } else { &why };
+            return Err(bad(instruction, format!("needs a variable: {name}: {why}")));
+        }
+        _ => {}
     }
+    Err(bad(instruction, format!("has a variable that is not understood: ${{{inside}}}")))
 }
 
 fn variable<'a>(name: &str, env: &'a [String]) -> Option<&'a str> {
@@ -398,6 +428,27 @@ mod tests {
         assert_eq!(json_of(&["CMD y", "ENTRYPOINT [\"x\"]"])["Cmd"], json!(["/bin/sh", "-c", "y"]));
         assert_eq!(json_of(&["HEALTHCHECK NONE"])["Healthcheck"], json!({"Test": ["NONE"]}));
         assert_eq!(json_of(&["SHELL [\"/bin/ash\"]", "CMD y"])["Cmd"], json!(["/bin/ash", "y"]));
+    }
+
+    #[test]
+    fn defaults_of_variables_hold_variables() {
+        let env = ["A=a", "E="].map(str::to_owned);
+        let expand = |text: &str| expand("ENV", text, &env).map_err(|e| e.to_string());
+        for (text, expected) in [
+            ("${A:-x}${B:-x}${E:-x}", "axx"),
+            ("${A-x}${B-x}${E-x}", "ax"),
+            ("${A:+x}${B:+x}${E:+x}", "x"),
+            ("${A+x}${B+x}${E+x}", "xx"),
+            ("${B:-$A}${B:-${A}}${B:-${C:-${A}b}}", "aaab"),
+            ("${A:?no}${E?no}", "a"),
+            ("${B:-'$A'}", "$A"),
+        ] {
+            assert_eq!(expand(text).as_deref(), Ok(expected), "{text}");
+        }
+        assert!(expand("${B:?is needed}").unwrap_err().contains("B: is needed"));
+        for refused in ["${B:?}", "${E:?}", "${A", "${B:-${A}", "${}", "${:-x}", "${A:}", "${A*}"] {
+            assert!(expand(refused).is_err(), "{refused}");
+        }
     }
 
     #[test]

@@ -172,6 +172,7 @@ fn adopt(node: &Node, kind: Kind, found: &Real, stat: &Stat, parent: &Arc<Node>,
                 // Another name of the same file, or a name again after the known one was removed.
                 *held = None;
                 body.place = Some((parent.clone(), name.to_buf()));
+                node.untell();
             }
         }
         (Real::Lower(known), Real::Lower(new)) => {
@@ -185,6 +186,7 @@ fn adopt(node: &Node, kind: Kind, found: &Real, stat: &Stat, parent: &Arc<Node>,
             } else if !here {
                 let before = std::mem::replace(known, new.clone());
                 let place = body.place.replace((parent.clone(), name.to_buf()));
+                node.untell();
                 if let Some((parent, name)) = place.filter(|_| stat.nlink > 1) {
                     body.saw(&parent, name.as_name(), &before);
                 }

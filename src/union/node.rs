@@ -257,7 +257,12 @@ impl Node {
         self.told.store(true, Ordering::Relaxed);
     }
 
-    /// Whether [`Node::tell`] was called.
+    /// It was found under another name, by somebody who has not told the kernel yet.
+    pub(super) fn untell(&self) {
+        self.told.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the kernel was told of it at its place.
     pub(super) fn is_told(&self) -> bool {
         self.told.load(Ordering::Relaxed)
     }

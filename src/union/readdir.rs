@@ -71,32 +71,28 @@ impl Union {
     /// # Errors
     /// `ENOTDIR`; those of the layers: a directory that cannot be read in one layer is not shown without it.
     pub fn list(&self, node: &Arc<Node>, cookie: u64) -> Result<Arc<Listing>> {
+        let is_good = |listing: &Listing| !self.manners.unsteady && !listing.outdated.load(Ordering::Relaxed);
         let known = node.listing()?.lock().clone();
         if let Some(listing) = &known
-            && (cookie > 0 || !(self.manners.unsteady || listing.outdated.load(Ordering::Relaxed)))
+            && (cookie > 0 || is_good(listing))
         {
             return Ok(listing.clone());
         }
         let _names = node.names()?.read();
         let dirs = self.dirs_of(node)?;
         loop {
-            // Somebody else may have made it meanwhile, and another reader be under way in it.
+            // Somebody else may have made it meanwhile, or make it at the same time, and another reader be under way in it: there is one.
             let known = node.listing()?.lock().clone();
+            if let Some(listing) = known.as_ref().filter(|listing| is_good(listing)) {
+                return Ok(listing.clone());
+            }
             let fresh =
                 if super::is_removed(node) { Listing::default() } else { self.merge(node, &dirs, known.as_deref())? };
             let fresh = Arc::new(fresh);
             let mut kept = node.listing()?.lock();
-            match &*kept {
-                // Made at the same time as this one, of the same names.
-                Some(other) if !is_same(Some(other), known.as_ref()) => {
-                    if !self.manners.unsteady && !other.outdated.load(Ordering::Relaxed) {
-                        return Ok(other.clone());
-                    }
-                }
-                _ => {
-                    *kept = Some(fresh.clone());
-                    return Ok(fresh);
-                }
+            if is_same(kept.as_ref(), known.as_ref()) {
+                *kept = Some(fresh.clone());
+                return Ok(fresh);
             }
         }
     }

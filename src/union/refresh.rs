@@ -36,11 +36,16 @@ impl Union {
     /// # Errors
     /// The first of the layers'; all else is looked at, and told, all the same.
     pub fn refresh(&self, node: &Arc<Node>, notices: &mut Vec<Notice>) -> Result<()> {
-        let known = self.known_below(node);
+        let known = self.outdated_below(node)?;
         let mut result = Ok(());
-        for (_, node) in &known {
-            self.outdate(node)?;
-        }
+        let mut note = |failed: Result<()>| {
+            if result.is_ok() {
+                result = failed;
+            }
+        };
+        // What somebody was told of before it is looked at here must have arrived, or it would arrive behind what is told of it below.
+        let dirs = || known.iter().filter(|(_, node)| node.kind == Kind::Dir).map(|(_, dir)| dir);
+        notices.extend(dirs().map(|dir| Notice::Arrived(dir.ino)));
         let mut named = HashSet::new();
         // Before anything is looked up: a new file that got the number of a removed one would else take that one's node along, and nobody
         // would be told that the old name is gone.
@@ -50,26 +55,38 @@ impl Union {
             notices.push(Notice::Inode(node.ino));
             let Some((parent, name)) = place else { continue };
             named.insert((parent.ino, name.clone()));
-            let found = self.lookup_again(&parent, &name).unwrap_or_else(|e| {
-                result = Err(e);
-                None
-            });
-            // What the kernel was not told of is known here all the same while somebody looks it up for himself.
-            let same = found.is_some_and(|entry| {
-                self.forget(entry.node.ino, 1);
-                entry.node.ino == node.ino && node.is_told()
-            });
+            let same = match self.lookup_again(&parent, &name) {
+                // What the kernel was not told of is known here all the same while somebody looks it up for himself.
+                Ok(found) => found.is_some_and(|entry| {
+                    self.forget(entry.node.ino, 1);
+                    entry.node.ino == node.ino && node.is_told()
+                }),
+                // Nobody knows: what is mounted there stays, and who asks is told the same.
+                Err(e) => {
+                    note(Err(e));
+                    true
+                }
+            };
             if !same {
                 notices.push(Notice::Entry(parent.ino, name));
             }
         }
-        for (_, dir) in known.iter().filter(|(_, node)| node.kind == Kind::Dir) {
-            if let Err(e) = self.new_names(dir, &named, notices) {
-                result = Err(e);
-            }
-            notices.push(Notice::Arrived(dir.ino));
-        }
+        dirs().for_each(|dir| note(self.new_names(dir, &named, notices)));
         result
+    }
+
+    /// The known nodes at and below `top`, ancestors first, when nothing is remembered of them any more.
+    fn outdated_below(&self, top: &Arc<Node>) -> Result<Vec<(usize, Arc<Node>)>> {
+        let mut done = HashSet::new();
+        loop {
+            let known = self.known_below(top);
+            // Also what was looked up by who was in a directory until just now: each round looks one directory deeper.
+            let new: Vec<_> = known.iter().filter(|(_, node)| done.insert(node.ino)).collect();
+            if new.is_empty() {
+                return Ok(known);
+            }
+            new.into_iter().try_for_each(|(_, node)| self.outdate(node))?;
+        }
     }
 
     /// The names of a directory that are not `named`: the kernel may remember of any that it is not there.
@@ -80,8 +97,10 @@ impl Union {
         };
         let unknown = listing.entries.iter().map(|e| (dir.ino, e.name.clone())).filter(|at| !named.contains(at));
         notices.extend(unknown.map(|(ino, name)| Notice::Entry(ino, name)));
+        // Locked before it is asked: a reader who comes meanwhile must not lose the listing that he begins.
+        let mut kept = dir.listing()?.lock();
         if dir.body.read().rare().opens == 0 {
-            *dir.listing()?.lock() = None;
+            *kept = None;
         }
         Ok(())
     }

@@ -336,3 +336,29 @@ fn inspect_knows_when_a_command_was_started() {
     assert_eq!(times("never").1.as_second(), -62_135_596_800, "docker's year 1");
     area.ok(["umount", "mnt"]);
 }
+
+/// What follows the image is the container's; of options that are given twice the last counts; `rm` takes docker's flags.
+#[test]
+fn lines_are_read_as_docker_reads_them() {
+    require_root!();
+    let area = Area::with("lines", &require_fixture!("busybox"));
+    let image = "busybox:latest";
+    let printed =
+        area.ok(["run", "--rm", "--entrypoint", "/bin/echo", image, "-i", "--name", "x", "--", "-u", "me", "--help"]);
+    assert_eq!(printed, "-i --name x -- -u me --help\n");
+    assert_eq!(area.ok(["run", "--rm", "-w", "/none", "-w", "/etc", "-i", "-i", image, "pwd"]), "/etc\n");
+    let made = area.join("made/by/run");
+    let volume = format!("{}:/data:rw,Z", made.display());
+    area.ok(["run", "--rm", "-v", &volume, image, "touch", "/data/f"]);
+    assert!(made.join("f").exists());
+    assert!(area.fails(["rm", "nosuch"], 1).contains("No such container: nosuch"));
+    let forced = area.said(["rm", "-fv", "nosuch"]);
+    assert_eq!(forced.code(), 0);
+    assert!(forced.err.contains("No such container: nosuch"), "{}", forced.err);
+    for (word, instead) in [("pull", "mica load"), ("logs", "mica ps"), ("build", "mica commit"), ("cp", "mica export")]
+    {
+        let said = area.fails([word, "x"], 1);
+        assert!(said.contains(&format!("no command \"{word}\"")) && said.contains(instead), "{said}");
+    }
+    nothing_is_left(&area);
+}

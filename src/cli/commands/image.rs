@@ -67,7 +67,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
         Command::History(args) => history::run(args, context),
         Command::Tree(args) => tree::run(args, context),
         Command::Tag(args) => tag::run(args, context),
-        Command::Load(args) => load::run(args, context).map_err(CliError::in_run),
+        Command::Load(args) => load::run(args, context),
         Command::Save(args) => save::run(args, context),
         Command::Import(args) => import::run(args, context),
         Command::Diff(args) => diff::run(args, context),

@@ -4,7 +4,9 @@ use std::io::Write;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::engine;
 use crate::engine::containers;
+use crate::store;
 
 /// Arguments of `mica rm`.
 #[derive(Debug, clap::Args)]
@@ -12,6 +14,9 @@ pub struct Args {
     /// Kill a container that runs
     #[arg(short, long)]
     force: bool,
+    /// Taken for docker's sake: there are no anonymous volumes
+    #[arg(short, long)]
+    volumes: bool,
     /// Names, ids, or beginnings of ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -25,10 +30,15 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), CliError> {
             Ok(_) => writeln!(context.out, "{word}")?,
             Err(e) => {
                 context.out.flush()?;
+                // As docker: with --force it is no failure that there is nothing to remove.
+                failed |= !(args.force && is_absent(&e));
                 CliError::from(e).print();
-                failed = true;
             }
         }
     }
     if failed { Err(CliError::reported()) } else { Ok(()) }
+}
+
+fn is_absent(e: &engine::Error) -> bool {
+    matches!(e, engine::Error::Store(store::Error::NotFound { .. }))
 }

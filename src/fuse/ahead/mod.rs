@@ -120,8 +120,9 @@ impl Ahead {
         };
         let send = move || {
             send(&scout, &place, &shared);
-            shared.close();
             scout.end();
+            bury(&scout, &shared);
+            shared.close();
         };
         let started = this.spawn("mica-plan", plan).and_then(|()| this.spawn("mica-send", send));
         started.inspect_err(|e| log::debug!("nothing is looked up ahead: {e}")).is_ok().then_some(this)
@@ -221,10 +222,7 @@ fn send(scout: &Scout, place: &Place, shared: &Shared) {
         }
         let asked = if is_known() { scout.ask(&job) } else { Ok(Some(Report::default())) };
         shared.seen.done(job.dir);
-        let Ok(Some(report)) = asked else {
-            bury(scout, shared);
-            return log::debug!("the scout is gone");
-        };
+        let Ok(Some(report)) = asked else { return log::debug!("the scout is gone") };
         missed = if report.found { 0 } else { missed + 1 };
         if missed > 0 {
             // It was taken away, perhaps: nothing that waits is of use then.
@@ -241,7 +239,8 @@ fn send(scout: &Scout, place: &Place, shared: &Shared) {
     }
 }
 
-/// Takes note of a scout's end, which follows that of its channel after a moment. Not when all is at an end: it may wait for a server that is gone.
+/// Takes note of a scout's end, which follows that of its channel after a moment. Not when all is at an end: it may wait for a server that
+/// is gone. What comes meanwhile is left.
 fn bury(scout: &Scout, shared: &Shared) {
     while !scout.is_buried() {
         match shared.jobs.next(Some(Duration::from_millis(10))) {

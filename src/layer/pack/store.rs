@@ -213,7 +213,7 @@ fn regular(dir: &OwnedFd, name: Name<'_>) -> Result<(OwnedFd, u64)> {
     if kind.is_some_and(|kind| kind != Kind::File) {
         return Err(Error::Damaged { layer: name.to_string(), what: "it is not a regular file".into() });
     }
-    let fd = sys::open::file_at(dir, name, Access::Read)?;
+    let fd = sys::open::quiet_file_at(dir, name)?;
     let stat = sys::attr::fstat(&fd)?;
     match stat.kind() {
         Kind::File => Ok((fd, stat.size)),

@@ -14,6 +14,9 @@ pub struct Args {
     /// Remove all images that no container uses, not only those without a name
     #[arg(short, long)]
     all: bool,
+    /// Taken for docker's sake: there are no volumes
+    #[arg(long)]
+    volumes: bool,
     #[command(flatten)]
     options: prune::Options,
 }
