@@ -56,14 +56,19 @@ impl Server {
 
     pub(super) fn setxattr(
         &self,
-        nodeid: u64,
+        caller: &Header,
         name: &[u8],
         value: &[u8],
         flags: u32,
         kill_sgid: bool,
     ) -> Result<Answer<'static>> {
         self.has_xattrs()?;
+        let nodeid = caller.nodeid;
         if name == SETTLE && nodeid == ROOT {
+            // It is long work, and its end lets others go on: nothing for who is inside the container.
+            if !self.may_know_paths(caller) {
+                return Err(Error::Refused(Errno::PERM));
+            }
             let plain = value != SETTLE_OVER;
             self.union.stay_plain(plain);
             if plain {
@@ -116,12 +121,13 @@ impl Server {
         if self.config.xattrs { Ok(()) } else { not_here() }
     }
 
-    pub(super) fn ioctl(&self, nodeid: u64, number: u32, given: &[u8], room: u32) -> Result<Answer<'static>> {
-        let node = self.node(nodeid)?;
+    pub(super) fn ioctl(&self, caller: &Header, number: u32, given: &[u8], room: u32) -> Result<Answer<'static>> {
+        let node = self.node(caller.nodeid)?;
         if number == sys::control::REFRESH {
             return Ok(Answer::Refresh(node));
         }
-        Ok(Answer::Ioctl(super::ioctl::answer(&self.union, &node, number, given, room)?))
+        let who = super::ioctl::Who { uid: caller.uid, pid: caller.pid };
+        Ok(Answer::Ioctl(super::ioctl::answer(&self.union, &node, (number, given), room, &who)?))
     }
 }
 

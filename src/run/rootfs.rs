@@ -328,9 +328,16 @@ fn mount_bind(root: &Root, source: &OwnedFd, target: &[u8], read_only: bool) -> 
     if (found.kind() == Kind::Dir) != is_dir {
         return refuse("one of source and target is a directory and the other is not");
     }
+    let limits = Limits { read_only, no_dev: true, ..Limits::default() };
     attach::bind(source, &below, true).step(step)?;
     let top = root.resolve(target, Missing::Fail)?;
-    attach::restrict(&top, Limits { read_only, no_dev: true, ..Limits::default() }).step(step)
+    // What is mounted below the source comes along: its devices could be opened, or made, and what is read-only written to.
+    if attach::restrict_all(&top, limits).step(step)? {
+        return Ok(());
+    }
+    attach::detach(&top).step(step)?;
+    attach::bind(source, &below, false).step(step)?;
+    attach::restrict(&root.resolve(target, Missing::Fail)?, limits).step(step)
 }
 
 fn mask(root: &Root, null: &OwnedFd) -> Result<()> {

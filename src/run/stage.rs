@@ -86,6 +86,7 @@ pub(super) fn finish(command: &Command<'_>, io: Io, trampoline: &OwnedFd, parent
     let argv = c_strings(command.argv)?;
     let env = c_strings(&command.env)?;
     child::new_session().step(step)?;
+    child::new_keyring();
     let master = connect(io, command.identity)?;
     let fds = open::dir_path(Path::new("/proc/self/fd")).step(step)?;
     child::close_others_on_exec(fds).step(step)?;

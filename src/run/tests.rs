@@ -115,8 +115,10 @@ fn users_are_found_in_hostile_files() {
     assert_eq!(who("1000"), (1000, 1001, vec![29, 44], b"/home/ann".to_vec()));
     assert_eq!(who("ann:video"), (1000, 44, vec![], b"/home/ann".to_vec()));
     assert_eq!(who("77:88"), (77, 88, vec![], b"/".to_vec()));
-    // A name made of digits is a name first.
-    assert_eq!(who("1234"), (50, 50, vec![], b"/fifty".to_vec()));
+    // Digits are an id, also when there is such a name (CVE-2016-3697).
+    assert_eq!(who("1234"), (1234, 0, vec![], b"/".to_vec()));
+    assert_eq!(who("50"), (50, 50, vec![], b"/fifty".to_vec()));
+    assert_eq!(who("ann:29"), (1000, 29, vec![], b"/home/ann".to_vec()));
     for unknown in ["bob", "big", "bad", "-1", "4294967295", "ann:nobody", "short", "99999999999999999999"] {
         assert!(matches!(user::identify(Some(unknown), PASSWD, GROUP), Err(Error::Spec(_))), "{unknown}");
     }

@@ -50,13 +50,15 @@ pub(super) fn identify(user: Option<&str>, passwd: &[u8], group: &[u8]) -> Resul
         Some((who, group)) => (if who.is_empty() { "0" } else { who }, Some(group).filter(|g| !g.is_empty())),
         None => (text, None),
     };
-    let number = id(who.as_bytes());
-    let account = accounts(passwd).find(|a| a.name == who.as_bytes() || number == Some(a.uid));
+    // Digits are an id and never a name, as in docker since CVE-2016-3697: an image could name root "1000".
+    let number = number("user", who)?;
+    let account = accounts(passwd).find(|a| number.map_or(a.name == who.as_bytes(), |number| number == a.uid));
     let uid = account.as_ref().map(|a| a.uid).or(number).ok_or_else(|| unknown("user", who, "passwd"))?;
     let home = account.as_ref().map(|a| a.home).filter(|h| !h.is_empty()).unwrap_or(b"/").to_vec();
     if let Some(wanted) = wanted_group {
-        let number = id(wanted.as_bytes());
-        let entry = groups(group).find(|(name, gid, _)| *name == wanted.as_bytes() || number == Some(*gid));
+        let number = self::number("group", wanted)?;
+        let entry =
+            groups(group).find(|(name, gid, _)| number.map_or(*name == wanted.as_bytes(), |number| number == *gid));
         let gid = entry.map(|(_, gid, _)| gid).or(number).ok_or_else(|| unknown("group", wanted, "group"))?;
         return Ok(Identity { uid, gid, groups: Vec::new(), home });
     }
@@ -71,6 +73,19 @@ pub(super) fn identify(user: Option<&str>, passwd: &[u8], group: &[u8]) -> Resul
 fn unknown(what: &str, name: &str, file: &str) -> Error {
     let name = Escaped(name.as_bytes());
     Error::Spec(format!("unable to find {what} {name}: no matching entries in the container's /etc/{file} file"))
+}
+
+/// The id that a word of digits is; `None` for a name.
+fn number(what: &str, word: &str) -> Result<Option<u32>> {
+    if !word.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match id(word.as_bytes()) {
+        Some(id) => Ok(Some(id)),
+        None => {
+            Err(Error::Spec(format!("the {what} {} is no id: ids are from 0 to {ID_MAX}", Escaped(word.as_bytes()))))
+        }
+    }
 }
 
 fn id(text: &[u8]) -> Option<u32> {

@@ -6,12 +6,14 @@
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 
 use rustix::fs::StatVfsMountFlags;
 use rustix::mount::MountFlags;
 use rustix::mount::MountPropagationFlags;
 use rustix::mount::UnmountFlags;
 
+use super::Errno;
 use super::Error;
 use super::Result;
 use super::attr::proc_path;
@@ -116,6 +118,41 @@ pub fn restrict(top: impl AsFd, limits: Limits) -> Result<()> {
         flags.set(keep, flags.contains(keep) || has.contains(had));
     }
     rustix::mount::mount_remount(&*path, flags, c"").map_err(|e| Error::new("mount", args(), e))
+}
+
+/// Adds `limits` to the mount whose root `top` is, and to all mounts below it; `false` where the kernel cannot (before Linux 5.12).
+///
+/// # Errors
+/// The kernel's; `EINVAL` when `top` is not the root of a mount.
+#[allow(unsafe_code)]
+pub fn restrict_all(top: impl AsFd, limits: Limits) -> Result<bool> {
+    /// `struct mount_attr` of <linux/mount.h>.
+    #[repr(C)]
+    struct MountAttr {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        userns_fd: u64,
+    }
+    let fd = top.as_fd().as_raw_fd();
+    let args = || format!("{fd}, AT_RECURSIVE, {limits:?}");
+    gate::pass("mount_setattr", args)?;
+    // MOUNT_ATTR_RDONLY, NOSUID, NODEV, NOEXEC.
+    let set = [(limits.read_only, 1), (limits.no_suid, 2), (limits.no_dev, 4), (limits.no_exec, 8)];
+    let set = set.into_iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum();
+    let attr = MountAttr { set, clear: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // SAFETY: the path is an empty string with its end; the structure is valid for the call and of the length that is said.
+    let done = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, &raw const attr, size_of::<MountAttr>())
+    };
+    if done == 0 {
+        return Ok(true);
+    }
+    match Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO) {
+        Errno::NOSYS => Ok(false),
+        e => Err(Error::new("mount_setattr", args(), e)),
+    }
 }
 
 /// Takes the mount whose root `top` is out of the namespace; descriptors that hold files of it keep them.

@@ -100,6 +100,14 @@ fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
+/// Gives this process a session keyring of its own: the one it has from its parents holds their keys. Where the kernel has no keyrings, or
+/// forbids them, there is nothing to hide.
+pub fn new_keyring() {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: without a name nothing is read from memory.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+}
+
 /// Whether the child has ended, and how; with `block` waits until it has.
 ///
 /// # Errors

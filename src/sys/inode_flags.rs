@@ -21,6 +21,11 @@ pub const GET_FSXATTR: u32 = 0x801c_581f;
 /// `FS_IOC_FSSETXATTR`.
 pub const SET_FSXATTR: u32 = 0x401c_5820;
 
+/// `FS_IMMUTABLE_FL` and `FS_APPEND_FL`: only `CAP_LINUX_IMMUTABLE` changes them.
+pub const LOCKS: u32 = 0x10 | 0x20;
+/// `FS_XFLAG_IMMUTABLE` and `FS_XFLAG_APPEND`, the same in a `struct fsxattr`.
+pub const LOCKS_X: u32 = 0x8 | 0x10;
+
 /// The size of the kernel's `struct fsxattr`.
 pub const FSXATTR_LEN: usize = 28;
 

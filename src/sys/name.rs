@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
 
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
@@ -169,19 +170,74 @@ pub fn remove_all(dir: impl AsFd, name: Name<'_>) -> Result<()> {
         other => other?,
     };
     clear(&child)?;
-    match rmdir(&dir, name) {
+    gone(rmdir(&dir, name))
+}
+
+fn gone(removed: Result<()>) -> Result<()> {
+    match removed {
         Err(e) if e.errno() == Errno::NOENT => Ok(()),
         other => other,
     }
 }
+
+/// Directories that lie deeper are moved up before they are removed, so that no tree takes more descriptors, or more of the stack, than others.
+const DEEPEST: usize = 64;
 
 /// Removes everything below the directory `dir`, which itself stays.
 ///
 /// # Errors
 /// The first error of the kernel; what was removed before stays removed.
 pub fn clear(dir: impl AsFd) -> Result<()> {
+    let mut moved = 0;
+    loop {
+        let before = moved;
+        clear_below(dir.as_fd(), dir.as_fd(), 0, &mut moved)?;
+        if moved == before {
+            return Ok(());
+        }
+    }
+}
+
+/// Clears `dir`, which lies so deep below `top`; what lies too deep is `moved` to the top.
+fn clear_below(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> Result<()> {
+    for name in names_in(dir)? {
+        match unlink(dir, name.as_name()) {
+            Err(e) if matches!(e.errno(), Errno::ISDIR | Errno::PERM) => {}
+            removed => {
+                gone(removed)?;
+                continue;
+            }
+        }
+        if depth == DEEPEST {
+            lift(top, dir, name.as_name(), moved)?;
+            continue;
+        }
+        let child = match super::open::dir_at(dir, name.as_name()) {
+            Err(e) if e.errno() == Errno::NOENT => continue,
+            other => other?,
+        };
+        clear_below(top, child.as_fd(), depth + 1, moved)?;
+        gone(rmdir(dir, name.as_name()))?;
+    }
+    Ok(())
+}
+
+/// Moves a directory up to the top, under a name that nothing has.
+fn lift(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: Name<'_>, moved: &mut u64) -> Result<()> {
+    loop {
+        *moved += 1;
+        let text = format!(".mica-deep-{}-{moved}", std::process::id());
+        let Ok(new) = Name::new(text.as_bytes()) else { return Err(Error::bare("rename", Errno::INVAL)) };
+        match rename(dir, name, top, new, RenameMode::Replace) {
+            Err(e) if matches!(e.errno(), Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+            moved => return gone(moved),
+        }
+    }
+}
+
+fn names_in(dir: BorrowedFd<'_>) -> Result<Vec<crate::path::NameBuf>> {
     let mut names = Vec::new();
-    let listed = super::dir::for_each::<Error>(&dir, |entry| {
+    let listed = super::dir::for_each::<Error>(dir, |entry| {
         if let Ok(name) = crate::path::NameBuf::new(entry.name) {
             names.push(name);
         }
@@ -189,8 +245,7 @@ pub fn clear(dir: impl AsFd) -> Result<()> {
     });
     match listed {
         // The directory was removed while it was open: so says the kernel then.
-        Err(e) if e.errno() == Errno::NOENT => return Ok(()),
-        other => other?,
+        Err(e) if e.errno() == Errno::NOENT => Ok(Vec::new()),
+        other => other.map(|()| names),
     }
-    names.iter().try_for_each(|name| remove_all(&dir, name.as_name()))
 }

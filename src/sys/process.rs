@@ -85,18 +85,27 @@ pub fn usage() -> Usage {
 
 /// Whether a process (or thread) is in the same mount and user namespace as this one; `false` where that cannot be seen.
 pub fn shares_namespaces(pid: u32) -> bool {
-    ["mnt", "user"].iter().all(|kind| {
-        let of = |who: &str| std::fs::metadata(format!("/proc/{who}/ns/{kind}"));
-        match (of("self"), of(&pid.to_string())) {
-            (Ok(own), Ok(other)) => {
-                use std::os::unix::fs::MetadataExt;
-                (own.dev(), own.ino()) == (other.dev(), other.ino())
-            }
-            // A kernel without this kind has one for all.
-            (Err(e), _) => e.kind() == std::io::ErrorKind::NotFound && *kind == "user",
-            _ => false,
+    ["mnt", "user"].iter().all(|kind| shares(kind, pid))
+}
+
+/// Whether a process has a capability (its number) over this process's user namespace, now.
+pub fn is_capable(pid: u32, capability: u32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let effective = text.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    effective.is_some_and(|all| all.checked_shr(capability).unwrap_or(0) & 1 == 1) && shares("user", pid)
+}
+
+fn shares(kind: &str, pid: u32) -> bool {
+    let of = |who: &str| std::fs::metadata(format!("/proc/{who}/ns/{kind}"));
+    match (of("self"), of(&pid.to_string())) {
+        (Ok(own), Ok(other)) => {
+            use std::os::unix::fs::MetadataExt;
+            (own.dev(), own.ino()) == (other.dev(), other.ino())
         }
-    })
+        // A kernel without this kind has one for all.
+        (Err(e), _) => e.kind() == std::io::ErrorKind::NotFound && kind == "user",
+        _ => false,
+    }
 }
 
 /// Whether `thread` is one of the threads of process `pid`.

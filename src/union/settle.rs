@@ -64,38 +64,48 @@ impl Union {
     pub fn settle(&self) -> Result<()> {
         self.upper()?;
         let mut copied = Vec::new();
-        self.settle_dir(&self.node(node::ROOT)?, &mut copied)?;
+        self.settle_below(self.node(node::ROOT)?, &mut copied)?;
         self.say_whole_all(&mut copied)
     }
 
-    fn settle_dir<'a>(&'a self, node: &Arc<Node>, copied: &mut Copied<'a>) -> Result<()> {
-        let Some(handle) = self.dirs_of(node)?.upper else { return Ok(()) };
-        let impure = dir::is_impure(&handle)?;
-        for (name, kind) in upper_names(&handle)? {
-            if kind != Kind::Dir && !(impure && kind == Kind::File) {
-                continue;
-            }
-            let Some(entry) = self.lookup(node, name.as_name())? else { continue };
-            let held = Held::new(self, entry);
-            let child = held.node()?;
-            if kind == Kind::File {
-                self.copy_up(child, Copy::Attributes)?;
-                if self.copy_for_later(child)? {
-                    copied.push(held);
+    /// Settles a directory and all below it. Not by recursion: a container makes directories as deep as it likes.
+    fn settle_below<'a>(&'a self, top: Arc<Node>, copied: &mut Copied<'a>) -> Result<()> {
+        let mut todo = vec![(top, None)];
+        while let Some((node, _held)) = todo.pop() {
+            let Some(handle) = self.dirs_of(&node)?.upper else { continue };
+            let impure = dir::is_impure(&handle)?;
+            for (name, kind) in upper_names(&handle)? {
+                if kind != Kind::Dir && !(impure && kind == Kind::File) {
+                    continue;
                 }
-                if copied.len() >= BATCH {
-                    self.say_whole_all(copied)?;
+                let Some(entry) = self.lookup(&node, name.as_name())? else { continue };
+                let held = Held::new(self, entry);
+                if kind == Kind::File {
+                    self.settle_file(held, copied)?;
+                    continue;
                 }
-                continue;
-            }
-            match self.dirs_of(child)?.upper {
-                Some(handle) if dir::dir_marks(&handle, false)?.redirect.is_some() => {
-                    self.gather_below(child, &handle)?;
+                let child = held.node()?.clone();
+                match self.dirs_of(&child)?.upper {
+                    Some(handle) if dir::dir_marks(&handle, false)?.redirect.is_some() => {
+                        self.gather_below(&child, &handle)?;
+                    }
+                    _ => {}
                 }
-                _ => {}
+                // Also below what was gathered: there are directories that were renamed in it.
+                todo.push((child, Some(held)));
             }
-            // Also below what was gathered: there are directories that were renamed in it.
-            self.settle_dir(child, copied)?;
+        }
+        Ok(())
+    }
+
+    fn settle_file<'a>(&'a self, held: Held<'a>, copied: &mut Copied<'a>) -> Result<()> {
+        let file = held.node()?;
+        self.copy_up(file, Copy::Attributes)?;
+        if self.copy_for_later(file)? {
+            copied.push(held);
+        }
+        if copied.len() >= BATCH {
+            self.say_whole_all(copied)?;
         }
         Ok(())
     }
@@ -149,17 +159,22 @@ impl Union {
         Ok(())
     }
 
-    fn copy_up_tree(&self, node: &Arc<Node>) -> Result<()> {
-        self.copy_up(node, Copy::All)?;
-        let listing = self.list(node, 0)?;
-        for item in &listing.entries {
-            let Some(entry) = self.lookup(node, item.name.as_name())? else { continue };
-            let held = Held::new(self, entry);
-            let child = held.node()?;
-            if child.kind == Kind::Dir {
-                self.copy_up_tree(child)?;
-            } else {
-                self.copy_up(child, Copy::All)?;
+    fn copy_up_tree(&self, top: &Arc<Node>) -> Result<()> {
+        let mut todo = vec![(top.clone(), None)];
+        while let Some((node, _held)) = todo.pop() {
+            self.copy_up(&node, Copy::All)?;
+            if node.kind != Kind::Dir {
+                continue;
+            }
+            let listing = self.list(&node, 0)?;
+            for item in &listing.entries {
+                let Some(entry) = self.lookup(&node, item.name.as_name())? else { continue };
+                let held = Held::new(self, entry);
+                let child = held.node()?.clone();
+                match child.kind {
+                    Kind::Dir => todo.push((child, Some(held))),
+                    _ => self.copy_up(&child, Copy::All)?,
+                }
             }
         }
         Ok(())

@@ -341,8 +341,8 @@ fn inspect_knows_when_a_command_was_started() {
 #[test]
 fn lines_are_read_as_docker_reads_them() {
     require_root!();
-    let area = Area::with("lines", &require_fixture!("busybox"));
-    let image = "busybox:latest";
+    let (area, image) = busybox("lines", &require_fixture!("busybox"));
+    let image = &image;
     let printed =
         area.ok(["run", "--rm", "--entrypoint", "/bin/echo", image, "-i", "--name", "x", "--", "-u", "me", "--help"]);
     assert_eq!(printed, "-i --name x -- -u me --help\n");
@@ -351,6 +351,8 @@ fn lines_are_read_as_docker_reads_them() {
     let volume = format!("{}:/data:rw,Z", made.display());
     area.ok(["run", "--rm", "-v", &volume, image, "touch", "/data/f"]);
     assert!(made.join("f").exists());
+    let read_only = format!("{}:/data:ro", made.display());
+    assert!(area.said(["run", "--rm", "-v", &read_only, image, "touch", "/data/g"]).err.contains("Read-only"));
     assert!(area.fails(["rm", "nosuch"], 1).contains("No such container: nosuch"));
     let forced = area.said(["rm", "-fv", "nosuch"]);
     assert_eq!(forced.code(), 0);
@@ -360,5 +362,22 @@ fn lines_are_read_as_docker_reads_them() {
         let said = area.fails([word, "x"], 1);
         assert!(said.contains(&format!("no command \"{word}\"")) && said.contains(instead), "{said}");
     }
+    nothing_is_left(&area);
+}
+
+/// A container makes directories as deep as it likes: what is made of them takes no more descriptors for that.
+#[test]
+fn a_tree_of_a_thousand_directories_in_each_other_is_removed() {
+    require_root!();
+    let (area, image) = busybox("deep", &require_fixture!("busybox"));
+    let script =
+        "i=0; while [ $i -lt 1500 ]; do mkdir d && cd d || exit 1; i=$((i+1)); done; echo x >f; echo x >../../f";
+    area.ok(["run", "--name", "deep", &image, "sh", "-c", script]);
+    let mica = area.mica(["rm", "deep"]);
+    let mut command = std::process::Command::new("prlimit");
+    command.args(["--nofile=256:256", "--"]).arg(mica.get_program()).args(mica.get_args());
+    command.current_dir(area.join("")).env_remove("MICA_ROOT");
+    let removed = finish(&mut command);
+    assert_eq!((removed.code(), removed.err.as_str()), (0, ""));
     nothing_is_left(&area);
 }

@@ -201,6 +201,46 @@ fn inode_flags_are_those_of_upper() {
     assert_eq!(tty.map(drop), Err(rustix::io::Errno::NOTTY));
 }
 
+/// The kernel checks the numbers that it knows; a 64-bit program's 32-bit ones come through as they are.
+#[test]
+fn inode_flags_are_the_owners_to_set() {
+    if !have("perl") || !have("lsattr") || !crate::support::is_root() || On::chosen() != On::Mica {
+        return crate::support::report_skip("no perl or lsattr, or not root, or the kernel's own");
+    }
+    let Some(p) = Place::mounted("flags-who", |_, low| drop(put(low, "d/f", "x\n"))) else { return };
+    sh(&p.top, "chmod 644 d/f; chmod 755 . d; chown 4343 d/f");
+    let program =
+        "open(F, '<', 'd/f') or exit(8); my $flags = pack('i!', $ARGV[0]); exit(ioctl(F, 0x40046602, $flags) ? 0 : 7);";
+    let tried = |who: &str, flags: u32| {
+        let mut command = crate::place::shell(&p.top, &format!("{who} perl -e \"$PROGRAM\" {flags}"));
+        bin::output(command.env("PROGRAM", program)).status.code()
+    };
+    let as_user = |uid: u32| format!("setpriv --reuid {uid} --regid {uid} --clear-groups");
+    // FS_NODUMP_FL, FS_IMMUTABLE_FL, FS_APPEND_FL.
+    let (dump, locks) = (0x40, [0x10, 0x20]);
+    assert_eq!(tried(&as_user(crate::place::USER), dump), Some(7), "not his");
+    assert_eq!(tried(&as_user(4343), dump), Some(0), "his own");
+    for lock in locks {
+        assert_eq!(tried(&as_user(4343), dump | lock), Some(7), "the owner locks his file");
+        assert_eq!(tried("setpriv --bounding-set -linux_immutable", dump | lock), Some(7), "without the capability");
+    }
+    assert!(!sh(&p.top, "lsattr d/f").split(' ').next().unwrap().contains(['i', 'a']));
+    assert_eq!(tried("", dump | locks[0]), Some(0), "root may");
+    sh(&p.top, "chattr -i d/f");
+}
+
+/// Whoever is in a container may write to its root directory; that it is settled is the host's to ask.
+#[test]
+fn settling_is_the_hosts_to_ask() {
+    if !crate::support::is_root() || On::chosen() != On::Mica || !have("setfattr") {
+        return crate::support::report_skip("not root, or no setfattr, or the kernel's own");
+    }
+    let Some(p) = Place::mounted("settle-who", |_, low| drop(put(low, "d/f", "x\n"))) else { return };
+    sh(&p.top, "setfattr -n user.mica.settle -v 1 .; setfattr -n user.mica.settle -v 0 .");
+    let inside = "unshare --mount --propagation private setfattr -n user.mica.settle -v 0 . 2>&1 || true";
+    assert!(sh(&p.top, inside).contains("not permitted"));
+}
+
 /// Those that the kernel's overlayfs carries, and no others: not even the dump flag.
 #[test]
 fn a_copy_keeps_the_flags_that_the_kernel_copies() {

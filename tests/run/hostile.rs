@@ -22,6 +22,7 @@ pub const ALL: &[Case] = &[
     ("a bind target cannot leave the root", bind_escapes),
     ("the host's binary cannot be reached", own_binary),
     ("a device in the root cannot be opened", device_in_root),
+    ("what is mounted below a bind has its limits", below_a_bind),
 ];
 
 type Outcome = Result<(), String>;
@@ -148,4 +149,30 @@ fn device_in_root() -> Outcome {
     let root = Rootfs::new();
     assert!(Command::new("mknod").arg(root.dir.join("zero")).args(["c", "1", "5"]).status().unwrap().success());
     same(root.sh(&[], "head -c 1 /zero 2>/dev/null | wc -c")?.as_str(), "0\n")
+}
+
+/// A tmpfs that goes with the test.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // The test may have failed for another reason already.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn below_a_bind() -> Outcome {
+    let (root, other) = (Rootfs::new(), Rootfs::new());
+    let below = other.dir.join("home/below");
+    fs::create_dir(&below).unwrap();
+    assert!(Command::new("mount").args(["-t", "tmpfs", "-o", "dev", "tmpfs"]).arg(&below).status().unwrap().success());
+    let _below = Mounted(below);
+    let bind = format!("{}:/mnt/new", other.dir.join("home").display());
+    let options = root.sh(&["-v", &bind], "grep ' /mnt/new' /proc/self/mountinfo | cut -d' ' -f6")?;
+    check(options.lines().count() == 2 && options.lines().all(|line| line.contains("nodev")), &options)?;
+    // Not the host's disks by way of another mount's device nodes.
+    same(
+        root.sh(&["-v", &bind], "cd /mnt/new/below; mknod null c 1 3; cat null 2>/dev/null || echo no")?.as_str(),
+        "no\n",
+    )
 }

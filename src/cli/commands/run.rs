@@ -179,23 +179,23 @@ mod tests {
 
     #[test]
     fn modes_of_volumes_are_dockers() {
-        let bind = |text: &str| super::bind(&text.into());
+        let read = |text: &str| bind(&text.into());
         for (text, read_only) in
             [("/:/x", false), ("/:/x:ro,z", true), ("/:/x:Z", false), ("/:/x:rw", false), ("/:/x:cached", false)]
         {
-            let bind = bind(text).unwrap();
+            let bind = read(text).unwrap();
             assert_eq!((bind.source.to_str(), &bind.target[..], bind.read_only), (Some("/"), &b"/x"[..], read_only));
         }
-        assert_eq!(bind(".:/x").unwrap().source, std::env::current_dir().unwrap());
+        assert_eq!(read(".:/x").unwrap().source, std::env::current_dir().unwrap());
         for refused in ["/x", "name:/x", "/:/x:nocopy", "/:/x:ro:rw", ""] {
-            assert!(bind(refused).is_err(), "{refused}");
+            assert!(read(refused).is_err(), "{refused}");
         }
     }
 
     #[test]
     fn a_volume_that_is_missing_is_made() {
         let dir = std::env::temp_dir().join(format!("mica-volume-{}", std::process::id()));
-        let made = super::bind(&format!("{}/a/b:/x", dir.display()).into()).unwrap();
+        let made = bind(&format!("{}/a/b:/x", dir.display()).into()).unwrap();
         let is_there = made.source.is_dir();
         std::fs::remove_dir_all(&dir).unwrap();
         assert!(is_there && made.source == dir.join("a/b"));

@@ -37,6 +37,9 @@ use crate::path::RelPath;
 use crate::sys::attr::Kind;
 use crate::sys::attr::Time;
 
+/// What an xattr takes in memory beside its bytes.
+const XATTR_COST: u64 = 64;
+
 /// A layer that was read to its end and found right.
 pub(super) struct ReadLayer {
     pub imported: Imported,
@@ -370,9 +373,10 @@ impl Reader<'_> {
     fn attrs(&mut self, block: &Block, pax: &mut Pax) -> Result<Attrs, What> {
         let xattrs = std::mem::take(&mut pax.xattrs);
         check("xattrs", self.limits.xattrs, xattrs.len() as u64)?;
-        for (_, value) in &xattrs {
+        for (name, value) in &xattrs {
             check("xattr-size", self.limits.xattr_size, value.len() as u64)?;
-            self.xattr_bytes += value.len() as u64;
+            // What it takes in memory: names count, too, and empty values are not free.
+            self.xattr_bytes += (name.len() + value.len()) as u64 + XATTR_COST;
         }
         check("xattr-total", self.limits.xattr_total, self.xattr_bytes)?;
         let mtime = match pax.mtime {

@@ -39,7 +39,6 @@ use crate::sys::attr::Kind;
 use crate::sys::lock::Held;
 use crate::sys::lock::LockKind;
 use crate::sys::name::RenameMode;
-use crate::sys::open::Access;
 
 /// The directories of a store, open.
 #[derive(Debug)]

@@ -226,6 +226,9 @@ fn addresses_are_read_strictly() {
     }
     let e = Url::parse("ftp://me:pw@h/x?sig=abc").unwrap_err().to_string();
     assert_eq!(e, "ftp://h/x: only http:// and https:// can be fetched");
+    // A slash in the password makes it no address, and is no reason to print it.
+    let e = Url::parse("https://bob:pa/ss@h/x").unwrap_err().to_string();
+    assert!(e.starts_with("https://h/x: ") && !e.contains("pa"), "{e}");
     assert!(Url::is_meant("HTTP://x") && !Url::is_meant("x.tar") && !Url::is_meant("dir/http://x"));
 }
 

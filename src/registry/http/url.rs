@@ -153,10 +153,9 @@ impl fmt::Debug for Url {
 fn shown(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
-    let end = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let shown = if scheme.is_empty() { format!("{host}{path}") } else { format!("{scheme}://{host}{path}") };
+    // A password may hold a slash, which makes this no address: so up to the last @, wherever that is.
+    let shown = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+    let shown = if scheme.is_empty() { shown.to_owned() } else { format!("{scheme}://{shown}") };
     crate::path::Escaped(shown.chars().take(200).collect::<String>().as_bytes()).to_string()
 }
 
