@@ -24,6 +24,7 @@ use crate::store::Store;
 use crate::store::containers::ContainerRecord;
 use crate::sys;
 use crate::sys::attr::Kind;
+use crate::sys::attr::Stat;
 use crate::union::lookup;
 use crate::union::lookup::Dirs;
 use crate::union::lookup::Roots;
@@ -49,7 +50,7 @@ pub fn changes(store: &Store, record: &ContainerRecord) -> Result<Vec<(RelPath, 
     let walk = Walk { roots: stack.roots(), redirects: Cell::new(false) };
     let mut out = BTreeMap::new();
     let lowers = lookup::merged_roots(&stack)?;
-    walk.directory(upper.handle(), &RelPath::root(), &Dirs { upper: None, lowers }, &mut out)?;
+    walk.run((upper.handle().clone(), RelPath::root(), Dirs { upper: None, lowers }), &mut out)?;
     if walk.redirects.get() {
         return through_union(store, record);
     }
@@ -102,13 +103,53 @@ struct Walk {
     redirects: Cell<bool>,
 }
 
+/// A directory of upper, its path, and what lies below it.
+type Inside = (Arc<DirHandle>, RelPath, Dirs);
+
+/// What is left to do, the next thing last. Not by recursion: a container makes directories as deep as it likes.
+enum Todo {
+    List(Inside),
+    Enter(Subdirectory),
+    Leave(Left),
+}
+
+/// A directory that was listed in `upper`.
+struct Subdirectory {
+    upper: Arc<DirHandle>,
+    name: NameBuf,
+    path: RelPath,
+    lower: Option<lookup::Target>,
+}
+
+/// A directory whose content was looked at.
+struct Left {
+    handle: Arc<DirHandle>,
+    path: RelPath,
+    stat: Stat,
+    opaque: bool,
+    lower: Option<lookup::Target>,
+    /// How many changes there were before those in it.
+    before: usize,
+}
+
 impl Walk {
-    fn directory(
+    fn run(&self, top: Inside, out: &mut BTreeMap<RelPath, Change>) -> Result<()> {
+        let mut todo = vec![Todo::List(top)];
+        while let Some(next) = todo.pop() {
+            match next {
+                Todo::List(inside) => self.list(&inside, out, &mut todo)?,
+                Todo::Enter(found) => self.enter(found, out.len(), &mut todo)?,
+                Todo::Leave(left) => self.leave(left, out)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn list(
         &self,
-        upper: &Arc<DirHandle>,
-        at: &RelPath,
-        below: &Dirs,
+        (upper, at, below): &Inside,
         out: &mut BTreeMap<RelPath, Change>,
+        todo: &mut Vec<Todo>,
     ) -> Result<()> {
         let mut items: Vec<(NameBuf, ItemKind)> = Vec::new();
         dir::list(upper, &mut |item: Item<'_>| {
@@ -125,7 +166,9 @@ impl Walk {
                         out.insert(path, Change::Deleted);
                     }
                 }
-                ItemKind::Object(_, Kind::Dir) => self.subdirectory(upper, &name, &path, lower, out)?,
+                ItemKind::Object(_, Kind::Dir) => {
+                    todo.push(Todo::Enter(Subdirectory { upper: upper.clone(), name, path, lower }));
+                }
                 ItemKind::Object(..) if lower.is_none() && is_runtime_file(upper, &name, &path)? => {}
                 ItemKind::Object(..) => {
                     out.insert(path, if lower.is_some() { Change::Changed } else { Change::Added });
@@ -135,39 +178,36 @@ impl Walk {
         Ok(())
     }
 
-    fn subdirectory(
-        &self,
-        upper: &Arc<DirHandle>,
-        name: &NameBuf,
-        path: &RelPath,
-        lower: Option<lookup::Target>,
-        out: &mut BTreeMap<RelPath, Change>,
-    ) -> Result<()> {
-        let found = dir::look(upper, name.as_name()).map_err(crate::union::Error::from)?;
+    fn enter(&self, found: Subdirectory, before: usize, todo: &mut Vec<Todo>) -> Result<()> {
+        let Subdirectory { upper, name, path, lower } = found;
+        let found = dir::look(&upper, name.as_name()).map_err(crate::union::Error::from)?;
         let dir::Found::Dir(handle, stat, beside) = found else { return Ok(()) };
         let marks = dir::dir_marks(&handle, beside).map_err(crate::union::Error::from)?;
         self.redirects.set(self.redirects.get() || marks.redirect.is_some());
         let opaque = marks.opaque;
-        let was_dir = lower.as_ref().filter(|t| t.kind() == Kind::Dir);
-        let inside = Dirs {
-            upper: None,
-            lowers: match was_dir {
-                Some(target) if !opaque => target.lowers.clone().into(),
-                _ => lookup::Lowers::default(),
-            },
+        let lowers = match lower.as_ref().filter(|target| target.kind() == Kind::Dir) {
+            Some(target) if !opaque => target.lowers.clone().into(),
+            _ => lookup::Lowers::default(),
         };
-        let before = out.len();
-        self.directory(&handle, path, &inside, out)?;
+        let inside = (handle.clone(), path.clone(), Dirs { upper: None, lowers });
+        todo.push(Todo::Leave(Left { handle, path, stat, opaque, lower, before }));
+        todo.push(Todo::List(inside));
+        Ok(())
+    }
+
+    fn leave(&self, left: Left, out: &mut BTreeMap<RelPath, Change>) -> Result<()> {
+        let Left { handle, path, stat, opaque, lower, before } = left;
+        let was_dir = lower.as_ref().filter(|target| target.kind() == Kind::Dir);
         if let (Some(target), true) = (was_dir, opaque) {
-            self.hidden_children(&handle, path, target, out)?;
+            self.hidden_children(&handle, &path, target, out)?;
         }
         // A directory that was only copied up on the way to a runtime file is no change.
         let untouched = was_dir.is_some_and(|target| {
             let s = &target.stat;
             (s.mode, s.uid, s.gid) == (stat.mode, stat.uid, stat.gid)
         });
-        if !(untouched && !opaque && out.len() == before && holds_runtime_files(path)) {
-            out.insert(path.clone(), if lower.is_some() { Change::Changed } else { Change::Added });
+        if !(untouched && !opaque && out.len() == before && holds_runtime_files(&path)) {
+            out.insert(path, if lower.is_some() { Change::Changed } else { Change::Added });
         }
         Ok(())
     }

@@ -66,15 +66,16 @@ pub fn each_change(
     match at.split_last() {
         None => {
             let (a, b) = (Folder::root(before)?, Folder::root(after)?);
-            differ.folders(Some(a), Some(b))?;
+            let top = Differ::frame(Some(a), Some(b), usize::MAX)?;
+            differ.run(top)
         }
         Some((parent, name)) => {
             let (a, b) = (Folder::at(before, &parent)?, Folder::at(after, &parent)?);
             let path = parent.child(name);
-            differ.name(&path, a.as_ref(), b.as_ref(), &name.to_buf())?;
+            let below = differ.name(&path, a.as_ref(), b.as_ref(), &name.to_buf())?;
+            below.map_or(Ok(()), |below| differ.run(below))
         }
     }
-    Ok(())
 }
 
 /// All that [`each_change`] tells.
@@ -101,9 +102,18 @@ struct Differ<'a> {
     each: &'a mut dyn FnMut(Changed) -> Result<()>,
 }
 
+/// Two directories that are compared, where there are such, and the names that are left.
+struct Frame {
+    before: Option<Folder>,
+    after: Option<Folder>,
+    here: RelPath,
+    names: std::vec::IntoIter<NameBuf>,
+    /// How many lead here that were not told of.
+    above: usize,
+}
+
 impl Differ<'_> {
-    /// Compares the names of two directories, where there are such; whether anything differs.
-    fn folders(&mut self, before: Option<Folder>, after: Option<Folder>) -> Result<bool> {
+    fn frame(before: Option<Folder>, after: Option<Folder>, above: usize) -> Result<Frame> {
         let mut names = Vec::new();
         for folder in before.iter().chain(&after).filter(|folder| folder.is_shown()) {
             names.extend(folder.names()?);
@@ -111,15 +121,33 @@ impl Differ<'_> {
         names.sort_unstable();
         names.dedup();
         let here = before.as_ref().or(after.as_ref()).map(|folder| folder.path.clone()).unwrap_or_default();
-        let mut any = false;
-        for name in &names {
-            any |= self.name(&here.child(name.as_name()), before.as_ref(), after.as_ref(), name)?;
-        }
-        Ok(any)
+        Ok(Frame { before, after, here, names: names.into_iter(), above })
     }
 
-    /// Compares one name; whether it differs, or anything below it.
-    fn name(&mut self, path: &RelPath, a: Option<&Folder>, b: Option<&Folder>, name: &NameBuf) -> Result<bool> {
+    /// Depth first, with a stack of its own: layers are hostile and may be deep.
+    fn run(&mut self, top: Frame) -> Result<()> {
+        let mut open = vec![top];
+        while let Some(frame) = open.last_mut() {
+            let Some(name) = frame.names.next() else {
+                self.above.truncate(frame.above);
+                open.pop();
+                continue;
+            };
+            let path = frame.here.child(name.as_name());
+            let below = self.name(&path, frame.before.as_ref(), frame.after.as_ref(), &name)?;
+            open.extend(below);
+        }
+        Ok(())
+    }
+
+    /// Compares one name; what is to be compared below it.
+    fn name(
+        &mut self,
+        path: &RelPath,
+        a: Option<&Folder>,
+        b: Option<&Folder>,
+        name: &NameBuf,
+    ) -> Result<Option<Frame>> {
         let entry = |folder: Option<&Folder>, subject: &Subject| -> Result<Option<(Entry, Item)>> {
             let Some(folder) = folder.filter(|folder| folder.is_shown()) else { return Ok(None) };
             let entry = folder.entry(subject, name.as_name())?;
@@ -127,15 +155,14 @@ impl Differ<'_> {
         };
         let (old, new) = (entry(a, self.before)?, entry(b, self.after)?);
         match (old, new) {
-            (None, None) => Ok(false),
+            (None, None) => Ok(None),
             (Some((_, item)), None) => {
                 self.tell(path, Change::Deleted, (Some(item), None))?;
-                Ok(true)
+                Ok(None)
             }
             (None, Some((entry, item))) => {
                 self.tell(path, Change::Added, (None, Some(item)))?;
-                self.added(b, entry)?;
-                Ok(true)
+                Self::added(b, entry, usize::MAX)
             }
             (Some((old, was)), Some((new, is))) => self.both(path, (a, old, was), (b, new, is)),
         }
@@ -146,11 +173,11 @@ impl Differ<'_> {
         path: &RelPath,
         (a, old, was): (Option<&Folder>, Entry, Item),
         (b, new, is): (Option<&Folder>, Entry, Item),
-    ) -> Result<bool> {
+    ) -> Result<Option<Frame>> {
         if let (Some(old), Some(new)) = (self.parts(&old, &self.keys.0), self.parts(&new, &self.keys.1))
             && old == new
         {
-            return Ok(false);
+            return Ok(None);
         }
         let mut found = differences(&was, &is)?;
         if self.rules.ignore_times {
@@ -161,27 +188,29 @@ impl Differ<'_> {
         let differs = !found.is_empty();
         let (before, after) = (Some(was), Some(is));
         let changed = Changed { path: path.clone(), change: Change::Changed, differences: found, before, after };
-        let depth = self.above.len();
+        let above = self.above.len();
         self.above.push(changed);
         if differs {
             self.tell_above()?;
         }
         let below = match (was_dir, is_dir) {
-            (true, true) => self.folders(a.and_then(|a| a.enter(old)), b.and_then(|b| b.enter(new)))?,
-            (false, true) => self.added(b, new)?,
-            _ => false,
+            (true, true) => Some(Self::frame(a.and_then(|a| a.enter(old)), b.and_then(|b| b.enter(new)), above)?),
+            (false, true) => Self::added(b, new, above)?,
+            _ => None,
         };
-        self.above.truncate(depth);
-        Ok(differs || below)
+        if below.is_none() {
+            self.above.truncate(above);
+        }
+        Ok(below)
     }
 
     /// Everything in a directory that was not there before.
-    fn added(&mut self, folder: Option<&Folder>, entry: Entry) -> Result<bool> {
+    fn added(folder: Option<&Folder>, entry: Entry, above: usize) -> Result<Option<Frame>> {
         if entry.stat.is_none_or(|stat| stat.kind() != Kind::Dir) {
-            return Ok(false);
+            return Ok(None);
         }
         let inside = folder.and_then(|folder| folder.enter(entry));
-        self.folders(None, inside)
+        Self::frame(None, inside, above).map(Some)
     }
 
     /// Of which objects of which layers something is made. `None` where these do not say all: directories on disk may redirect.
