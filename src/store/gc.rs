@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use super::Error;
 use super::Guard;
 use super::Result;
 use super::Store;
 use super::file;
 use crate::image::Digest;
+use crate::sys::Errno;
 
 /// What a collection removed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -57,10 +59,15 @@ impl Store {
     /// # Errors
     /// The kernel's.
     pub fn sweep_if_idle(&self) -> Result<()> {
-        if let Some(_guard) = self.try_collecting()? {
-            self.sweep()?;
+        let Some(_guard) = self.try_collecting()? else { return Ok(()) };
+        match self.sweep() {
+            // Immutable, perhaps: one file must not keep the whole store from being used.
+            Err(Error::Sys(e)) if e.errno() == Errno::PERM => {
+                log::warn!("what was left half done cannot be removed: {e}");
+                Ok(())
+            }
+            swept => swept.map(drop),
         }
-        Ok(())
     }
 
     /// What images, containers and mounts need.

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
@@ -159,18 +160,23 @@ pub fn rename(dir: impl AsFd, name: Name<'_>, new_dir: impl AsFd, new_name: Name
 /// # Errors
 /// The first error of the kernel; what was removed before stays removed.
 pub fn remove_all(dir: impl AsFd, name: Name<'_>) -> Result<()> {
-    match unlink(&dir, name) {
-        Ok(()) => return Ok(()),
-        Err(e) if e.errno() == Errno::NOENT => return Ok(()),
-        Err(e) if matches!(e.errno(), Errno::ISDIR | Errno::PERM) => {}
-        Err(e) => return Err(e),
-    }
-    let child = match super::open::dir_at(&dir, name) {
-        Err(e) if e.errno() == Errno::NOENT => return Ok(()),
-        other => other?,
-    };
+    let Some(child) = removed_unless_dir(dir.as_fd(), name)? else { return Ok(()) };
     clear(&child)?;
     gone(rmdir(&dir, name))
+}
+
+/// Removes what is no directory; a directory is opened.
+fn removed_unless_dir(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<Option<OwnedFd>> {
+    match unlink(dir, name) {
+        Err(e) if matches!(e.errno(), Errno::ISDIR | Errno::PERM) => match super::open::dir_at(dir, name) {
+            Ok(child) => Ok(Some(child)),
+            Err(e) if e.errno() == Errno::NOENT => Ok(None),
+            // A file that may not be removed.
+            Err(other) if other.errno() == Errno::NOTDIR => Err(e),
+            Err(e) => Err(e),
+        },
+        removed => gone(removed).map(|()| None),
+    }
 }
 
 fn gone(removed: Result<()>) -> Result<()> {
@@ -201,21 +207,11 @@ pub fn clear(dir: impl AsFd) -> Result<()> {
 /// Clears `dir`, which lies so deep below `top`; what lies too deep is `moved` to the top.
 fn clear_below(top: BorrowedFd<'_>, dir: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> Result<()> {
     for name in names_in(dir)? {
-        match unlink(dir, name.as_name()) {
-            Err(e) if matches!(e.errno(), Errno::ISDIR | Errno::PERM) => {}
-            removed => {
-                gone(removed)?;
-                continue;
-            }
-        }
+        let Some(child) = removed_unless_dir(dir, name.as_name())? else { continue };
         if depth == DEEPEST {
             lift(top, dir, name.as_name(), moved)?;
             continue;
         }
-        let child = match super::open::dir_at(dir, name.as_name()) {
-            Err(e) if e.errno() == Errno::NOENT => continue,
-            other => other?,
-        };
         clear_below(top, child.as_fd(), depth + 1, moved)?;
         gone(rmdir(dir, name.as_name()))?;
     }
