@@ -57,7 +57,8 @@ pub(super) fn answer(
     }
     if inode_flags::SET.contains(&number) {
         let flags = u32::from_ne_bytes(*given.first_chunk().ok_or(Error::Refused(Errno::INVAL))?);
-        let changed = (flags ^ union.inode_flags(node)?) & inode_flags::LOCKS != 0;
+        // A layer may lie where there are no flags: then none is set.
+        let changed = (flags ^ union.inode_flags(node).unwrap_or(0)) & inode_flags::LOCKS != 0;
         who.may_set(union, node, changed)?;
         return union.set_inode_flags(node, flags).map(|()| Vec::new());
     }
@@ -66,7 +67,7 @@ pub(super) fn answer(
         inode_flags::SET_FSXATTR => {
             let value: &[u8; FSXATTR_LEN] = given.first_chunk().ok_or(Error::Refused(Errno::INVAL))?;
             let flags = |of: &[u8; FSXATTR_LEN]| of.first_chunk().map_or(0, |first| u32::from_ne_bytes(*first));
-            let changed = (flags(value) ^ flags(&union.fsxattr(node)?)) & inode_flags::LOCKS_X != 0;
+            let changed = (flags(value) ^ union.fsxattr(node).map_or(0, |now| flags(&now))) & inode_flags::LOCKS_X != 0;
             who.may_set(union, node, changed)?;
             union.set_fsxattr(node, *value).map(|()| Vec::new())
         }

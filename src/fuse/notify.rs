@@ -51,7 +51,8 @@ impl Notifier {
     }
 
     /// Waits until the kernel has taken in all answers about the names of a directory that it asked for before: each is taken in under
-    /// the directory's lock (`fuse_lookup`, `fuse_readdir`), which a notice about a name waits for, also one about a name that nothing has (so up to Linux 6.18: `fuse_reverse_inval_entry`).
+    /// the directory's lock (`fuse_lookup`, `fuse_readdir`), which a notice about a name waits for, also one about a name that nothing
+    /// has (so up to Linux 6.18: `fuse_reverse_inval_entry`).
     pub(super) fn arrived(&self, dir: u64) -> Result<(), Errno> {
         self.inval_name(dir, b".")
     }

@@ -44,7 +44,9 @@ pub fn by_any_means(target: &Path, how: Detach) -> Result<()> {
         Err(e) => Err(e.into()),
     };
     match taken {
-        Err(_) if table::topmost(&table::read()?, target).is_none() => Err(Error::NotMounted(target.to_owned())),
+        Err(_) if table::read().is_ok_and(|entries| table::topmost(&entries, target).is_none()) => {
+            Err(Error::NotMounted(target.to_owned()))
+        }
         other => other,
     }
 }

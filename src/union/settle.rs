@@ -163,9 +163,6 @@ impl Union {
         let mut todo = vec![(top.clone(), None)];
         while let Some((node, _held)) = todo.pop() {
             self.copy_up(&node, Copy::All)?;
-            if node.kind != Kind::Dir {
-                continue;
-            }
             let listing = self.list(&node, 0)?;
             for item in &listing.entries {
                 let Some(entry) = self.lookup(&node, item.name.as_name())? else { continue };

@@ -260,39 +260,37 @@ fn the_filesystem_below_can_be_taken_away_behind_the_mount() {
     }
 }
 
-/// The server would have to answer its own thread: it is gone all the same, and so is everybody else's wait.
-#[test]
-fn a_server_that_is_killed_while_it_looks_ahead_is_gone() {
+/// A server that gets a signal while it looks ahead is gone, and so is its scout; `then` is asked of the mount.
+fn ends_by(signal: &str, then: impl Fn(&Place)) {
     for round in 0..8_u64 {
-        let Some(place) = mounted("ahead-killed", "ahead=1", |layer| fill(layer, 20, 60)) else { return };
+        let Some(place) = mounted("ahead-ends", "ahead=1", |layer| fill(layer, 20, 60)) else { return };
         let server = server_of(&place.top).expect("a server");
         let scout = child_of(&server).expect("a scout");
         (0..5).for_each(|f| read(&place, 0, f));
         (1..4).for_each(|d| (0..5).for_each(|f| look(&place, d, f)));
         std::thread::sleep(Duration::from_micros(round * 150));
-        bin::run_ok(Command::new("kill").args(["-9", &server]));
-        assert!(wait_for(Duration::from_secs(20), || is_gone(&server)), "it waits for itself");
+        bin::run_ok(Command::new("kill").args([signal, &server]));
+        assert!(wait_for(Duration::from_secs(20), || is_gone(&server)), "the server stays: does it wait for itself?");
         assert!(wait_for(Duration::from_secs(20), || is_gone(&scout)), "the scout stays");
+        then(&place);
+    }
+}
+
+/// The server would have to answer its own thread: it is gone all the same, and so is everybody else's wait.
+#[test]
+fn a_server_that_is_killed_while_it_looks_ahead_is_gone() {
+    ends_by("-9", |place| {
         let told = || fs::read_dir(&place.top).is_err_and(|e| e.raw_os_error() == Some(107));
         assert!(wait_for(Duration::from_secs(20), told), "not connected");
-    }
+    });
 }
 
 /// `kill`, or the end of the session: the mount goes, and nothing stays behind.
 #[test]
 fn a_server_that_is_told_to_end_while_it_looks_ahead_ends() {
-    for round in 0..8_u64 {
-        let Some(place) = mounted("ahead-term", "ahead=1", |layer| fill(layer, 20, 60)) else { return };
-        let server = server_of(&place.top).expect("a server");
-        let scout = child_of(&server).expect("a scout");
-        (0..5).for_each(|f| read(&place, 0, f));
-        (1..4).for_each(|d| (0..5).for_each(|f| look(&place, d, f)));
-        std::thread::sleep(Duration::from_micros(round * 150));
-        bin::run_ok(Command::new("kill").args(["-TERM", &server]));
-        assert!(wait_for(Duration::from_secs(20), || is_gone(&server)), "the server stays");
-        assert!(wait_for(Duration::from_secs(20), || is_gone(&scout)), "the scout stays");
+    ends_by("-TERM", |place| {
         assert_eq!(fs::read_dir(&place.top).expect("a directory").count(), 0, "the mount stays");
-    }
+    });
 }
 
 /// As when memory is short: who goes through the tree goes on alone.
